@@ -1,1 +1,33 @@
-//! Placeholder.
+//! Plasma's Kubernetes kinds as Rust types: what users write, what programs report, and the names they share.
+//!
+//! The YAML in `crds/` is generated from here; CEL rules stand beside the fields they guard.
+//! This crate knows the shape of objects and nothing of how to reach a cluster.
+
+// KubeSchema copies each struct into a function, where its `pub` reaches nobody.
+#![allow(unreachable_pub)]
+
+pub mod compute_job;
+pub mod compute_queue;
+pub mod condition;
+pub mod gang;
+pub mod gpu_node;
+pub mod names;
+mod schema;
+pub mod settlement_batch;
+
+pub use compute_job::{ComputeJob, ComputeJobSpec, ComputeJobStatus};
+pub use compute_queue::{ComputeQueue, ComputeQueueSpec};
+pub use gang::{Gang, GangSpec, GangStatus};
+pub use gpu_node::{GpuNode, GpuNodeSpec, GpuNodeStatus};
+pub use settlement_batch::{SettlementBatch, SettlementBatchSpec, SettlementBatchStatus};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt as _;
+
+/// Every kind of Plasma, in the order in which a newcomer should meet them.
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    vec![ComputeJob::crd(), ComputeQueue::crd(), Gang::crd(), GpuNode::crd(), SettlementBatch::crd()]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! GpuNode: what one node has. GPUs with UUID, model, health and reasons. Written by the node's device plugin alone.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The node's GPUs as NVML names them; what changes with their health is in the status.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "compute.plasma.dev",
+    version = "v1alpha1",
+    kind = "GpuNode",
+    plural = "gpunodes",
+    shortname = "gn",
+    category = "plasma",
+    status = "GpuNodeStatus",
+    doc = "What one node has: its GPUs with model, memory and health. Named as its node.",
+    derive = "PartialEq",
+    printcolumn(name = "Product", type_ = "string", json_path = ".spec.gpus[0].product"),
+    printcolumn(name = "GPUs", type_ = "integer", json_path = ".status.total"),
+    printcolumn(name = "Healthy", type_ = "integer", json_path = ".status.healthy"),
+    printcolumn(name = "Simulated", type_ = "boolean", json_path = ".spec.simulated"),
+    printcolumn(name = "Driver", type_ = "string", json_path = ".spec.driverVersion"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuNodeSpec {
+    /// Whether all of this comes from a substitute of NVML: such a node earns nothing.
+    pub simulated: bool,
+    /// The driver's version, where it could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver_version: Option<String>,
+    /// The GPUs, in NVML's order.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["uuid"]))]
+    #[serde(default)]
+    pub gpus: Vec<Gpu>,
+}
+
+/// One GPU's unchanging facts.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gpu {
+    /// `GPU-…`, as NVML has it: also the kubelet's device id. A claim, not a proof.
+    pub uuid: String,
+    /// NVML's index at the last scan.
+    pub index: i32,
+    /// The model as the label `nvidia.com/gpu.product` has it, such as `NVIDIA-H100-80GB-HBM3`.
+    pub product: String,
+    /// Memory, in MiB.
+    pub memory_mib: i64,
+    /// PCI address, such as `00000000:3B:00.0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pci_bus_id: Option<String>,
+    /// The CPU NUMA node it hangs on, where the machine has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa_node: Option<i32>,
+}
+
+/// The GPUs' health, and the plugin's own.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuNodeStatus {
+    /// How many GPUs there are.
+    pub total: i32,
+    /// How many of them can be given to pods.
+    pub healthy: i32,
+    /// What is wrong, for people; empty when nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When this was last written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_at: Option<Time>,
+    /// One entry a GPU.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["uuid"]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<GpuHealth>,
+}
+
+/// One GPU's health.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GpuHealth {
+    /// Which GPU.
+    pub uuid: String,
+    /// Whether it can be given to pods.
+    pub health: Health,
+    /// Why not, such as `XID 79` or `NVML does not answer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Whether a GPU can be given to pods.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Health {
+    /// It can.
+    Healthy,
+    /// It can't.
+    Unhealthy,
+    /// NVML can't be asked; treated as unhealthy.
+    Unknown,
+}

@@ -18,7 +18,7 @@ use crate::schema;
     version = "v1alpha1",
     kind = "ComputeJob",
     plural = "computejobs",
-    shortname = "cj",
+    shortname = "cjob",
     category = "plasma",
     namespaced,
     status = "ComputeJobStatus",

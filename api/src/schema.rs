@@ -35,7 +35,7 @@ pub(crate) fn uid(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "pattern": pattern })
 }
 
-/// An instant or a span that the chain holds in an unsigned integer of at most 53 bits' worth of JSON.
+/// A number that is never negative. The API server knows no unsigned formats, so `format` says int64.
 pub(crate) fn unsigned(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "integer", "format": "int64", "minimum": 0 })
 }

@@ -3,6 +3,8 @@
 //! The YAML in `crds/` is generated from here; CEL rules stand beside the fields they guard.
 //! This crate knows the shape of objects and nothing of how to reach a cluster.
 
+// Every printcolumn repeats names such as `type_`; clippy takes that for a mistake.
+#![allow(clippy::duplicated_attributes)]
 // KubeSchema copies each struct into a function, where its `pub` reaches nobody.
 #![allow(unreachable_pub)]
 

@@ -1,0 +1,53 @@
+//! Running other programs: quietly with a log, or for their output; a failure says which command and why.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// How much of a log a failure shows.
+const TAIL_LINES: usize = 25;
+
+/// Runs a command with its output appended to a log; on failure shows the log's end.
+pub(crate) fn logged(command: &mut Command, log: &Path) -> Result<()> {
+    if let Some(folder) = log.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    }
+    let file = File::options().create(true).append(true).open(log);
+    let file = file.with_context(|| format!("open the log {}", log.display()))?;
+    let copy = file.try_clone().context("share the log")?;
+    let status = command.stdin(Stdio::null()).stdout(file).stderr(copy).status();
+    let status = status.with_context(|| format!("start {command:?}"))?;
+    if status.success() {
+        return Ok(());
+    }
+    bail!("{command:?} ended with {status}; the end of {}:\n{}", log.display(), tail(log))
+}
+
+/// Runs a command and returns what it printed; on failure its error output is in the error.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let Output { status, stdout, stderr } = run(command)?;
+    if !status.success() {
+        bail!("{command:?} ended with {status}: {}", String::from_utf8_lossy(&stderr).trim());
+    }
+    String::from_utf8(stdout).with_context(|| format!("{command:?} printed what isn't text"))
+}
+
+/// Whether the command ended well; its output is dropped.
+pub(crate) fn succeeds(command: &mut Command) -> bool {
+    run(command).is_ok_and(|output| output.status.success())
+}
+
+fn run(command: &mut Command) -> Result<Output> {
+    command.stdin(Stdio::null()).output().with_context(|| format!("start {command:?}"))
+}
+
+/// The last lines of a file, for an error message.
+pub(crate) fn tail(log: &Path) -> String {
+    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}

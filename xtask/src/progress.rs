@@ -1,0 +1,52 @@
+//! Long steps say what they do, how long they have taken, and where their log is.
+
+use std::{
+    fmt::Display,
+    path::Path,
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+/// How often a step that is still at work says so.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// Says something that isn't a step.
+pub(crate) fn say(text: impl Display) {
+    eprintln!("  {text}");
+}
+
+/// Runs a step, saying when it begins, that it is still at work, and how it ended.
+pub(crate) fn step<T>(what: &str, log: Option<&Path>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let log = log.map(|log| format!(" (log: {})", log.display())).unwrap_or_default();
+    eprintln!("▸ {what}{log}");
+    let begun = Instant::now();
+    let (done, wait) = mpsc::channel::<()>();
+    let name = what.to_owned();
+    let heartbeat = thread::spawn(move || {
+        while wait.recv_timeout(HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("  … {name}: {} so far", elapsed(begun));
+        }
+    });
+    let outcome = work();
+    drop(done);
+    // The thread only prints; that it might have panicked changes nothing about the outcome.
+    let _ = heartbeat.join();
+    match &outcome {
+        Ok(_) => eprintln!("✓ {what}, {}", elapsed(begun)),
+        Err(_) => eprintln!("✗ {what}, {}{log}", elapsed(begun)),
+    }
+    outcome
+}
+
+/// Minutes and seconds, or seconds with one decimal where it was short.
+pub(crate) fn elapsed(since: Instant) -> String {
+    let seconds = since.elapsed().as_secs_f64();
+    if seconds < 60.0 {
+        format!("{seconds:.1}s")
+    } else {
+        format!("{}m{:02.0}s", seconds as u64 / 60, seconds % 60.0)
+    }
+}

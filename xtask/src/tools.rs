@@ -1,0 +1,80 @@
+//! Pinned tools that are built here from Go modules, once, into the cache: Kubernetes, etcd, containerd, CoreDNS, helm.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+use sha2::{Digest as _, Sha256};
+
+use crate::{command, paths, progress};
+
+/// One Go module under `xtask/tools`, and how it is built.
+pub(crate) struct Group {
+    folder: &'static str,
+    title: &'static str,
+    flags: &'static [&'static str],
+    /// `tool` builds what go.mod lists; `.` builds the module's own main.
+    target: &'static str,
+}
+
+/// The control plane, the kubelet, kube-proxy and kubectl.
+pub(crate) const KUBERNETES: Group = Group {
+    folder: "kubernetes",
+    title: "Kubernetes 1.37.2",
+    flags: &[
+        "-ldflags",
+        "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 \
+         -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37",
+    ],
+    target: "tool",
+};
+/// etcd, containerd, its shim and ctr.
+pub(crate) const NODE: Group = Group {
+    folder: "node",
+    title: "etcd 3.7.3 and containerd 2.4.2",
+    flags: &["-tags", "no_btrfs no_zfs no_devmapper", "-ldflags", "-s -w"],
+    target: "tool",
+};
+/// The cluster's DNS.
+pub(crate) const COREDNS: Group =
+    Group { folder: "coredns", title: "CoreDNS 1.15.0", flags: &["-ldflags", "-s -w"], target: "." };
+/// What installs the charts.
+pub(crate) const HELM: Group =
+    Group { folder: "helm", title: "helm 4.3.1", flags: &["-ldflags", "-s -w"], target: "tool" };
+
+/// The folder with the group's programs, built first where this version of them isn't in the cache.
+pub(crate) fn build(group: &Group) -> Result<PathBuf> {
+    let source = paths::repository().join("xtask/tools").join(group.folder);
+    let bin = paths::cache()?.join("bin").join(format!("{}-{}", group.folder, fingerprint(group, &source)?));
+    if bin.is_dir() {
+        return Ok(bin);
+    }
+    let log = paths::logs()?.join(format!("build-{}.log", group.folder));
+    progress::step(&format!("build {}", group.title), Some(&log), || {
+        // Built beside its place and moved there whole: an interrupted build leaves nothing that looks finished.
+        let unfinished = bin.with_extension("unfinished");
+        let _ = fs::remove_dir_all(&unfinished);
+        fs::create_dir_all(&unfinished).with_context(|| format!("create {}", unfinished.display()))?;
+        let mut go = Command::new("go");
+        go.current_dir(&source).env("CGO_ENABLED", "0").arg("build").args(group.flags);
+        command::logged(go.arg("-o").arg(format!("{}/", unfinished.display())).arg(group.target), &log)?;
+        fs::rename(&unfinished, &bin).with_context(|| format!("move {} into place", bin.display()))
+    })?;
+    Ok(bin)
+}
+
+/// What decides whether a build can be used again: the module's files and the flags.
+fn fingerprint(group: &Group, source: &Path) -> Result<String> {
+    let mut hasher = Sha256::new();
+    for name in ["go.mod", "go.sum", "main.go"] {
+        let file = source.join(name);
+        if file.exists() {
+            hasher.update(fs::read(&file).with_context(|| format!("read {}", file.display()))?);
+        }
+    }
+    group.flags.iter().for_each(|flag| hasher.update(flag));
+    Ok(hex::encode(&hasher.finalize()[..6]))
+}

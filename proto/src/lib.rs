@@ -1,1 +1,16 @@
-//! Placeholder.
+//! Protocols over gRPC: `.proto` files beside this crate, and the code generated from them.
+//!
+//! The generated files are committed, so that a build needs no protobuf compiler; a test holds them to their sources.
+
+/// The kubelet's device-plugin protocol, v1beta1.
+#[allow(missing_docs, unreachable_pub, clippy::all)]
+pub mod deviceplugin {
+    include!("generated/v1beta1.rs");
+
+    /// The protocol's version, as it is registered.
+    pub const VERSION: &str = "v1beta1";
+    /// A device that can be allocated.
+    pub const HEALTHY: &str = "Healthy";
+    /// A device that can't.
+    pub const UNHEALTHY: &str = "Unhealthy";
+}

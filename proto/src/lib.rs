@@ -3,7 +3,7 @@
 //! The generated files are committed, so that a build needs no protobuf compiler; a test holds them to their sources.
 
 /// The kubelet's device-plugin protocol, v1beta1.
-#[allow(missing_docs, unreachable_pub, clippy::all)]
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
 pub mod deviceplugin {
     include!("generated/v1beta1.rs");
 

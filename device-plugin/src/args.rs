@@ -1,0 +1,34 @@
+//! Flags, each with an environment variable.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use plasma_runtime::RuntimeArgs;
+
+/// Tells the kubelet which GPUs this node has, and hands them out.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "plasma-device-plugin", version)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) runtime: RuntimeArgs,
+
+    /// The node that this runs on.
+    #[arg(long, env = "NODE_NAME")]
+    pub(crate) node_name: String,
+
+    /// The NVML library. Anything but the driver's own is a substitute, and what it says is marked simulated.
+    #[arg(long, env = "NVML_LIBRARY", default_value = crate::nvml::DRIVER_LIBRARY)]
+    pub(crate) nvml_library: PathBuf,
+
+    /// The extended resource that one GPU is.
+    #[arg(long, env = "RESOURCE_NAME", default_value = plasma_api::names::GPU_RESOURCE)]
+    pub(crate) resource_name: String,
+
+    /// The kubelet's folder for device plugins.
+    #[arg(long, env = "DEVICE_PLUGIN_DIR", default_value = "/var/lib/kubelet/device-plugins")]
+    pub(crate) device_plugin_dir: PathBuf,
+
+    /// Seconds between two looks at the GPUs.
+    #[arg(long, env = "SCAN_SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=300))]
+    pub(crate) scan_seconds: u64,
+}

@@ -1,2 +1,27 @@
-//! Placeholder.
-fn main() {}
+//! plasma-operator: turns ComputeJobs into objects that Kubernetes' own controllers run.
+
+mod apply;
+mod args;
+mod controller;
+mod metrics;
+mod observe;
+mod report;
+
+use std::process::ExitCode;
+
+use args::Args;
+use clap::Parser as _;
+use plasma_runtime::{Runtime, StartError};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    plasma_runtime::exit(run(Args::parse()).await)
+}
+
+async fn run(args: Args) -> Result<(), StartError> {
+    let runtime = Runtime::start(&args.runtime).await?;
+    let client = runtime.kube_client().await?;
+    let metrics = metrics::Metrics::register(&runtime.registry);
+    controller::run(client, metrics, runtime.health.gate("watches"), runtime.shutdown).await;
+    Ok(())
+}

@@ -1,1 +1,18 @@
-//! Placeholder.
+//! What the operator decides: whether a job may start, which objects it needs, when an attempt has failed and whether
+//! another follows, and what its status says.
+//!
+//! Pure: objects in, values out.
+
+mod admit;
+mod conclude;
+mod desire;
+mod environment;
+mod progress;
+
+pub use admit::{Refusal, admit};
+pub use conclude::conclude;
+pub use desire::{Children, Parent, attempt_name, desire, role_job_name};
+pub use progress::{Observed, Progress, Step, next_step};
+
+#[cfg(test)]
+mod fixtures;

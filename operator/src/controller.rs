@@ -1,0 +1,189 @@
+//! The reconcile of one ComputeJob: observe, decide, apply, report. And what wakes it.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt as _;
+use k8s_openapi::{
+    api::{
+        batch::v1::Job,
+        core::v1::{Pod, Service},
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client, ResourceExt as _,
+    core::{DeserializeGuard, error_boundary::InvalidObject},
+    runtime::{Controller, controller::Action, reflector::ObjectRef, watcher::Config},
+};
+use plasma_api::{ComputeJob, ComputeQueue, Gang, compute_job::Phase, names::JOB_NAME_LABEL};
+use plasma_operator_core::{Parent, Progress, Step, admit, conclude, desire, next_step};
+use plasma_runtime::{CancellationToken, Gate};
+use plasma_types::Xpl;
+
+use crate::{apply::apply, metrics::Metrics, observe::observe, report::report};
+
+/// A job that waits is looked at this often though nothing seemed to change.
+const LOOK: Duration = Duration::from_secs(60);
+/// How long to wait after a failure that may pass.
+const RETRY: Duration = Duration::from_secs(3);
+
+/// What went wrong in a reconcile, with the object that it went wrong with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Something couldn't be read.
+    #[error("reading {0}: {1}")]
+    Read(&'static str, Box<kube::Error>),
+    /// Something couldn't be written.
+    #[error("writing {0} {1}: {2}")]
+    Write(String, String, Box<kube::Error>),
+    /// An object of that name belongs to somebody else.
+    #[error("{0} {1} exists and isn't this job's: rename the job, or delete that object")]
+    Foreign(String, String),
+    /// The stored object isn't a ComputeJob that we understand.
+    #[error("the object is not understood: {0}")]
+    Malformed(Box<InvalidObject>),
+    /// The API server gave an object without a name, a namespace or a UID.
+    #[error("the object has no {0}")]
+    Nameless(&'static str),
+}
+
+impl Failure {
+    fn class(&self) -> &'static str {
+        match self {
+            Self::Read(..) => "read",
+            Self::Write(..) => "write",
+            Self::Foreign(..) => "foreign",
+            Self::Malformed(_) => "malformed",
+            Self::Nameless(_) => "nameless",
+        }
+    }
+}
+
+/// What names a job for certain.
+pub(crate) struct Key {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+}
+
+impl Key {
+    fn of(job: &ComputeJob) -> Result<Self, Failure> {
+        Ok(Self {
+            namespace: job.namespace().ok_or(Failure::Nameless("namespace"))?,
+            name: job.metadata.name.clone().ok_or(Failure::Nameless("name"))?,
+            uid: job.uid().ok_or(Failure::Nameless("UID"))?,
+        })
+    }
+}
+
+struct Context {
+    client: Client,
+    metrics: Metrics,
+}
+
+type Guarded = DeserializeGuard<ComputeJob>;
+
+/// Reconciles until the program is asked to end.
+pub(crate) async fn run(client: Client, metrics: Metrics, ready: Gate, shutdown: CancellationToken) {
+    let context = Arc::new(Context { client: client.clone(), metrics });
+    let jobs: Api<Guarded> = Api::all(client.clone());
+    let controller = Controller::new(jobs, Config::default());
+    let known = controller.store();
+    let waiting_in = move |queue: ComputeQueue| {
+        let serves =
+            move |job: &Arc<Guarded>| job.0.as_ref().is_ok_and(|job| job.spec.queue == queue.name_any());
+        known.state().into_iter().filter(serves).map(|job| ObjectRef::from_obj(&*job)).collect::<Vec<_>>()
+    };
+    ready.set(true);
+    controller
+        .owns(Api::<Job>::all(client.clone()), Config::default())
+        .owns(Api::<Gang>::all(client.clone()), Config::default())
+        .owns(Api::<Service>::all(client.clone()), Config::default())
+        .watches(Api::<ComputeQueue>::all(client.clone()), Config::default(), waiting_in)
+        .watches(Api::<Pod>::all(client), Config::default().labels(JOB_NAME_LABEL), job_of)
+        .graceful_shutdown_on(shutdown.cancelled_owned())
+        .run(reconcile, retry, context)
+        .for_each(async |outcome| {
+            if let Err(fault) = outcome {
+                tracing::debug!("{fault}");
+            }
+        })
+        .await;
+}
+
+fn job_of(pod: Pod) -> Option<ObjectRef<Guarded>> {
+    let name = pod.labels().get(JOB_NAME_LABEL)?;
+    Some(ObjectRef::new(name).within(&pod.namespace()?))
+}
+
+/// Brings one job a step closer to what its owner asked for.
+async fn reconcile(job: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Failure> {
+    context.metrics.reconciles.inc();
+    let job = job.0.clone().map_err(|fault| Failure::Malformed(Box::new(fault)))?;
+    let key = Key::of(&job)?;
+    if job.metadata.deletion_timestamp.is_some() || is_over(&job) {
+        return Ok(Action::await_change());
+    }
+    let client = &context.client;
+    let world = observe(client, &job, &key).await?; // client
+    let step = next_step(&world.attempt, job.spec.backoff_limit); // pure
+    let spent =
+        job.status.as_ref().and_then(|status| status.cost.as_ref()).map_or(Xpl::ZERO, |cost| cost.total);
+    let refused = match step {
+        Step::Start(..) => admit(&job.spec, &key.namespace, world.queue.as_ref(), spent).err(), // pure
+        _ => None,
+    };
+    let parent = Parent {
+        name: key.name.clone(),
+        namespace: key.namespace.clone(),
+        uid: key.uid.clone(),
+        billed: world.queue.as_ref().is_some_and(|queue| queue.spec.billing.is_some()),
+    };
+    match &step {
+        Step::Start(attempt, _) if refused.is_none() => {
+            apply(client, &key, &desire(&parent, &job.spec, *attempt, false)).await?; // client
+        }
+        // Deleted by hand: a job that isn't over has its children.
+        Step::Watch(attempt) if world.attempt.jobs.len() < world.attempt.roles => {
+            apply(client, &key, &desire(&parent, &job.spec, *attempt, false)).await?; // client
+        }
+        Step::End(attempt, _) => end(client, &key, &world.attempt.jobs, *attempt).await?, // client
+        _ => {}
+    }
+    let (progress, now) = (Progress::of(&world.attempt), Time(Timestamp::now()));
+    let status = conclude(&job, &step, refused.as_ref(), world.gang.as_ref(), progress, &now); // pure
+    report(client, &job, &key, status).await?; // client
+    Ok(Action::requeue(LOOK))
+}
+
+/// Suspends the Jobs of a failed attempt that still have pods.
+async fn end(client: &Client, key: &Key, jobs: &[Job], attempt: i32) -> Result<(), Failure> {
+    use kube::api::{Patch, PatchParams};
+    let api: Api<Job> = Api::namespaced(client.clone(), &key.namespace);
+    tracing::info!("{}/{}: attempt {attempt} failed; ending its other pods", key.namespace, key.name);
+    let is_running = |job: &&Job| job.spec.as_ref().is_some_and(|spec| spec.suspend != Some(true));
+    for job in jobs.iter().filter(is_running) {
+        let name = job.name_any();
+        let suspend = serde_json::json!({ "metadata": { "uid": job.uid() }, "spec": { "suspend": true } });
+        let patched = api.patch(&name, &PatchParams::default(), &Patch::Merge(&suspend)).await;
+        patched.map_err(|fault| Failure::Write("Job".to_owned(), name, Box::new(fault)))?;
+    }
+    Ok(())
+}
+
+fn is_over(job: &ComputeJob) -> bool {
+    let phase = job.status.as_ref().and_then(|status| status.phase);
+    matches!(phase, Some(Phase::Succeeded | Phase::Failed))
+}
+
+fn retry(job: Arc<Guarded>, failure: &Failure, context: Arc<Context>) -> Action {
+    context.metrics.failures.with_label_values(&[failure.class()]).inc();
+    tracing::warn!("ComputeJob {}/{}: {failure}", job.namespace().unwrap_or_default(), job.name_any());
+    match failure {
+        // Only its owner can mend these; a change wakes us.
+        Failure::Malformed(_) | Failure::Nameless(_) => Action::await_change(),
+        Failure::Foreign(..) => Action::requeue(LOOK),
+        Failure::Read(..) | Failure::Write(..) => Action::requeue(RETRY),
+    }
+}

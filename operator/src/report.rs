@@ -1,0 +1,60 @@
+//! Telling: the job's status where it changed, and an event when its phase did.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{
+    Api, Client, Resource as _,
+    api::{Patch, PatchParams},
+    runtime::events::{Event, EventType, Recorder, Reporter},
+};
+use plasma_api::{ComputeJob, ComputeJobStatus, compute_job::Phase, names::field_manager::OPERATOR};
+use serde_json::json;
+
+use crate::controller::{Failure, Key};
+
+/// Writes the status under our own field manager; `cost` is settlement's and isn't touched.
+pub(crate) async fn report(
+    client: &Client,
+    job: &ComputeJob,
+    key: &Key,
+    status: ComputeJobStatus,
+) -> Result<(), Failure> {
+    let before = job.status.clone().map(|before| ComputeJobStatus { cost: None, ..before });
+    if before.as_ref() == Some(&status) {
+        return Ok(());
+    }
+    let jobs: Api<ComputeJob> = Api::namespaced(client.clone(), &key.namespace);
+    // The UID is the precondition: a job that was deleted and made again gets a status of its own.
+    let metadata =
+        ObjectMeta { name: Some(key.name.clone()), uid: Some(key.uid.clone()), ..ObjectMeta::default() };
+    let object = json!({
+        "apiVersion": ComputeJob::api_version(&()), "kind": ComputeJob::kind(&()), "metadata": metadata, "status": status,
+    });
+    let written =
+        jobs.patch_status(&key.name, &PatchParams::apply(OPERATOR).force(), &Patch::Apply(&object)).await;
+    written.map_err(|fault| {
+        Failure::Write("status of ComputeJob".to_owned(), key.name.clone(), Box::new(fault))
+    })?;
+    if before.and_then(|before| before.phase) != status.phase {
+        announce(client, job, &status).await;
+    }
+    Ok(())
+}
+
+async fn announce(client: &Client, job: &ComputeJob, status: &ComputeJobStatus) {
+    let Some(phase) = status.phase else { return };
+    let (type_, reason) = match phase {
+        Phase::Refused => (EventType::Warning, "Refused"),
+        Phase::Waiting => (EventType::Normal, "Waiting"),
+        Phase::Running => (EventType::Normal, "Running"),
+        Phase::Succeeded => (EventType::Normal, "Completed"),
+        Phase::Failed => (EventType::Warning, "Failed"),
+    };
+    let recorder =
+        Recorder::new(client.clone(), Reporter { controller: OPERATOR.to_owned(), instance: None });
+    let note = status.message.clone().map(|note| note.chars().take(1000).collect());
+    let event =
+        Event { type_, reason: reason.to_owned(), note, action: "Reconciling".to_owned(), secondary: None };
+    if let Err(fault) = recorder.publish(&event, &job.object_ref(&())).await {
+        tracing::warn!("an event can't be written: {fault}");
+    }
+}

@@ -1,0 +1,168 @@
+//! Following one batch's payment: what to do next, given what is durable and what the chain shows.
+//!
+//! Recorded → Reserved(nonce) → Signed → Broadcast → Mined → Final. Each step is durable before the next, so a crash
+//! between any two repeats a step and never skips one. What is sent twice is the same bytes; a new nonce is taken only
+//! when the old one was used up in a block that can't be undone and the batch isn't settled.
+
+use plasma_types::{Hash, UnixSeconds};
+
+/// How long a transaction may stay out of blocks before its fee is raised.
+const PATIENCE_SECONDS: u64 = 30;
+
+/// A block that holds a transaction of the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MinedAt {
+    /// The transaction.
+    pub transaction: Hash,
+    /// The block's number.
+    pub number: u64,
+    /// The block's hash.
+    pub block: Hash,
+}
+
+/// How far the payment is, as it is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The receipts are durable, nothing else.
+    Recorded,
+    /// A nonce is set aside.
+    Reserved,
+    /// A transaction is signed.
+    Signed,
+    /// A node took the transaction.
+    Broadcast,
+    /// It is in a block that may be undone.
+    Mined(MinedAt),
+    /// It is in a block that can't be undone.
+    Final(MinedAt),
+}
+
+/// One signed transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Its hash.
+    pub hash: Hash,
+    /// When it was signed.
+    pub signed: UnixSeconds,
+}
+
+/// What is durable of one batch's payment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payment {
+    /// The head that it follows.
+    pub prev_head: Hash,
+    /// The head after it.
+    pub head: Hash,
+    /// How far it is.
+    pub stage: Stage,
+    /// Its nonce, once one is set aside.
+    pub nonce: Option<u64>,
+    /// Everything that was signed at that nonce, oldest first.
+    pub attempts: Vec<Attempt>,
+}
+
+/// What the chain shows now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChainView {
+    /// It can't be asked.
+    Unreachable,
+    /// It answered.
+    Seen(Seen),
+}
+
+/// A consistent look at the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The rental's head.
+    pub rental_head: Hash,
+    /// Our account's next nonce at the newest block.
+    pub nonce: u64,
+    /// Our account's next nonce at the newest block that can't be undone.
+    pub final_nonce: u64,
+    /// The number of the newest block that can't be undone.
+    pub final_number: u64,
+    /// Where the batch was settled, by the contract's own event on the canonical chain.
+    pub settled: Option<MinedAt>,
+    /// Whether the contract would refuse the batch now: in its own words.
+    pub refused: Option<String>,
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Follow {
+    /// Nothing for now: why.
+    Wait(String),
+    /// Set this nonce aside.
+    Reserve(u64),
+    /// Sign a first transaction at the nonce, or another one that pays more.
+    Sign {
+        /// Whether it replaces an earlier one, and must pay at least an eighth more.
+        replaces: bool,
+    },
+    /// Send the newest attempt's bytes.
+    Send,
+    /// Note the stage.
+    Note(Stage),
+    /// The nonce went to another transaction for good, and the batch isn't settled: begin again at `Recorded`.
+    StartOver,
+}
+
+/// The next step of one batch's payment.
+pub fn follow(payment: &Payment, chain: &ChainView, now: UnixSeconds) -> Follow {
+    let ChainView::Seen(seen) = chain else { return Follow::Wait("the chain can't be reached".to_owned()) };
+    if let Stage::Final(_) = payment.stage {
+        return Follow::Wait("paid".to_owned());
+    }
+    // The contract's event decides, whichever of our transactions caused it and whatever we remember of it.
+    if let Some(at) = seen.settled {
+        return match payment.stage {
+            _ if at.number <= seen.final_number => Follow::Note(Stage::Final(at)),
+            Stage::Mined(noted) if noted == at => {
+                Follow::Wait(format!("block {} is not final yet", at.number))
+            }
+            _ => Follow::Note(Stage::Mined(at)),
+        };
+    }
+    match payment.stage {
+        // It was in a block, and that block is gone.
+        Stage::Mined(_) => Follow::Note(Stage::Broadcast),
+        Stage::Recorded => begin(payment, seen),
+        Stage::Reserved => Follow::Sign { replaces: false },
+        Stage::Signed => unless_used_up(payment, seen).unwrap_or(Follow::Send),
+        Stage::Broadcast => unless_used_up(payment, seen).unwrap_or_else(|| push(payment, now)),
+        Stage::Final(_) => Follow::Wait("paid".to_owned()),
+    }
+}
+
+fn begin(payment: &Payment, seen: &Seen) -> Follow {
+    if seen.rental_head != payment.prev_head {
+        let (head, prev) = (seen.rental_head, payment.prev_head);
+        return Follow::Wait(format!("the rental's head on chain is {head}, the batch follows {prev}"));
+    }
+    match &seen.refused {
+        Some(why) => Follow::Wait(format!("the contract would refuse the batch: {why}")),
+        None => Follow::Reserve(seen.nonce),
+    }
+}
+
+/// When the nonce is behind us and the batch isn't settled: another transaction had it, or ours was reverted.
+fn unless_used_up(payment: &Payment, seen: &Seen) -> Option<Follow> {
+    let nonce = payment.nonce?;
+    if nonce < seen.final_nonce {
+        return Some(Follow::StartOver);
+    }
+    (nonce < seen.nonce)
+        .then(|| Follow::Wait(format!("nonce {nonce} was used in a block that is not final yet")))
+}
+
+fn push(payment: &Payment, now: UnixSeconds) -> Follow {
+    let signed = payment.attempts.last().map_or(now, |attempt| attempt.signed);
+    if now.0.saturating_sub(signed.0) >= PATIENCE_SECONDS {
+        return Follow::Sign { replaces: true };
+    }
+    // A node may have dropped it: the same bytes again do no harm.
+    Follow::Send
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,19 +1,20 @@
 //! The thread that owns NVML: looks at the GPUs again and again, and publishes plain values.
 //!
-//! Nobody else waits for NVML. When it hangs, the last values grow old, and [`Observed::is_fresh`] says so.
+//! Nobody else waits for NVML. When it hangs, the last values grow old, and [`Observed::believed`] says so.
 
 use std::{
+    io,
     path::Path,
     thread,
     time::{Duration, Instant},
 };
 
-use plasma_device_plugin_core::{Inventory, Scan};
+use plasma_device_plugin_core::{GpuState, HealthRules, Inventory, Scan};
 use tokio::sync::watch;
 
 use crate::{
     args::Args,
-    nvml::{Figures, Library},
+    nvml::{Figures, Library, Session},
 };
 
 /// After this many missed looks NVML counts as hanging.
@@ -25,84 +26,145 @@ const RELOAD_LAST: Duration = Duration::from_secs(30);
 /// What the last look saw.
 #[derive(Clone, Debug)]
 pub(crate) struct Observed {
-    pub(crate) inventory: Inventory,
+    inventory: Inventory,
     pub(crate) figures: Vec<Figures>,
     /// Whether a substitute of NVML said all this.
     pub(crate) simulated: bool,
-    looked_at: Instant,
-    period: Duration,
+    /// When something newer should have come at the latest.
+    good_until: Instant,
+    patience: Duration,
 }
 
 impl Observed {
-    /// Whether NVML answered lately; if not, nobody knows how the GPUs are.
-    pub(crate) fn is_fresh(&self) -> bool {
-        self.looked_at.elapsed() < self.period * MISSED_LOOKS
-    }
-
-    /// The inventory as it should be believed now.
+    /// The inventory as it should be believed now: when NVML is silent for too long, nobody knows how the GPUs are.
     pub(crate) fn believed(&self) -> Inventory {
         let mut inventory = self.inventory.clone();
-        if !self.is_fresh() {
-            inventory
-                .observe(Scan::Failed(format!("NVML has not answered for {:?}", self.looked_at.elapsed())));
+        if self.good_until < Instant::now() {
+            let fault = format!("NVML has not answered for {:?}", self.patience);
+            inventory.observe(Scan::Failed(fault));
         }
         inventory
+    }
+
+    /// Whether NVML ever said what this node has.
+    pub(crate) fn is_known(&self) -> bool {
+        self.inventory.is_known()
+    }
+}
+
+/// Waits for something newer, but only so long: values also change by growing old.
+pub(crate) async fn newer(observed: &mut watch::Receiver<Observed>, at_most: Duration) {
+    // The thread never ends before the program; if it does, what is left is to let the values grow old.
+    if let Ok(Err(_)) = tokio::time::timeout(at_most, observed.changed()).await {
+        tokio::time::sleep(at_most).await;
     }
 }
 
 /// Starts the thread; the receiver always has the newest values.
-pub(crate) fn start(args: &Args) -> watch::Receiver<Observed> {
+///
+/// # Errors
+/// When the system has no thread to give.
+pub(crate) fn start(args: &Args) -> io::Result<watch::Receiver<Observed>> {
     let period = Duration::from_secs(args.scan_seconds);
-    // Until a library has been loaded, only its path tells whether it will be a substitute.
-    let simulated = args.nvml_library != Path::new(crate::nvml::DRIVER_LIBRARY);
+    let rules =
+        HealthRules { ignored_xids: args.ignore_xids.iter().copied().collect(), ..HealthRules::default() };
+    let patience = period * MISSED_LOOKS;
     let (publish, receive) = watch::channel(Observed {
-        inventory: Inventory::default(),
+        inventory: Inventory::new(rules),
         figures: Vec::new(),
-        simulated,
-        looked_at: Instant::now(),
-        period,
+        // Until a library has been loaded, only its path tells whether it will be a substitute.
+        simulated: args.nvml_library != Path::new(crate::nvml::DRIVER_LIBRARY),
+        good_until: Instant::now() + patience,
+        patience,
     });
     let library = args.nvml_library.clone();
-    thread::spawn(move || look_forever(&library, period, &publish));
-    receive
+    let looker = Looker { publish, period };
+    thread::Builder::new().name("nvml".to_owned()).spawn(move || looker.look_forever(&library))?;
+    Ok(receive)
 }
 
-fn look_forever(path: &Path, period: Duration, publish: &watch::Sender<Observed>) {
-    let mut reload = RELOAD_FIRST;
-    while !publish.is_closed() {
-        match Library::load(path) {
-            Ok(library) => {
-                reload = RELOAD_FIRST;
-                look_until_it_fails(&library, period, publish);
+struct Looker {
+    publish: watch::Sender<Observed>,
+    period: Duration,
+}
+
+impl Looker {
+    fn look_forever(&self, path: &Path) {
+        let mut reload = RELOAD_FIRST;
+        for session in 0.. {
+            if self.publish.is_closed() {
+                return;
             }
-            Err(fault) => {
-                tracing::warn!("{fault}; trying again in {reload:?}");
-                observe(publish, Scan::Failed(fault), Vec::new(), None);
-                thread::sleep(reload);
-                reload = (reload * 2).min(RELOAD_LAST);
+            match Library::load(path) {
+                Ok(library) => {
+                    tracing::info!(
+                        substitute = library.is_substitute(),
+                        "NVML is loaded from {}",
+                        path.display()
+                    );
+                    if self.look_until_it_fails(&library, session) {
+                        reload = RELOAD_FIRST;
+                    }
+                }
+                Err(fault) => {
+                    tracing::debug!("trying again in {reload:?}");
+                    self.tell(Scan::Failed(fault), Vec::new(), None, reload);
+                }
             }
+            thread::sleep(reload);
+            reload = (reload * 2).min(RELOAD_LAST);
         }
+    }
+
+    /// Returns when the library itself fails, so that it is loaded anew: a driver that was reloaded needs that.
+    /// Says whether there was any look that succeeded.
+    fn look_until_it_fails(&self, library: &Library, number: u64) -> bool {
+        let mut session = Session::new(library, number);
+        let mut succeeded = false;
+        while !self.publish.is_closed() {
+            let (scan, figures) = session.look();
+            if matches!(scan, Scan::Failed(_)) {
+                self.tell(scan, figures, Some(library.is_substitute()), RELOAD_LAST);
+                return succeeded;
+            }
+            succeeded = true;
+            self.tell(scan, figures, Some(library.is_substitute()), self.period);
+            thread::sleep(self.period);
+        }
+        succeeded
+    }
+
+    /// Publishes what was seen; `next` is how long it will take until there is an attempt to see more.
+    fn tell(&self, scan: Scan, figures: Vec<Figures>, simulated: Option<bool>, next: Duration) {
+        self.publish.send_modify(|observed| {
+            let before = observed.inventory.clone();
+            observed.inventory.observe(scan);
+            log_changes(&before, &observed.inventory);
+            observed.figures = figures;
+            observed.simulated = simulated.unwrap_or(observed.simulated);
+            observed.good_until = Instant::now() + next + observed.patience;
+        });
     }
 }
 
-/// Returns when the library itself fails, so that it is loaded anew: a driver that was reloaded needs that.
-fn look_until_it_fails(library: &Library, period: Duration, publish: &watch::Sender<Observed>) {
-    while !publish.is_closed() {
-        let (scan, figures) = library.scan();
-        let failed = matches!(scan, Scan::Failed(_));
-        observe(publish, scan, figures, Some(library.is_substitute()));
-        if failed {
-            return;
+/// Says which GPUs came, went, fell ill or recovered.
+fn log_changes(before: &Inventory, after: &Inventory) {
+    for (gpu, state) in after.gpus() {
+        let (uuid, name) = (&gpu.uuid, &gpu.name);
+        match (before.find(uuid).map(|(_, state)| state), state) {
+            (Some(was), now) if was == now => {}
+            (None, GpuState::Healthy) => tracing::info!("GPU {uuid} ({name}) is found"),
+            (_, GpuState::Healthy) => tracing::info!("GPU {uuid} is healthy again"),
+            (_, GpuState::Unhealthy(why)) => tracing::warn!("GPU {uuid} is unhealthy: {why}"),
+            (_, GpuState::Unknown(why)) => tracing::warn!("how GPU {uuid} is isn't known: {why}"),
         }
-        thread::sleep(period);
     }
-}
-
-fn observe(publish: &watch::Sender<Observed>, scan: Scan, figures: Vec<Figures>, simulated: Option<bool>) {
-    publish.send_modify(|observed| {
-        observed.inventory.observe(scan);
-        observed.figures = figures;
-        observed.simulated = simulated.unwrap_or(observed.simulated);
-        observed.looked_at = Instant::now();
-    });
+    for (gpu, _) in before.gpus().into_iter().filter(|(gpu, _)| after.find(&gpu.uuid).is_none()) {
+        tracing::warn!("GPU {} is gone: NVML counts fewer GPUs", gpu.uuid);
+    }
+    if before.message() != after.message()
+        && let Some(message) = after.message()
+    {
+        tracing::warn!("{message}");
+    }
 }

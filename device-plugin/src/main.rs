@@ -1,17 +1,20 @@
 //! plasma-device-plugin: runs on every GPU node and tells the kubelet, and the cluster, which GPUs there are.
 
 mod args;
+mod describe;
 mod inventory;
 mod kubelet;
 mod metrics;
 mod nvml;
 mod report;
 mod service;
+mod socket;
 
-use std::process::ExitCode;
+use std::{error::Error, process::ExitCode, sync::Arc};
 
 use args::Args;
 use clap::Parser as _;
+use kubelet::Kubelet;
 use plasma_runtime::Runtime;
 
 #[tokio::main]
@@ -19,11 +22,12 @@ async fn main() -> ExitCode {
     plasma_runtime::exit(run(Args::parse()).await)
 }
 
-async fn run(args: Args) -> Result<(), plasma_runtime::StartError> {
-    let runtime = Runtime::start(&args.runtime).await?;
-    let inventory = inventory::start(&args);
-    metrics::start(&runtime.registry, inventory.clone());
-    tokio::spawn(report::run(args.clone(), inventory.clone(), runtime.shutdown.clone()));
-    kubelet::run(&args, inventory, runtime.health.gate("kubelet"), runtime.shutdown).await;
+async fn run(args: Args) -> Result<(), Box<dyn Error>> {
+    let runtime = Arc::new(Runtime::start(&args.runtime).await?);
+    let (gate, shutdown) = (runtime.health.gate("kubelet"), runtime.shutdown.clone());
+    let observed = inventory::start(&args)?;
+    let metrics = metrics::start(&runtime.registry, observed.clone())?;
+    tokio::spawn(report::run(args.node_name.clone(), observed.clone(), runtime));
+    Kubelet { args, observed, gate, metrics, shutdown }.run().await;
     Ok(())
 }

@@ -1,31 +1,66 @@
 //! The device-plugin service: translates, asks the core, answers from memory. NVML is never asked here.
 
-use std::{pin::Pin, time::Duration};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use plasma_api::names::SIMULATED_LABEL;
 use plasma_device_plugin_core::{Advertised, allocate, prefer};
 use plasma_proto::deviceplugin::{
-    AllocateRequest, AllocateResponse, ContainerAllocateResponse, ContainerPreferredAllocationResponse,
-    Device, DevicePluginOptions, DeviceSpec, Empty, HEALTHY, ListAndWatchResponse, NumaNode,
-    PreStartContainerRequest, PreStartContainerResponse, PreferredAllocationRequest,
-    PreferredAllocationResponse, TopologyInfo, UNHEALTHY, device_plugin_server::DevicePlugin,
+    AllocateRequest, AllocateResponse, ContainerAllocateRequest, ContainerAllocateResponse,
+    ContainerPreferredAllocationRequest, ContainerPreferredAllocationResponse, Device, DevicePluginOptions,
+    DeviceSpec, Empty, HEALTHY, ListAndWatchResponse, NumaNode, PreStartContainerRequest,
+    PreStartContainerResponse, PreferredAllocationRequest, PreferredAllocationResponse, TopologyInfo,
+    UNHEALTHY, device_plugin_server::DevicePlugin,
 };
+use plasma_runtime::CancellationToken;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
-use crate::inventory::Observed;
+use crate::{
+    inventory::{Observed, newer},
+    metrics::KubeletMetrics,
+};
 
 /// How often the list is looked at again though nothing was published: a hanging NVML publishes nothing.
 const FRESHNESS_CHECK: Duration = Duration::from_secs(1);
 
-/// The service on our socket.
+/// The service on one of our sockets.
 pub(crate) struct Service {
-    observed: watch::Receiver<Observed>,
+    pub(crate) observed: watch::Receiver<Observed>,
+    pub(crate) metrics: KubeletMetrics,
+    pub(crate) listeners: Listeners,
+    /// Ends the streams.
+    pub(crate) stop: CancellationToken,
 }
 
-impl Service {
-    pub(crate) fn new(observed: watch::Receiver<Observed>) -> Self {
-        Self { observed }
+/// How many streams of the list are open on a socket: with none, the kubelet has given up on us.
+#[derive(Clone, Default)]
+pub(crate) struct Listeners(Arc<AtomicUsize>);
+
+impl Listeners {
+    pub(crate) fn any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    fn join(&self) -> Listening {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Listening(self.clone())
+    }
+}
+
+/// One open stream.
+struct Listening(Listeners);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -47,7 +82,11 @@ impl DevicePlugin for Service {
 
     async fn list_and_watch(&self, _: Request<Empty>) -> Result<Response<Self::ListAndWatchStream>, Status> {
         let (send, receive) = mpsc::channel(1);
-        tokio::spawn(send_changes(self.observed.clone(), send));
+        let (stop, observed, listening) = (self.stop.clone(), self.observed.clone(), self.listeners.join());
+        tokio::spawn(async move {
+            stop.run_until_cancelled(send_changes(observed, send)).await;
+            drop(listening);
+        });
         Ok(Response::new(Box::pin(ReceiverStream::new(receive))))
     }
 
@@ -56,15 +95,14 @@ impl DevicePlugin for Service {
         request: Request<PreferredAllocationRequest>,
     ) -> Result<Response<PreferredAllocationResponse>, Status> {
         let inventory = self.observed.borrow().believed();
-        let prefer_one = |request: plasma_proto::deviceplugin::ContainerPreferredAllocationRequest| {
+        let prefer_one = |request: ContainerPreferredAllocationRequest| {
             let size = usize::try_from(request.allocation_size).unwrap_or(0);
             let (available, required) = (&request.available_device_i_ds, &request.must_include_device_i_ds);
-            ContainerPreferredAllocationResponse {
-                device_i_ds: prefer(&inventory, available, required, size),
-            }
+            let device_i_ds = prefer(&inventory, available, required, size);
+            ContainerPreferredAllocationResponse { device_i_ds }
         };
-        let container_responses =
-            request.into_inner().container_requests.into_iter().map(prefer_one).collect();
+        let requests = request.into_inner().container_requests;
+        let container_responses = requests.into_iter().map(prefer_one).collect();
         Ok(Response::new(PreferredAllocationResponse { container_responses }))
     }
 
@@ -73,18 +111,13 @@ impl DevicePlugin for Service {
         request: Request<AllocateRequest>,
     ) -> Result<Response<AllocateResponse>, Status> {
         let observed = self.observed.borrow().clone();
-        let inventory = observed.believed();
-        let allocate_one = |request: plasma_proto::deviceplugin::ContainerAllocateRequest| {
-            let nodes = allocate(&inventory, &request.devices_ids)
-                .map_err(|why| Status::unavailable(why.to_string()))?;
-            tracing::info!("allocating {}", request.devices_ids.join(", "));
-            // A simulated GPU has no device node; a real one's is handed over whether or not we can see it.
-            let nodes = if observed.simulated { Vec::new() } else { nodes };
-            let devices = nodes.into_iter().map(|node| device_spec(node.0)).collect();
-            Ok(ContainerAllocateResponse { devices, ..Default::default() })
-        };
+        let requests = request.into_inner().container_requests;
         let responses: Result<Vec<_>, Status> =
-            request.into_inner().container_requests.into_iter().map(allocate_one).collect();
+            requests.iter().map(|request| allocate_one(request, &observed)).collect();
+        self.metrics.allocated(responses.is_ok());
+        if let Err(refusal) = &responses {
+            tracing::warn!("refused: {}", refusal.message());
+        }
         Ok(Response::new(AllocateResponse { container_responses: responses? }))
     }
 
@@ -94,6 +127,23 @@ impl DevicePlugin for Service {
     ) -> Result<Response<PreStartContainerResponse>, Status> {
         Ok(Response::new(PreStartContainerResponse {}))
     }
+}
+
+fn allocate_one(
+    request: &ContainerAllocateRequest,
+    observed: &Observed,
+) -> Result<ContainerAllocateResponse, Status> {
+    let nodes = allocate(&observed.believed(), &request.devices_ids);
+    let nodes = nodes.map_err(|why| Status::unavailable(why.to_string()))?;
+    tracing::info!("allocating {}", request.devices_ids.join(", "));
+    let mut response = ContainerAllocateResponse {
+        devices: nodes.into_iter().map(device_spec).collect(),
+        ..ContainerAllocateResponse::default()
+    };
+    if observed.simulated {
+        response.annotations.insert(SIMULATED_LABEL.to_owned(), "true".to_owned());
+    }
+    Ok(response)
 }
 
 fn device_spec(path: String) -> DeviceSpec {
@@ -107,8 +157,12 @@ async fn send_changes(
 ) {
     let mut told: Option<Vec<Advertised>> = None;
     loop {
-        let now = observed.borrow_and_update().believed().advertised();
+        let inventory = observed.borrow_and_update().believed();
+        let now = inventory.advertised();
         if told.as_ref() != Some(&now) {
+            let healthy = now.iter().filter(|device| device.healthy).count();
+            let why = inventory.fault().map(|fault| format!(": {fault}")).unwrap_or_default();
+            tracing::info!("offering {healthy} of {} GPUs{why}", now.len());
             let devices = now.iter().map(device).collect();
             if send.send(Ok(ListAndWatchResponse { devices })).await.is_err() {
                 return;
@@ -117,15 +171,14 @@ async fn send_changes(
         }
         tokio::select! {
             () = send.closed() => return,
-            () = tokio::time::sleep(FRESHNESS_CHECK) => {}
-            changed = observed.changed() => if changed.is_err() { return },
+            () = newer(&mut observed, FRESHNESS_CHECK) => {}
         }
     }
 }
 
 fn device(advertised: &Advertised) -> Device {
-    let topology =
-        advertised.numa_node.map(|node| TopologyInfo { nodes: vec![NumaNode { id: i64::from(node) }] });
+    let node = advertised.numa_node.map(|node| NumaNode { id: i64::from(node) });
+    let topology = node.map(|node| TopologyInfo { nodes: vec![node] });
     let health = if advertised.healthy { HEALTHY } else { UNHEALTHY };
     Device { id: advertised.id.clone(), health: health.to_owned(), topology }
 }

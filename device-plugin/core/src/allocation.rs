@@ -4,10 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{GpuState, Inventory};
 
-/// A device node that a container gets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceNode(pub String);
-
 /// Why the kubelet can't have what it asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AllocateError {
@@ -29,16 +25,16 @@ impl std::fmt::Display for AllocateError {
     }
 }
 
-/// The device nodes for a container that gets these GPUs: theirs, and the two that all GPUs share.
+/// The device nodes for a container that gets these GPUs: those that all GPUs share, and theirs.
 ///
 /// # Errors
 /// When one of them is unknown or not healthy: better the pod is tried again than started without its GPU.
-pub fn allocate(inventory: &Inventory, ids: &[String]) -> Result<Vec<DeviceNode>, AllocateError> {
-    let mut nodes = vec![DeviceNode("/dev/nvidiactl".to_owned()), DeviceNode("/dev/nvidia-uvm".to_owned())];
+pub fn allocate(inventory: &Inventory, ids: &[String]) -> Result<Vec<String>, AllocateError> {
+    let mut nodes = inventory.shared_nodes().to_vec();
     for id in ids {
         match inventory.find(id) {
             None => return Err(AllocateError::Unknown(id.clone())),
-            Some((gpu, GpuState::Healthy)) => nodes.push(DeviceNode(format!("/dev/nvidia{}", gpu.minor))),
+            Some((gpu, GpuState::Healthy)) => nodes.extend(gpu.device_node.clone()),
             Some((_, GpuState::Unhealthy(why) | GpuState::Unknown(why))) => {
                 return Err(AllocateError::NotHealthy(id.clone(), why.clone()));
             }
@@ -79,23 +75,23 @@ mod tests {
     use proptest::{collection::btree_set, prelude::*};
 
     use super::*;
-    use crate::{Gpu, Scan};
+    use crate::{Gpu, HealthRules, Look, Recovery, Scan, Seen};
 
     fn node(numa_of: &[u32]) -> Inventory {
-        let gpus = numa_of.iter().enumerate().map(|(index, numa)| {
-            let index = u32::try_from(index).unwrap();
-            Ok(Gpu {
+        let gpus = (0_u32..).zip(numa_of).map(|(index, numa)| Seen::Answered {
+            gpu: Gpu {
                 uuid: format!("GPU-{index}"),
                 index,
-                minor: index + 10,
-                name: String::new(),
-                memory_bytes: 0,
-                pci_bus_id: None,
+                device_node: Some(format!("/dev/nvidia{}", index + 10)),
                 numa_node: Some(*numa),
-            })
+                ..Gpu::default()
+            },
+            recovery: Recovery::NotTold,
+            xids: Vec::new(),
         });
-        let mut inventory = Inventory::default();
-        inventory.observe(Scan::Seen { driver_version: None, gpus: gpus.collect() });
+        let mut inventory = Inventory::new(HealthRules::default());
+        let shared_nodes = vec!["/dev/nvidiactl".to_owned()];
+        inventory.observe(Scan::Looked(Look { gpus: gpus.collect(), shared_nodes, ..Look::default() }));
         inventory
     }
 
@@ -105,9 +101,7 @@ mod tests {
 
     #[test]
     fn a_container_gets_its_own_device_nodes_and_the_shared_ones() {
-        let nodes = allocate(&node(&[0, 0]), &ids(&[1])).unwrap();
-        let nodes: Vec<_> = nodes.iter().map(|node| node.0.as_str()).collect();
-        assert_eq!(nodes, ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia11"]);
+        assert_eq!(allocate(&node(&[0, 0]), &ids(&[1])).unwrap(), ["/dev/nvidiactl", "/dev/nvidia11"]);
     }
 
     #[test]
@@ -115,7 +109,8 @@ mod tests {
         let mut inventory = node(&[0, 0]);
         assert_eq!(allocate(&inventory, &ids(&[7])), Err(AllocateError::Unknown("GPU-7".to_owned())));
         inventory.observe(Scan::Failed("gone".to_owned()));
-        assert!(matches!(allocate(&inventory, &ids(&[0])), Err(AllocateError::NotHealthy(..))));
+        let refused = AllocateError::NotHealthy("GPU-0".to_owned(), "gone".to_owned());
+        assert_eq!(allocate(&inventory, &ids(&[0])), Err(refused));
     }
 
     #[test]
@@ -126,35 +121,40 @@ mod tests {
         assert_eq!(prefer(&inventory, &ids(&[0, 1, 2, 3, 4]), &ids(&[0]), 2), ids(&[0, 1]));
     }
 
-    /// Over every choice of that size: the fewest NUMA nodes that any has.
-    fn fewest_numa_nodes(numa_of: &[u32], available: &BTreeSet<u32>, size: usize) -> usize {
-        let all: Vec<u32> = available.iter().copied().collect();
-        (0_u32..1 << all.len())
+    /// Over every choice of that size that holds what it must: the fewest NUMA nodes that any has.
+    fn fewest_numa_nodes(numa_of: &[u32], available: &[u32], must: &[u32], size: usize) -> Option<usize> {
+        (0_u32..1 << available.len())
             .filter(|mask| mask.count_ones() as usize == size)
             .map(|mask| {
-                let chosen = all.iter().enumerate().filter(|(place, _)| mask >> place & 1 == 1);
-                chosen.map(|(_, gpu)| numa_of[*gpu as usize]).collect::<BTreeSet<_>>().len()
+                let chosen = available.iter().enumerate().filter(|(place, _)| mask >> place & 1 == 1);
+                chosen.map(|(_, gpu)| *gpu).collect::<BTreeSet<u32>>()
             })
+            .filter(|chosen| must.iter().all(|gpu| chosen.contains(gpu)))
+            .map(|chosen| chosen.iter().map(|gpu| numa_of[*gpu as usize]).collect::<BTreeSet<_>>().len())
             .min()
-            .unwrap_or(0)
     }
 
     proptest! {
         #[test]
         fn a_preference_is_available_distinct_of_the_right_size_and_on_fewest_numa_nodes(
-            numa_of in proptest::collection::vec(0_u32..3, 8),
+            numa_of in proptest::collection::vec(0_u32..4, 8),
             available in btree_set(0_u32..8, 1..8),
+            required in 0_usize..4,
             size in 1_usize..8,
         ) {
             let inventory = node(&numa_of);
             let offered: Vec<u32> = available.iter().copied().collect();
-            let chosen = prefer(&inventory, &ids(&offered), &[], size);
+            let size = size.min(offered.len());
+            // Not the first ones, which the order alone would prefer.
+            let must: Vec<u32> = offered.iter().rev().take(required.min(size)).copied().collect();
+            let chosen = prefer(&inventory, &ids(&offered), &ids(&must), size);
             let distinct: BTreeSet<_> = chosen.iter().collect();
             prop_assert_eq!(distinct.len(), chosen.len());
-            prop_assert_eq!(chosen.len(), size.min(available.len()));
+            prop_assert_eq!(chosen.len(), size);
             prop_assert!(chosen.iter().all(|id| ids(&offered).contains(id)));
+            prop_assert!(ids(&must).iter().all(|id| chosen.contains(id)));
             let nodes: BTreeSet<_> = chosen.iter().map(|id| inventory.find(id).unwrap().0.numa_node).collect();
-            prop_assert_eq!(nodes.len(), fewest_numa_nodes(&numa_of, &available, chosen.len()));
+            prop_assert_eq!(Some(nodes.len()), fewest_numa_nodes(&numa_of, &offered, &must, size));
         }
     }
 }

@@ -1,128 +1,151 @@
-//! What the node has, as the last scan saw it, and what of it is offered to the kubelet.
+//! What the node has, as the looks at NVML tell it, and what of it is offered to the kubelet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// A GPU's unchanging facts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gpu {
-    /// NVML's UUID: also the kubelet's device id.
-    pub uuid: String,
-    /// NVML's index in this scan.
-    pub index: u32,
-    /// The number of its device node, `/dev/nvidia<minor>`.
-    pub minor: u32,
-    /// The model, as NVML names it.
-    pub name: String,
-    /// Memory, in bytes.
-    pub memory_bytes: u64,
-    /// PCI address, where NVML gave one.
-    pub pci_bus_id: Option<String>,
-    /// CPU NUMA node, where the machine has several.
-    pub numa_node: Option<u32>,
-}
+use crate::{Advertised, Gpu, GpuState, HealthRules, Look, Scan, Seen, health::Health};
 
-/// Whether a GPU can be given to pods; if not, why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GpuState {
-    /// It answers.
-    Healthy,
-    /// It doesn't, or it answers with a fault.
-    Unhealthy(String),
-    /// NVML itself can't be asked, so nobody knows. Not offered.
-    Unknown(String),
-}
-
-/// What one look at NVML gave.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scan {
-    /// NVML answered. A GPU that didn't answer has its UUID only if it was seen before, by its index.
-    Seen {
-        /// The driver's version, where it could be read.
-        driver_version: Option<String>,
-        /// One entry an index: the facts, or the fault that came instead.
-        gpus: Vec<Result<Gpu, (u32, String)>>,
-    },
-    /// NVML can't be loaded or doesn't answer.
-    Failed(String),
-}
+/// The kubelet takes no longer device id.
+const LONGEST_ID: usize = 63;
 
 /// Everything known about the node's GPUs.
 ///
-/// A GPU that was seen once stays in the inventory: a lost one is unhealthy, not gone, so the kubelet keeps its
-/// capacity and says which pods held it. It leaves when NVML answers and counts fewer GPUs.
+/// A GPU that was seen once stays: a lost one is unhealthy, not gone, so that the kubelet keeps its capacity and says
+/// which pods held it. It leaves when NVML answers and counts fewer GPUs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     /// The driver's version, where it was ever read.
     pub driver_version: Option<String>,
+    rules: HealthRules,
+    /// Whether NVML ever answered: until then nobody knows what this node has.
+    known: bool,
     /// Why NVML can't be asked, where it can't.
-    pub fault: Option<String>,
-    gpus: BTreeMap<u32, (Gpu, GpuState)>,
-    /// Indexes under which nothing ever answered: no id, so nothing to offer, but a fault to tell.
+    fault: Option<String>,
+    shared_nodes: Vec<String>,
+    entries: BTreeMap<String, Entry>,
+    /// Indexes behind which no GPU is known by name: nothing to offer, but a fault to tell.
     nameless: BTreeMap<u32, String>,
 }
 
-/// One device as the kubelet is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Advertised {
-    /// The device id.
-    pub id: String,
-    /// Whether it can be allocated.
-    pub healthy: bool,
-    /// Where it hangs.
-    pub numa_node: Option<u32>,
+struct Entry {
+    gpu: Gpu,
+    health: Health,
+    state: GpuState,
 }
 
 impl Inventory {
-    /// Takes in what a scan saw.
+    /// Knows nothing yet.
+    pub fn new(rules: HealthRules) -> Self {
+        Self { rules, ..Self::default() }
+    }
+
+    /// Takes in what a look at NVML gave.
     pub fn observe(&mut self, scan: Scan) {
         match scan {
             Scan::Failed(fault) => {
-                for (_, state) in self.gpus.values_mut() {
-                    *state = GpuState::Unknown(fault.clone());
+                for entry in self.entries.values_mut() {
+                    entry.state = GpuState::Unknown(fault.clone());
                 }
                 self.fault = Some(fault);
             }
-            Scan::Seen { driver_version, gpus } => {
-                self.fault = None;
-                self.nameless.clear();
-                self.driver_version = driver_version.or_else(|| self.driver_version.take());
-                let counted = gpus.len();
-                for seen in gpus {
-                    self.observe_gpu(seen);
-                }
-                self.gpus.retain(|index, _| usize::try_from(*index).is_ok_and(|index| index < counted));
-            }
+            Scan::Looked(look) => self.observe_look(look),
         }
     }
 
-    fn observe_gpu(&mut self, seen: Result<Gpu, (u32, String)>) {
-        match seen {
-            Ok(gpu) => {
-                self.gpus.insert(gpu.index, (gpu, GpuState::Healthy));
+    fn observe_look(&mut self, look: Look) {
+        self.known = true;
+        self.fault = None;
+        self.driver_version = look.driver_version.or_else(|| self.driver_version.take());
+        self.shared_nodes = look.shared_nodes;
+        let (mut answered, mut silent) = (BTreeSet::new(), BTreeMap::new());
+        for (index, seen) in (0_u32..).zip(look.gpus) {
+            match seen {
+                Seen::Silent(why) => drop(silent.insert(index, why)),
+                Seen::Answered { gpu, .. } if gpu.uuid.is_empty() || gpu.uuid.len() > LONGEST_ID => {
+                    silent.insert(index, format!("its UUID {:?} can't be a device id", gpu.uuid));
+                }
+                Seen::Answered { gpu, .. } if answered.contains(&gpu.uuid) => {
+                    silent.insert(index, format!("it has the UUID of another GPU, {}", gpu.uuid));
+                }
+                Seen::Answered { gpu, recovery, xids } => {
+                    answered.insert(gpu.uuid.clone());
+                    let entry = self.entry(gpu);
+                    entry.1.answered(recovery, &xids, look.session, entry.0);
+                }
             }
-            Err((index, fault)) => match self.gpus.get_mut(&index) {
-                Some((_, state)) => *state = GpuState::Unhealthy(fault),
-                None => drop(self.nameless.insert(index, fault)),
-            },
         }
+        self.blame(&answered, silent, look.session);
+        for entry in self.entries.values_mut() {
+            entry.state = entry.health.state();
+        }
+    }
+
+    fn entry(&mut self, gpu: Gpu) -> (&HealthRules, &mut Health) {
+        let entry = self.entries.entry(gpu.uuid.clone()).or_insert_with(|| Entry {
+            gpu: Gpu::default(),
+            health: Health::default(),
+            state: GpuState::Healthy,
+        });
+        entry.gpu = gpu;
+        (&self.rules, &mut entry.health)
+    }
+
+    /// A silent index has no name: it is the GPU that was there, else any that is missing. Who is missing from a look
+    /// in which nobody else is silent has left.
+    fn blame(&mut self, answered: &BTreeSet<String>, mut silent: BTreeMap<u32, String>, session: u64) {
+        let mut missing: Vec<Entry> =
+            self.entries.extract_if(.., |uuid, _| !answered.contains(uuid)).map(|(_, entry)| entry).collect();
+        missing.sort_by_key(|entry| (!silent.contains_key(&entry.gpu.index), entry.gpu.index));
+        for mut entry in missing {
+            let why = match silent.remove(&entry.gpu.index) {
+                Some(why) => why,
+                None => match silent.pop_first() {
+                    Some((index, why)) => {
+                        entry.gpu.index = index;
+                        why
+                    }
+                    None => continue,
+                },
+            };
+            entry.health.silent(why, session);
+            self.entries.insert(entry.gpu.uuid.clone(), entry);
+        }
+        self.nameless = silent;
+    }
+
+    /// Whether NVML ever answered. Until then an empty inventory says nothing about the node.
+    pub fn is_known(&self) -> bool {
+        self.known
+    }
+
+    /// Why NVML can't be asked, where it can't.
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
     }
 
     /// What is wrong beyond the GPUs that are known by name, for people.
     pub fn message(&self) -> Option<String> {
         let nameless =
-            self.nameless.iter().map(|(index, fault)| format!("GPU {index} never answered: {fault}"));
+            self.nameless.iter().map(|(index, fault)| format!("GPU {index} can't be offered: {fault}"));
         let faults: Vec<String> = self.fault.iter().cloned().chain(nameless).collect();
         (!faults.is_empty()).then(|| faults.join("; "))
     }
 
     /// The GPUs in NVML's order, with their state.
-    pub fn gpus(&self) -> impl Iterator<Item = (&Gpu, &GpuState)> {
-        self.gpus.values().map(|(gpu, state)| (gpu, state))
+    pub fn gpus(&self) -> Vec<(&Gpu, &GpuState)> {
+        let mut gpus: Vec<_> = self.entries.values().map(|entry| (&entry.gpu, &entry.state)).collect();
+        gpus.sort_by_key(|(gpu, _)| (gpu.index, &gpu.uuid));
+        gpus
     }
 
     /// The GPU with that UUID.
     pub fn find(&self, uuid: &str) -> Option<(&Gpu, &GpuState)> {
-        self.gpus().find(|(gpu, _)| gpu.uuid == uuid)
+        self.entries.get(uuid).map(|entry| (&entry.gpu, &entry.state))
+    }
+
+    /// The device nodes that every GPU's user needs.
+    pub fn shared_nodes(&self) -> &[String] {
+        &self.shared_nodes
     }
 
     /// The full list that the kubelet is told.
@@ -132,99 +155,124 @@ impl Inventory {
             healthy: *state == GpuState::Healthy,
             numa_node: gpu.numa_node,
         };
-        self.gpus().map(advertise).collect()
+        self.gpus().into_iter().map(advertise).collect()
     }
-}
-
-/// A model as the label `nvidia.com/gpu.product` has it: blanks become dashes, what a label can't hold is left out.
-pub fn product_label(name: &str) -> String {
-    let dashed = name.split_whitespace().collect::<Vec<_>>().join("-");
-    let allowed: String =
-        dashed.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(63).collect();
-    allowed.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::{collection::vec, prelude::*};
 
     use super::*;
+    use crate::Recovery;
 
-    fn gpu(index: u32) -> Gpu {
-        Gpu {
-            uuid: format!("GPU-{index}"),
-            index,
-            minor: index,
-            name: "NVIDIA H100 80GB HBM3".to_owned(),
-            memory_bytes: 80 << 30,
-            pci_bus_id: None,
-            numa_node: None,
-        }
+    fn answered(index: u32, uuid: &str) -> Seen {
+        let gpu = Gpu { uuid: uuid.to_owned(), index, ..Gpu::default() };
+        Seen::Answered { gpu, recovery: Recovery::NotNeeded, xids: Vec::new() }
     }
 
-    fn seen(gpus: Vec<Result<Gpu, (u32, String)>>) -> Scan {
-        Scan::Seen { driver_version: None, gpus }
+    fn silent() -> Seen {
+        Seen::Silent("GPU is lost".to_owned())
     }
 
-    fn healthy(inventory: &Inventory) -> Vec<bool> {
-        inventory.advertised().iter().map(|device| device.healthy).collect()
+    fn inventory() -> Inventory {
+        Inventory::new(HealthRules { clean_looks: 1, ..HealthRules::default() })
+    }
+
+    fn look(inventory: &mut Inventory, gpus: &[Seen]) {
+        inventory.observe(Scan::Looked(Look { gpus: gpus.to_vec(), ..Look::default() }));
+    }
+
+    fn offered(inventory: &Inventory) -> Vec<(String, bool)> {
+        inventory.advertised().into_iter().map(|device| (device.id, device.healthy)).collect()
+    }
+
+    fn list(expected: &[(&str, bool)]) -> Vec<(String, bool)> {
+        expected.iter().map(|(id, healthy)| ((*id).to_owned(), *healthy)).collect()
     }
 
     #[test]
     fn a_lost_gpu_is_taken_out_and_comes_back() {
-        let mut inventory = Inventory::default();
-        inventory.observe(seen(vec![Ok(gpu(0)), Ok(gpu(1))]));
-        assert_eq!(healthy(&inventory), [true, true]);
-        inventory.observe(seen(vec![Ok(gpu(0)), Err((1, "GPU is lost".to_owned()))]));
-        assert_eq!(healthy(&inventory), [true, false]);
-        inventory.observe(seen(vec![Ok(gpu(0)), Ok(gpu(1))]));
-        assert_eq!(healthy(&inventory), [true, true]);
+        let mut inventory = inventory();
+        look(&mut inventory, &[answered(0, "A"), answered(1, "B")]);
+        assert_eq!(offered(&inventory), list(&[("A", true), ("B", true)]));
+        look(&mut inventory, &[answered(0, "A"), silent()]);
+        assert_eq!(offered(&inventory), list(&[("A", true), ("B", false)]));
+        assert_eq!(inventory.find("B").unwrap().1, &GpuState::Unhealthy("GPU is lost".to_owned()));
+        look(&mut inventory, &[answered(0, "A"), answered(1, "B")]);
+        assert_eq!(offered(&inventory), list(&[("A", true), ("B", true)]));
     }
 
     #[test]
     fn when_nvml_does_not_answer_nothing_is_offered_and_nothing_is_forgotten() {
-        let mut inventory = Inventory::default();
-        inventory.observe(seen(vec![Ok(gpu(0))]));
+        let mut inventory = inventory();
+        assert!(!inventory.is_known());
+        look(&mut inventory, &[answered(0, "A")]);
         inventory.observe(Scan::Failed("driver is reloading".to_owned()));
-        assert_eq!(healthy(&inventory), [false]);
-        assert_eq!(inventory.fault.as_deref(), Some("driver is reloading"));
-        inventory.observe(seen(vec![Ok(gpu(0))]));
-        assert_eq!(healthy(&inventory), [true]);
-        assert_eq!(inventory.fault, None);
+        assert_eq!(offered(&inventory), list(&[("A", false)]));
+        assert_eq!(inventory.fault(), Some("driver is reloading"));
+        look(&mut inventory, &[answered(0, "A")]);
+        assert_eq!(offered(&inventory), list(&[("A", true)]));
+        assert_eq!((inventory.fault(), inventory.message()), (None, None));
     }
 
     #[test]
     fn a_gpu_that_never_answered_is_told_of_though_it_cannot_be_offered() {
-        let mut inventory = Inventory::default();
-        inventory.observe(seen(vec![Err((0, "GPU is lost".to_owned()))]));
-        assert!(inventory.advertised().is_empty());
-        assert_eq!(inventory.message().as_deref(), Some("GPU 0 never answered: GPU is lost"));
-        inventory.observe(seen(vec![Ok(gpu(0))]));
+        let mut inventory = inventory();
+        look(&mut inventory, &[silent()]);
+        assert!(inventory.is_known() && inventory.advertised().is_empty());
+        assert_eq!(inventory.message().as_deref(), Some("GPU 0 can't be offered: GPU is lost"));
+        look(&mut inventory, &[answered(0, "A")]);
         assert_eq!(inventory.message(), None);
     }
 
     #[test]
-    fn a_gpu_leaves_only_when_nvml_counts_fewer() {
-        let mut inventory = Inventory::default();
-        inventory.observe(seen(vec![Ok(gpu(0)), Ok(gpu(1))]));
-        inventory.observe(seen(vec![Ok(gpu(0))]));
-        assert_eq!(healthy(&inventory), [true]);
+    fn indexes_that_moved_blame_the_gpu_that_is_missing() {
+        let mut inventory = inventory();
+        look(&mut inventory, &[answered(0, "A"), answered(1, "B"), answered(2, "C")]);
+        look(&mut inventory, &[answered(0, "B"), silent(), answered(2, "C")]);
+        assert_eq!(offered(&inventory), list(&[("B", true), ("A", false), ("C", true)]));
     }
 
     #[test]
-    fn the_product_label_is_as_gpu_feature_discovery_writes_it() {
-        assert_eq!(product_label("NVIDIA H100 80GB HBM3"), "NVIDIA-H100-80GB-HBM3");
-        assert_eq!(product_label("  odd (name) "), "odd-name");
+    fn a_gpu_leaves_only_when_nvml_counts_fewer() {
+        let mut inventory = inventory();
+        look(&mut inventory, &[answered(0, "A"), answered(1, "B")]);
+        look(&mut inventory, &[answered(0, "B")]);
+        assert_eq!(offered(&inventory), list(&[("B", true)]));
+    }
+
+    #[test]
+    fn an_id_that_the_kubelet_would_not_take_is_not_offered() {
+        let mut inventory = inventory();
+        let long = "x".repeat(64);
+        look(&mut inventory, &[answered(0, "A"), answered(1, "A"), answered(2, &long), answered(3, "")]);
+        assert_eq!(offered(&inventory), list(&[("A", true)]));
+        assert_eq!(inventory.message().unwrap().matches("can't be offered").count(), 3);
     }
 
     proptest! {
+        /// Each index is one GPU or one fault, no id is offered twice, and only who answered is healthy.
         #[test]
-        fn a_product_label_is_always_a_valid_label_value(name in ".{0,100}") {
-            let label = product_label(&name);
-            prop_assert!(label.len() <= 63);
-            prop_assert!(label.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)));
-            prop_assert!(label.chars().next().is_none_or(|c| c.is_ascii_alphanumeric()));
-            prop_assert!(label.chars().last().is_none_or(|c| c.is_ascii_alphanumeric()));
+        fn every_index_is_accounted_for(looks in vec(vec((0_u8..6, any::<bool>()), 0..6), 1..8)) {
+            let mut inventory = inventory();
+            for gpus in looks {
+                let gpus: Vec<Seen> = (0_u32..).zip(&gpus)
+                    .map(|(index, (name, answers))| {
+                        if *answers { answered(index, &format!("GPU-{name}")) } else { silent() }
+                    })
+                    .collect();
+                look(&mut inventory, &gpus);
+                let indexes: BTreeSet<u32> = inventory.gpus().iter().map(|(gpu, _)| gpu.index)
+                    .chain(inventory.nameless.keys().copied()).collect();
+                prop_assert_eq!(inventory.entries.len() + inventory.nameless.len(), gpus.len());
+                prop_assert_eq!(indexes.len(), gpus.len());
+                for device in inventory.advertised().iter().filter(|device| device.healthy) {
+                    let name = &device.id;
+                    let said = |seen: &Seen| matches!(seen, Seen::Answered { gpu, .. } if gpu.uuid == *name);
+                    prop_assert!(gpus.iter().any(said));
+                }
+            }
         }
     }
 }

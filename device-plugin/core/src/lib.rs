@@ -1,9 +1,14 @@
 //! What the device plugin decides: which GPUs are offered, which are preferred, and what a container gets.
 //!
-//! Pure: NVML, the kubelet and the API server are the shell's.
+//! Pure: NVML, the kubelet and the API server are the shell's. A look at NVML comes in as a [`Scan`]; the
+//! [`Inventory`] turns looks into what is believed; [`prefer`] and [`allocate`] answer the kubelet from it.
 
 mod allocation;
+mod gpu;
+mod health;
 mod inventory;
 
-pub use allocation::{AllocateError, DeviceNode, allocate, prefer};
-pub use inventory::{Advertised, Gpu, GpuState, Inventory, Scan, product_label};
+pub use allocation::{AllocateError, allocate, prefer};
+pub use gpu::{Advertised, Gpu, GpuState, Look, Recovery, Scan, Seen, product_label};
+pub use health::HealthRules;
+pub use inventory::Inventory;

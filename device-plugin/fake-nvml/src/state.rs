@@ -1,27 +1,41 @@
 //! The state file: what the stand-in pretends.
 
-use std::{env, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    sync::{Mutex, PoisonError},
+};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The environment variable that names the state file.
 pub const STATE_VARIABLE: &str = "PLASMA_FAKE_NVML_STATE";
 
 /// What the stand-in pretends, as JSON.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct State {
     /// The driver's version.
     pub driver_version: String,
-    /// The NVML return value that initialisation gives instead of success.
+    /// Another number than when the library was initialised means that the driver was reloaded: every call fails
+    /// until the library is shut down and initialised again.
     #[serde(default)]
-    pub init_error: Option<u32>,
+    pub driver_epoch: u64,
+    /// The NVML return value that every call gives, initialisation too: 9 is a driver that isn't loaded.
+    #[serde(default)]
+    pub driver_error: Option<u32>,
+    /// NVML return values of single functions, such as `"nvmlDeviceGetCount_v2": 999`.
+    #[serde(default)]
+    pub errors: BTreeMap<String, u32>,
+    /// Functions that don't return as long as they stand here.
+    #[serde(default)]
+    pub hang: BTreeSet<String>,
     /// The GPUs, in order of their index.
     pub gpus: Vec<Gpu>,
 }
 
 /// One pretended GPU.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Gpu {
     /// `GPU-…`
@@ -36,6 +50,9 @@ pub struct Gpu {
     /// PCI address; made from the index where it is left out.
     #[serde(default)]
     pub pci_bus_id: Option<String>,
+    /// The CPU NUMA node that it hangs on.
+    #[serde(default)]
+    pub numa_node: Option<u32>,
     /// How busy it is, in percent.
     #[serde(default)]
     pub utilization_percent: u32,
@@ -45,19 +62,37 @@ pub struct Gpu {
     /// Power, in milliwatts; left out, the query isn't supported.
     #[serde(default)]
     pub power_milliwatts: Option<u32>,
+    /// Energy since the driver was loaded, in millijoules; left out, the query isn't supported.
+    #[serde(default)]
+    pub energy_millijoules: Option<u64>,
     /// Whether it fell off the bus: every query says so.
     #[serde(default)]
     pub lost: bool,
+    /// All XIDs it was ever hit by; one that is appended is an event.
+    #[serde(default)]
+    pub xids: Vec<u64>,
+    /// NVML's recovery action: 0 none, 1 reset, 2 reboot, 3 drain, 4 drain and reset; left out, it isn't supported.
+    #[serde(default)]
+    pub recovery_action: Option<u32>,
+    /// NVML return values of single functions for this GPU.
+    #[serde(default)]
+    pub errors: BTreeMap<String, u32>,
 }
 
+/// The last state that was understood.
+static LAST: Mutex<Option<State>> = Mutex::new(None);
+
 impl State {
-    /// The file as it is now. No file, or one that isn't understood, is a driver that isn't loaded.
+    /// The file as it is now. No file is a driver that isn't loaded. A file that isn't understood is taken for one
+    /// that is being written: what it said before holds.
     pub(crate) fn read() -> Result<Self, String> {
         let file = env::var(STATE_VARIABLE).map_err(|_| format!("{STATE_VARIABLE} is not set"))?;
         let text = fs::read_to_string(&file).map_err(|fault| format!("{file}: {fault}"))?;
-        serde_json::from_str(&text).map_err(|fault| {
-            eprintln!("fake NVML: {file} is not understood: {fault}");
-            fault.to_string()
-        })
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        match serde_json::from_str::<Self>(&text) {
+            Ok(state) => *last = Some(state.clone()),
+            Err(fault) => eprintln!("fake NVML: {file} is not understood: {fault}"),
+        }
+        last.clone().ok_or_else(|| format!("{file} was never understood"))
     }
 }

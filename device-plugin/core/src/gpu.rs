@@ -1,0 +1,123 @@
+//! The words: a GPU, what one look at NVML gives, and what a GPU is believed to be.
+
+/// A GPU's unchanging facts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gpu {
+    /// NVML's UUID: also the kubelet's device id.
+    pub uuid: String,
+    /// NVML's index in this look.
+    pub index: u32,
+    /// Its device node, `/dev/nvidia<minor>`. A simulated GPU has none.
+    pub device_node: Option<String>,
+    /// The model, as NVML names it.
+    pub name: String,
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
+    /// PCI address, where NVML gave one.
+    pub pci_bus_id: Option<String>,
+    /// CPU NUMA node, where the machine has several.
+    pub numa_node: Option<u32>,
+}
+
+/// What has to happen before a GPU works again, in NVML's opinion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// This driver or this GPU doesn't say.
+    NotTold,
+    /// Nothing.
+    NotNeeded,
+    /// Something, in words.
+    Needed(&'static str),
+}
+
+/// What one GPU said in one look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It answered.
+    Answered {
+        /// Its facts.
+        gpu: Gpu,
+        /// What it needs.
+        recovery: Recovery,
+        /// The XIDs that the driver reported since the last look.
+        xids: Vec<u64>,
+    },
+    /// It didn't; why not.
+    Silent(String),
+}
+
+/// What a look saw when NVML answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// Counts how often the library was loaded: a new number means that the driver may have been reloaded.
+    pub session: u64,
+    /// The driver's version, where it could be read.
+    pub driver_version: Option<String>,
+    /// The device nodes that every GPU's user needs. None where the GPUs are simulated.
+    pub shared_nodes: Vec<String>,
+    /// One entry an index.
+    pub gpus: Vec<Seen>,
+}
+
+/// What one look at NVML gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scan {
+    /// NVML answered.
+    Looked(Look),
+    /// NVML can't be loaded or doesn't answer: nobody knows anything. Why.
+    Failed(String),
+}
+
+/// Whether a GPU can be given to pods; if not, why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GpuState {
+    /// It can.
+    Healthy,
+    /// It doesn't answer, or has a fault.
+    Unhealthy(String),
+    /// NVML itself can't be asked, so nobody knows. Not offered.
+    Unknown(String),
+}
+
+/// One device as the kubelet is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertised {
+    /// The device id.
+    pub id: String,
+    /// Whether it can be allocated.
+    pub healthy: bool,
+    /// Where it hangs.
+    pub numa_node: Option<u32>,
+}
+
+/// A model as the label `nvidia.com/gpu.product` has it: blanks become dashes, what a label can't hold is left out.
+pub fn product_label(name: &str) -> String {
+    let dashed = name.split_whitespace().collect::<Vec<_>>().join("-");
+    let allowed: String =
+        dashed.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(63).collect();
+    allowed.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_product_label_is_as_gpu_feature_discovery_writes_it() {
+        assert_eq!(product_label("NVIDIA H100 80GB HBM3"), "NVIDIA-H100-80GB-HBM3");
+        assert_eq!(product_label("  odd (name) "), "odd-name");
+    }
+
+    proptest! {
+        #[test]
+        fn a_product_label_is_always_a_valid_label_value(name in ".{0,100}") {
+            let label = product_label(&name);
+            prop_assert!(label.len() <= 63);
+            prop_assert!(label.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)));
+            prop_assert!(label.chars().next().is_none_or(|c| c.is_ascii_alphanumeric()));
+            prop_assert!(label.chars().last().is_none_or(|c| c.is_ascii_alphanumeric()));
+        }
+    }
+}

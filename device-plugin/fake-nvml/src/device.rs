@@ -1,0 +1,212 @@
+//! Questions about one GPU.
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong};
+
+use nvml_wrapper_sys::bindings::{
+    field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, nvmlDevice_t, nvmlFieldValue_t, nvmlMemory_v2_t,
+    nvmlPciInfo_t, nvmlReturn_t, nvmlUtilization_t, nvmlValue_t,
+};
+
+use crate::{
+    code,
+    memory::{write_option, write_text, write_value},
+    session::{ask, ask_gpu, handle},
+};
+
+/// How NVML tags an unsigned number among its field values.
+const UNSIGNED_INT: c_uint = 1;
+
+/// As NVML's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetCount_v2(count: *mut c_uint) -> nvmlReturn_t {
+    ask("nvmlDeviceGetCount_v2", |state| {
+        // SAFETY: the caller keeps the contract.
+        unsafe { write_value(c_uint::try_from(state.gpus.len()).unwrap_or(c_uint::MAX), count) }
+    })
+}
+
+/// As NVML's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetHandleByIndex_v2(
+    index: c_uint,
+    device: *mut nvmlDevice_t,
+) -> nvmlReturn_t {
+    let found = handle(index as usize);
+    // SAFETY: the caller keeps the contract.
+    ask_gpu("nvmlDeviceGetHandleByIndex_v2", found, |_, _| unsafe { write_value(found, device) })
+}
+
+/// As NVML's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetHandleByUUID(
+    uuid: *const c_char,
+    device: *mut nvmlDevice_t,
+) -> nvmlReturn_t {
+    if uuid.is_null() {
+        return code::INVALID_ARGUMENT;
+    }
+    // SAFETY: not null, and NVML's contract says that it is a terminated text.
+    let wanted = unsafe { CStr::from_ptr(uuid) };
+    ask("nvmlDeviceGetHandleByUUID", |state| {
+        match state.gpus.iter().position(|gpu| gpu.uuid.as_bytes() == wanted.to_bytes()) {
+            // SAFETY: the caller keeps the contract.
+            Some(index) => unsafe { write_value(handle(index), device) },
+            None => code::NOT_FOUND,
+        }
+    })
+}
+
+/// As NVML's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetUUID(
+    device: nvmlDevice_t,
+    text: *mut c_char,
+    length: c_uint,
+) -> nvmlReturn_t {
+    // SAFETY: the caller keeps the contract.
+    ask_gpu("nvmlDeviceGetUUID", device, |gpu, _| unsafe { write_text(&gpu.uuid, text, length) })
+}
+
+/// As NVML's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetName(
+    device: nvmlDevice_t,
+    text: *mut c_char,
+    length: c_uint,
+) -> nvmlReturn_t {
+    // SAFETY: the caller keeps the contract.
+    ask_gpu("nvmlDeviceGetName", device, |gpu, _| unsafe { write_text(&gpu.name, text, length) })
+}
+
+/// As NVML's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetMinorNumber(device: nvmlDevice_t, minor: *mut c_uint) -> nvmlReturn_t {
+    // SAFETY: the caller keeps the contract.
+    ask_gpu("nvmlDeviceGetMinorNumber", device, |_, index| unsafe { write_value(index, minor) })
+}
+
+/// As NVML's. The caller has set the structure's version, which stays.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(
+    device: nvmlDevice_t,
+    memory: *mut nvmlMemory_v2_t,
+) -> nvmlReturn_t {
+    ask_gpu("nvmlDeviceGetMemoryInfo_v2", device, |gpu, _| {
+        if memory.is_null() {
+            return code::INVALID_ARGUMENT;
+        }
+        let total = gpu.memory_mib.saturating_mul(1 << 20);
+        let used = gpu.memory_used_mib.saturating_mul(1 << 20).min(total);
+        // SAFETY: not null, and the caller promises that it can be read and written.
+        unsafe {
+            let before = memory.read();
+            memory.write(nvmlMemory_v2_t { total, used, free: total - used, reserved: 0, ..before });
+        }
+        code::SUCCESS
+    })
+}
+
+/// As NVML's; only the address is filled.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetPciInfo_v3(
+    device: nvmlDevice_t,
+    pci: *mut nvmlPciInfo_t,
+) -> nvmlReturn_t {
+    ask_gpu("nvmlDeviceGetPciInfo_v3", device, |gpu, index| {
+        // SAFETY: the structure is made of integers and arrays of them, for which zero is a value.
+        let mut info: nvmlPciInfo_t = unsafe { std::mem::zeroed() };
+        info.bus = index;
+        let address = gpu.pci_bus_id.clone().unwrap_or_else(|| format!("00000000:{index:02X}:00.0"));
+        // The last place stays the terminator.
+        let room = info.busId.len().saturating_sub(1);
+        for (place, byte) in info.busId.iter_mut().zip(address.bytes().take(room)) {
+            *place = byte as c_char;
+        }
+        // SAFETY: the caller keeps the contract.
+        unsafe { write_value(info, pci) }
+    })
+}
+
+/// As NVML's. There it means something else than the CPU's NUMA node; here it is where a state file says that one,
+/// since there is no PCI device behind a simulated GPU.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetNumaNodeId(device: nvmlDevice_t, node: *mut c_uint) -> nvmlReturn_t {
+    // SAFETY: the caller keeps the contract.
+    ask_gpu("nvmlDeviceGetNumaNodeId", device, |gpu, _| unsafe { write_option(gpu.numa_node, node) })
+}
+
+/// As NVML's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetUtilizationRates(
+    device: nvmlDevice_t,
+    rates: *mut nvmlUtilization_t,
+) -> nvmlReturn_t {
+    ask_gpu("nvmlDeviceGetUtilizationRates", device, |gpu, _| {
+        let value = nvmlUtilization_t { gpu: gpu.utilization_percent, memory: gpu.utilization_percent };
+        // SAFETY: the caller keeps the contract.
+        unsafe { write_value(value, rates) }
+    })
+}
+
+/// As NVML's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetTemperature(
+    device: nvmlDevice_t,
+    _sensor: c_uint,
+    degrees: *mut c_uint,
+) -> nvmlReturn_t {
+    ask_gpu("nvmlDeviceGetTemperature", device, |gpu, _| {
+        // SAFETY: the caller keeps the contract.
+        unsafe { write_value(gpu.temperature_celsius, degrees) }
+    })
+}
+
+/// As NVML's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetPowerUsage(
+    device: nvmlDevice_t,
+    milliwatts: *mut c_uint,
+) -> nvmlReturn_t {
+    ask_gpu("nvmlDeviceGetPowerUsage", device, |gpu, _| {
+        // SAFETY: the caller keeps the contract.
+        unsafe { write_option(gpu.power_milliwatts, milliwatts) }
+    })
+}
+
+/// As NVML's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetTotalEnergyConsumption(
+    device: nvmlDevice_t,
+    millijoules: *mut c_ulonglong,
+) -> nvmlReturn_t {
+    ask_gpu("nvmlDeviceGetTotalEnergyConsumption", device, |gpu, _| {
+        // SAFETY: the caller keeps the contract.
+        unsafe { write_option(gpu.energy_millijoules, millijoules) }
+    })
+}
+
+/// As NVML's; the only field that is known is the recovery action.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetFieldValues(
+    device: nvmlDevice_t,
+    count: c_int,
+    values: *mut nvmlFieldValue_t,
+) -> nvmlReturn_t {
+    ask_gpu("nvmlDeviceGetFieldValues", device, |gpu, _| {
+        let Ok(count) = usize::try_from(count) else { return code::INVALID_ARGUMENT };
+        if values.is_null() {
+            return code::INVALID_ARGUMENT;
+        }
+        // SAFETY: not null, and the caller promises that there are as many.
+        let values = unsafe { std::slice::from_raw_parts_mut(values, count) };
+        for value in values {
+            let known = (value.fieldId == NVML_FI_DEV_GET_GPU_RECOVERY_ACTION).then_some(gpu.recovery_action);
+            value.valueType = UNSIGNED_INT;
+            (value.nvmlReturn, value.value) = match known.flatten() {
+                Some(action) => (code::SUCCESS, nvmlValue_t { uiVal: action }),
+                None => (code::NOT_SUPPORTED, nvmlValue_t { ullVal: 0 }),
+            };
+        }
+        code::SUCCESS
+    })
+}

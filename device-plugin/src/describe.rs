@@ -1,0 +1,150 @@
+//! The inventory in the cluster's words: GpuNode's spec and status, and the node's labels.
+
+use std::collections::BTreeMap;
+
+use plasma_api::{
+    GpuNodeSpec, GpuNodeStatus,
+    gpu_node::{Gpu as ApiGpu, GpuHealth, Health},
+    names,
+};
+use plasma_device_plugin_core::{Gpu, GpuState, Inventory, product_label};
+
+/// What there is to tell.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Described {
+    /// The first look isn't over.
+    Nothing,
+    /// NVML never answered: what the node has isn't known, which is not the same as nothing.
+    Unknown { simulated: bool, fault: String },
+    /// What the node has, and how it is.
+    Known(GpuNodeSpec, GpuNodeStatus),
+}
+
+pub(crate) fn describe(inventory: &Inventory, simulated: bool) -> Described {
+    if !inventory.is_known() {
+        return match inventory.fault() {
+            None => Described::Nothing,
+            Some(fault) => Described::Unknown { simulated, fault: fault.to_owned() },
+        };
+    }
+    let gpus = inventory.gpus();
+    let spec = GpuNodeSpec {
+        simulated,
+        driver_version: inventory.driver_version.clone(),
+        gpus: gpus.iter().map(|(gpu, _)| facts(gpu)).collect(),
+    };
+    let health = gpus.iter().map(|(gpu, state)| health_of(gpu, state)).collect();
+    Described::Known(spec, status(health, inventory.message()))
+}
+
+/// A node of which nothing was ever known.
+pub(crate) fn empty(simulated: bool) -> GpuNodeSpec {
+    GpuNodeSpec { simulated, ..GpuNodeSpec::default() }
+}
+
+/// The status of GPUs that were seen once, when nobody can be asked how they are.
+pub(crate) fn unknown(spec: &GpuNodeSpec, fault: &str) -> GpuNodeStatus {
+    let health = spec.gpus.iter().map(|gpu| GpuHealth {
+        uuid: gpu.uuid.clone(),
+        health: Health::Unknown,
+        reason: Some(fault.to_owned()),
+    });
+    status(health.collect(), Some(fault.to_owned()))
+}
+
+fn status(gpus: Vec<GpuHealth>, message: Option<String>) -> GpuNodeStatus {
+    let healthy = gpus.iter().filter(|gpu| gpu.health == Health::Healthy).count();
+    let count = |number| i32::try_from(number).unwrap_or(i32::MAX);
+    GpuNodeStatus { total: count(gpus.len()), healthy: count(healthy), message, observed_at: None, gpus }
+}
+
+/// The node's labels. One without a value is taken off.
+pub(crate) fn labels(spec: &GpuNodeSpec) -> BTreeMap<&'static str, Option<String>> {
+    let first = spec.gpus.first();
+    BTreeMap::from([
+        (names::GPU_PRODUCT_LABEL, first.map(|gpu| gpu.product.clone())),
+        (names::GPU_COUNT_LABEL, first.map(|_| spec.gpus.len().to_string())),
+        (names::GPU_MEMORY_LABEL, first.map(|gpu| gpu.memory_mib.to_string())),
+        (names::SIMULATED_LABEL, spec.simulated.then(|| "true".to_owned())),
+    ])
+}
+
+fn facts(gpu: &Gpu) -> ApiGpu {
+    ApiGpu {
+        uuid: gpu.uuid.clone(),
+        index: i32::try_from(gpu.index).unwrap_or(i32::MAX),
+        product: product_label(&gpu.name),
+        memory_mib: i64::try_from(gpu.memory_bytes >> 20).unwrap_or(i64::MAX),
+        pci_bus_id: gpu.pci_bus_id.clone(),
+        numa_node: gpu.numa_node.and_then(|node| i32::try_from(node).ok()),
+    }
+}
+
+fn health_of(gpu: &Gpu, state: &GpuState) -> GpuHealth {
+    let (health, reason) = match state {
+        GpuState::Healthy => (Health::Healthy, None),
+        GpuState::Unhealthy(why) => (Health::Unhealthy, Some(why.clone())),
+        GpuState::Unknown(why) => (Health::Unknown, Some(why.clone())),
+    };
+    GpuHealth { uuid: gpu.uuid.clone(), health, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use plasma_device_plugin_core::{HealthRules, Look, Recovery, Scan, Seen};
+
+    use super::*;
+
+    fn seen(uuid: &str, index: u32) -> Seen {
+        let gpu = Gpu {
+            uuid: uuid.to_owned(),
+            index,
+            name: "NVIDIA H100 80GB HBM3".to_owned(),
+            memory_bytes: 81_559 << 20,
+            numa_node: Some(1),
+            ..Gpu::default()
+        };
+        Seen::Answered { gpu, recovery: Recovery::NotNeeded, xids: Vec::new() }
+    }
+
+    #[test]
+    fn before_the_first_look_there_is_nothing_to_tell() {
+        let mut inventory = Inventory::new(HealthRules::default());
+        assert_eq!(describe(&inventory, false), Described::Nothing);
+        inventory.observe(Scan::Failed("no driver".to_owned()));
+        let unknown = Described::Unknown { simulated: true, fault: "no driver".to_owned() };
+        assert_eq!(describe(&inventory, true), unknown);
+    }
+
+    #[test]
+    fn a_node_is_described_with_its_sick_gpus_and_labelled_by_its_model() {
+        let mut inventory = Inventory::new(HealthRules::default());
+        let look = |gpus| Scan::Looked(Look { gpus, ..Look::default() });
+        inventory.observe(look(vec![seen("A", 0), seen("B", 1)]));
+        inventory.observe(look(vec![seen("A", 0), Seen::Silent("GPU is lost".to_owned())]));
+        let Described::Known(spec, status) = describe(&inventory, true) else { panic!("it is known") };
+        assert_eq!((status.total, status.healthy, status.message), (2, 1, None));
+        assert_eq!(status.gpus[1].reason.as_deref(), Some("GPU is lost"));
+        assert_eq!(spec.gpus[1].numa_node, Some(1));
+        let labels = labels(&spec);
+        assert_eq!(labels[names::GPU_PRODUCT_LABEL].as_deref(), Some("NVIDIA-H100-80GB-HBM3"));
+        assert_eq!(labels[names::GPU_COUNT_LABEL].as_deref(), Some("2"));
+        assert_eq!(labels[names::GPU_MEMORY_LABEL].as_deref(), Some("81559"));
+        assert_eq!(labels[names::SIMULATED_LABEL].as_deref(), Some("true"));
+    }
+
+    #[test]
+    fn what_was_known_of_a_node_stays_when_nobody_can_be_asked() {
+        let mut inventory = Inventory::new(HealthRules::default());
+        inventory.observe(Scan::Looked(Look { gpus: vec![seen("A", 0)], ..Look::default() }));
+        let Described::Known(spec, _) = describe(&inventory, false) else { panic!("it is known") };
+        let status = unknown(&spec, "no driver");
+        assert_eq!((status.total, status.healthy), (1, 0));
+        assert_eq!(status.gpus[0].health, Health::Unknown);
+    }
+
+    #[test]
+    fn a_node_without_gpus_loses_its_labels() {
+        assert!(labels(&empty(false)).values().all(Option::is_none));
+    }
+}

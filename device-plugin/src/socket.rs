@@ -1,0 +1,77 @@
+//! Our socket in the kubelet's folder: a fresh name each time, and gone when we no longer serve it.
+
+use std::{
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process,
+    sync::atomic::{AtomicU64, Ordering},
+    time::SystemTime,
+};
+
+use tokio::net::{UnixListener, UnixStream};
+
+const PREFIX: &str = "plasma-gpu-";
+const SUFFIX: &str = ".sock";
+
+/// A fresh number for each socket of this process.
+static INCARNATION: AtomicU64 = AtomicU64::new(0);
+
+/// Listens under a name that no process used before: two plugins beside each other, as during an upgrade, are two
+/// endpoints to the kubelet, and capacity doesn't dip. The same name again would be refused by the kubelet.
+pub(crate) fn bind(folder: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    let incarnation = INCARNATION.fetch_add(1, Ordering::Relaxed);
+    let now = SystemTime::UNIX_EPOCH.elapsed().map(|time| time.as_millis()).unwrap_or_default();
+    let path = folder.join(format!("{PREFIX}{}-{now}-{incarnation}{SUFFIX}", process::id()));
+    let listener = UnixListener::bind(&path)?;
+    Ok((listener, SocketFile { path }))
+}
+
+/// Removes what plugins left that were killed: our sockets on which nobody listens.
+pub(crate) async fn sweep(folder: &Path) -> io::Result<()> {
+    let mut files = tokio::fs::read_dir(folder).await?;
+    while let Some(file) = files.next_entry().await? {
+        let name = file.file_name();
+        let ours = name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX));
+        if !ours {
+            continue;
+        }
+        if let Err(fault) = UnixStream::connect(file.path()).await
+            && fault.kind() == io::ErrorKind::ConnectionRefused
+        {
+            tracing::info!("removing {}, on which nobody listens", file.path().display());
+            tokio::fs::remove_file(file.path()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the socket's file when we no longer serve it.
+pub(crate) struct SocketFile {
+    path: PathBuf,
+}
+
+impl SocketFile {
+    /// How the kubelet is told of it: the name in its folder.
+    pub(crate) fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Whether it is still there: a kubelet that starts removes every socket.
+    pub(crate) fn exists(&self) -> bool {
+        self.path.exists()
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // The kubelet may have removed it first.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// What tells one kubelet's socket from the next one's.
+pub(crate) fn identity(socket: &Path) -> io::Result<(u64, i64, i64)> {
+    let metadata = std::fs::metadata(socket)?;
+    Ok((metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
+}

@@ -1,0 +1,168 @@
+//! A node with pretended GPUs, and the plugin's process on it.
+
+use std::{
+    env,
+    fs::{self, File},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use plasma_fake_nvml::{Gpu, STATE_VARIABLE, State};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::kubelet::PATIENCE;
+
+/// Folders, a state file, and where NVML's stand-in is.
+pub(crate) struct Node {
+    folder: TempDir,
+    pub(crate) library: PathBuf,
+}
+
+pub(crate) fn gpu(index: usize) -> Gpu {
+    Gpu {
+        uuid: format!("GPU-00000000-0000-0000-0000-{index:012}"),
+        name: "NVIDIA H100 80GB HBM3".to_owned(),
+        memory_mib: 81_559,
+        ..Gpu::default()
+    }
+}
+
+impl Node {
+    pub(crate) fn new(gpus: usize) -> Self {
+        let node = Self { folder: tempfile::tempdir().unwrap(), library: stand_in() };
+        fs::create_dir(node.sockets()).unwrap();
+        let gpus = (0..gpus).map(gpu).collect();
+        node.write(&State { driver_version: "580.95.05".to_owned(), gpus, ..State::default() });
+        node
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The kubelet's folder for device plugins.
+    pub(crate) fn sockets(&self) -> PathBuf {
+        self.folder().join("sockets")
+    }
+
+    /// What plugins have put there.
+    pub(crate) fn plugin_sockets(&self) -> Vec<String> {
+        let names = fs::read_dir(self.sockets()).unwrap().map(|file| file.unwrap().file_name());
+        names.map(|name| name.into_string().unwrap()).filter(|name| name != "kubelet.sock").collect()
+    }
+
+    fn state_file(&self) -> PathBuf {
+        self.folder().join("state.json")
+    }
+
+    /// Changes what NVML says.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = serde_json::from_slice(&fs::read(self.state_file()).unwrap()).unwrap();
+        change(&mut state);
+        self.write(&state);
+    }
+
+    fn write(&self, state: &State) {
+        // Never half written.
+        let new = self.folder().join("state.json.new");
+        fs::write(&new, serde_json::to_vec(state).unwrap()).unwrap();
+        fs::rename(new, self.state_file()).unwrap();
+    }
+
+    /// Starts the plugin, with no cluster to report to.
+    pub(crate) fn plugin(&self) -> Plugin {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let log = self.folder().join(format!("plugin-{}.log", port.port()));
+        let child = Command::new(env!("CARGO_BIN_EXE_plasma-device-plugin"))
+            .env_clear()
+            .env("HOME", self.folder())
+            .env(STATE_VARIABLE, self.state_file())
+            .args(["--node-name", "node", "--scan-seconds", "1"])
+            .arg("--metrics-address")
+            .arg(port.to_string())
+            .arg("--nvml-library")
+            .arg(&self.library)
+            .arg("--device-plugin-dir")
+            .arg(self.sockets())
+            .stdin(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Plugin { child, log, address: port.to_string() }
+    }
+}
+
+/// The stand-in lies beside the tests: it is built for them, being a dev-dependency.
+fn stand_in() -> PathBuf {
+    let tests = env::current_exe().unwrap();
+    let library = tests.parent().unwrap().join("libplasma_fake_nvml.so");
+    assert!(library.exists(), "{} was not built", library.display());
+    library
+}
+
+/// The plugin's process; it is killed when this goes.
+pub(crate) struct Plugin {
+    child: Child,
+    log: PathBuf,
+    address: String,
+}
+
+impl Plugin {
+    /// Waits until the log has that text.
+    pub(crate) async fn must_say(&self, text: &str) {
+        let log = || fs::read_to_string(&self.log).unwrap();
+        let said = async {
+            while !log().contains(text) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let said = tokio::time::timeout(PATIENCE, said).await;
+        assert!(said.is_ok(), "{text:?} was never said:\n{}", log());
+    }
+
+    /// Status and body of a page.
+    pub(crate) async fn get(&self, page: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).await.unwrap();
+        let request = format!("GET {page} HTTP/1.1\r\nHost: plugin\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    /// Asks it to end, and waits.
+    pub(crate) async fn terminate(&mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let ended = async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ended).await.expect("it ends")
+    }
+
+    /// Ends it without asking.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Plugin {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,366 @@
+//! Asking the chain: JSON-RPC over HTTP, with time-outs and size limits.
+
+use std::time::Duration;
+
+use jsonrpsee_core::{
+    client::{ClientT as _, Error as RpcError},
+    params::ArrayParams,
+};
+use jsonrpsee_http_client::{HttpClient, HttpClientBuilder};
+use plasma_types::{Address, Hash, RentalId, UnixSeconds, Xpl};
+use serde_json::{Value, json};
+
+use crate::{
+    abi::{self, RentalState, SettledBatch, SettledPod},
+    error::ChainError,
+};
+
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// How large an answer may be, in bytes.
+const MAX_ANSWER: u32 = 16 << 20;
+/// What a tip is where the node doesn't say, in wei.
+const DEFAULT_TIP: u128 = 1_000_000_000;
+
+/// Where the chain is, and which one it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// An HTTP address.
+    pub url: String,
+    /// The chain's id.
+    pub chain_id: u64,
+    /// The Rental contract.
+    pub contract: Address,
+}
+
+/// A client for one chain and one contract.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    client: HttpClient,
+    endpoint: Endpoint,
+}
+
+/// A block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockRef {
+    /// Its number.
+    pub number: u64,
+    /// Its hash.
+    pub hash: Hash,
+    /// Its time.
+    pub timestamp: UnixSeconds,
+}
+
+/// What a transaction pays for a unit of gas, in wei.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fees {
+    /// At most.
+    pub max: u128,
+    /// Of that to whoever makes the block.
+    pub tip: u128,
+}
+
+impl Fees {
+    /// An eighth more of both: what nodes ask of a replacement is a tenth.
+    #[must_use]
+    pub fn raised(self) -> Self {
+        let raise = |wei: u128| wei + wei / 8 + 1;
+        Self { max: raise(self.max), tip: raise(self.tip) }
+    }
+}
+
+/// What a node said to bytes that it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It has them, now or from before.
+    Taken,
+    /// The nonce is behind the account's: look what became of it, never send another.
+    NonceUsed,
+    /// Another transaction with this nonce pays as much or more.
+    Underpriced,
+}
+
+/// Where a batch was settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettledAt {
+    /// The batch.
+    pub batch: SettledBatch,
+    /// The transaction.
+    pub transaction: Hash,
+    /// The block's number.
+    pub number: u64,
+    /// The block's hash.
+    pub block: Hash,
+}
+
+impl Chain {
+    /// Prepares a client; nothing is asked yet.
+    ///
+    /// # Errors
+    /// When the address isn't one.
+    pub fn new(endpoint: Endpoint) -> Result<Self, ChainError> {
+        let builder = HttpClientBuilder::default().request_timeout(TIMEOUT).max_response_size(MAX_ANSWER);
+        let client = builder.build(&endpoint.url).map_err(|_| ChainError::Endpoint(endpoint.url.clone()))?;
+        Ok(Self { client, endpoint })
+    }
+
+    /// Which chain and contract it is for.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Makes sure that the endpoint serves the chain that is meant.
+    ///
+    /// # Errors
+    /// When it serves another one, or can't be asked.
+    pub async fn check_chain_id(&self) -> Result<(), ChainError> {
+        let found = self.ask_number("eth_chainId", vec![]).await?;
+        let expected = self.endpoint.chain_id;
+        if found == expected { Ok(()) } else { Err(ChainError::WrongChain { expected, found }) }
+    }
+
+    /// The newest block.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub async fn newest_block(&self) -> Result<BlockRef, ChainError> {
+        const METHOD: &str = "eth_getBlockByNumber";
+        let block = self.ask(METHOD, vec![json!("latest"), json!(false)]).await?;
+        Ok(BlockRef {
+            number: number(METHOD, &block["number"])?,
+            hash: hash(METHOD, &block["hash"])?,
+            timestamp: UnixSeconds(number(METHOD, &block["timestamp"])?),
+        })
+    }
+
+    /// The account's next nonce as of a block.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub async fn nonce(&self, account: Address, block: u64) -> Result<u64, ChainError> {
+        self.ask_number("eth_getTransactionCount", vec![json!(account), json!(format!("{block:#x}"))]).await
+    }
+
+    /// An account's coins.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub async fn balance(&self, account: Address) -> Result<Xpl, ChainError> {
+        const METHOD: &str = "eth_getBalance";
+        let answer = self.ask(METHOD, vec![json!(account), json!("latest")]).await?;
+        wide_number(METHOD, &answer).map(Xpl::from_wei)
+    }
+
+    /// What a transaction should pay now: twice the base fee, and the tip that the node suggests.
+    ///
+    /// # Errors
+    /// When the newest block can't be read.
+    pub async fn fees(&self) -> Result<Fees, ChainError> {
+        const METHOD: &str = "eth_getBlockByNumber";
+        let block = self.ask(METHOD, vec![json!("latest"), json!(false)]).await?;
+        let base = wide_number(METHOD, &block["baseFeePerGas"])?;
+        let tip = match self.ask("eth_maxPriorityFeePerGas", vec![]).await {
+            Ok(tip) => wide_number("eth_maxPriorityFeePerGas", &tip)?,
+            // Not every node knows the method.
+            Err(ChainError::Refused { .. }) => DEFAULT_TIP,
+            Err(fault) => return Err(fault),
+        };
+        Ok(Fees { max: base.saturating_mul(2).saturating_add(tip), tip })
+    }
+
+    /// The gas that a call to the contract would use, or why it would be refused.
+    ///
+    /// # Errors
+    /// [`ChainError::Reverted`] in the contract's words, or no answer.
+    pub async fn estimate_gas(&self, from: Address, data: &[u8]) -> Result<u64, ChainError> {
+        self.ask_number("eth_estimateGas", vec![self.call(Some(from), data)]).await
+    }
+
+    /// The rental, as of a block.
+    ///
+    /// # Errors
+    /// [`ChainError::Reverted`] where there is none, or no answer.
+    pub async fn rental(&self, rental: RentalId, block: u64) -> Result<RentalState, ChainError> {
+        const METHOD: &str = "eth_call";
+        let call = self.call(None, &abi::encode_rental_of(rental));
+        let answer = self.ask(METHOD, vec![call, json!(format!("{block:#x}"))]).await?;
+        let output = data(METHOD, &answer)?;
+        abi::decode_rental(&output).ok_or_else(|| nonsense(METHOD, "it isn't a rental"))
+    }
+
+    /// Gives the node signed bytes.
+    ///
+    /// # Errors
+    /// No answer, which says nothing about what became of them; or a refusal that isn't about nonce or fee.
+    pub async fn send(&self, raw: &[u8]) -> Result<Sent, ChainError> {
+        let sent = self.ask("eth_sendRawTransaction", vec![json!(format!("0x{}", hex::encode(raw)))]).await;
+        let Err(ChainError::Refused { method, message }) = sent else { return sent.map(|_| Sent::Taken) };
+        let lower = message.to_lowercase();
+        let says = |words: &[&str]| words.iter().any(|words| lower.contains(words));
+        if says(&["already known", "already imported", "known transaction"]) {
+            Ok(Sent::Taken)
+        } else if says(&["nonce too low", "nonce is too low"]) {
+            Ok(Sent::NonceUsed)
+        } else if says(&["underpriced"]) {
+            Ok(Sent::Underpriced)
+        } else {
+            Err(ChainError::Refused { method, message })
+        }
+    }
+
+    /// Every batch of a rental that the canonical chain has settled, oldest first; with a head, only that one.
+    ///
+    /// # Errors
+    /// When the events can't be read.
+    pub async fn settled_batches(
+        &self,
+        rental: RentalId,
+        head: Option<Hash>,
+    ) -> Result<Vec<SettledAt>, ChainError> {
+        const METHOD: &str = "eth_getLogs";
+        let mut topics = vec![json!(abi::topic("BatchSettled")), json!(rental)];
+        topics.extend(head.map(|head| json!(head)));
+        let decode = |log: &Value| {
+            let (topics, bytes) = (topics_of(log)?, data(METHOD, &log["data"])?);
+            let batch = abi::decode_batch(&topics, &bytes)
+                .ok_or_else(|| nonsense(METHOD, "it isn't BatchSettled"))?;
+            Ok(SettledAt {
+                batch,
+                transaction: hash(METHOD, &log["transactionHash"])?,
+                number: number(METHOD, &log["blockNumber"])?,
+                block: hash(METHOD, &log["blockHash"])?,
+            })
+        };
+        self.logs(topics).await?.iter().map(decode).collect()
+    }
+
+    /// Every pod of a rental that the canonical chain has settled, oldest first.
+    ///
+    /// # Errors
+    /// When the events can't be read.
+    pub async fn settled_pods(&self, rental: RentalId) -> Result<Vec<SettledPod>, ChainError> {
+        const METHOD: &str = "eth_getLogs";
+        let decode = |log: &Value| {
+            let (topics, bytes) = (topics_of(log)?, data(METHOD, &log["data"])?);
+            abi::decode_pod(&topics, &bytes).ok_or_else(|| nonsense(METHOD, "it isn't PodSettled"))
+        };
+        self.logs(vec![json!(abi::topic("PodSettled")), json!(rental)]).await?.iter().map(decode).collect()
+    }
+
+    /// The code that creates the contract, for deployments.
+    pub fn creation_code() -> Vec<u8> {
+        abi::creation_code()
+    }
+
+    async fn logs(&self, topics: Vec<Value>) -> Result<Vec<Value>, ChainError> {
+        let filter = json!({ "fromBlock": "0x0", "toBlock": "latest", "address": self.endpoint.contract, "topics": topics });
+        match self.ask("eth_getLogs", vec![filter]).await? {
+            Value::Array(logs) => Ok(logs),
+            _ => Err(nonsense("eth_getLogs", "it isn't a list")),
+        }
+    }
+
+    fn call(&self, from: Option<Address>, data: &[u8]) -> Value {
+        let mut call = json!({ "to": self.endpoint.contract, "data": format!("0x{}", hex::encode(data)) });
+        if let Some(from) = from {
+            call["from"] = json!(from);
+        }
+        call
+    }
+
+    async fn ask_number(&self, method: &'static str, params: Vec<Value>) -> Result<u64, ChainError> {
+        number(method, &self.ask(method, params).await?)
+    }
+
+    async fn ask(&self, method: &'static str, params: Vec<Value>) -> Result<Value, ChainError> {
+        let mut array = ArrayParams::new();
+        for param in params {
+            array.insert(param).map_err(|fault| nonsense(method, &fault.to_string()))?;
+        }
+        self.client.request(method, array).await.map_err(|fault| self.classify(method, fault))
+    }
+
+    fn classify(&self, method: &'static str, fault: RpcError) -> ChainError {
+        match fault {
+            RpcError::Call(error) => match revert_data(error.data().map(|data| data.get())) {
+                Some(data) => ChainError::Reverted(abi::decode_revert(&data)),
+                None if error.message().contains("revert") => {
+                    ChainError::Reverted(error.message().to_owned())
+                }
+                None => ChainError::Refused { method, message: error.message().to_owned() },
+            },
+            RpcError::ParseError(fault) => nonsense(method, &fault.to_string()),
+            other => ChainError::Unreachable { endpoint: host(&self.endpoint.url), why: other.to_string() },
+        }
+    }
+}
+
+/// The host alone: paths of endpoints often hold an access key.
+fn host(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}")
+}
+
+/// Bytes of a revert: nodes put them into `data` as text, or into an object around it.
+fn revert_data(data: Option<&str>) -> Option<Vec<u8>> {
+    let value: Value = serde_json::from_str(data?).ok()?;
+    let text = value.as_str().or_else(|| value["data"].as_str())?;
+    hex::decode(text.strip_prefix("0x")?).ok().filter(|bytes| !bytes.is_empty())
+}
+
+fn nonsense(method: &'static str, why: &str) -> ChainError {
+    ChainError::Nonsense { method, why: why.to_owned() }
+}
+
+fn wide_number(method: &'static str, value: &Value) -> Result<u128, ChainError> {
+    let digits = value.as_str().and_then(|text| text.strip_prefix("0x"));
+    let parsed = digits.and_then(|digits| u128::from_str_radix(digits, 16).ok());
+    parsed.ok_or_else(|| nonsense(method, &format!("{value} is no number")))
+}
+
+fn number(method: &'static str, value: &Value) -> Result<u64, ChainError> {
+    u64::try_from(wide_number(method, value)?).map_err(|_| nonsense(method, &format!("{value} is too large")))
+}
+
+fn hash(method: &'static str, value: &Value) -> Result<Hash, ChainError> {
+    let parsed = value.as_str().and_then(|text| text.parse().ok());
+    parsed.ok_or_else(|| nonsense(method, &format!("{value} is no hash")))
+}
+
+fn data(method: &'static str, value: &Value) -> Result<Vec<u8>, ChainError> {
+    let digits = value.as_str().and_then(|text| text.strip_prefix("0x"));
+    let bytes = digits.and_then(|digits| hex::decode(digits).ok());
+    bytes.ok_or_else(|| nonsense(method, &format!("{value} is no data")))
+}
+
+fn topics_of(log: &Value) -> Result<Vec<Hash>, ChainError> {
+    let topics = log["topics"].as_array().map(Vec::as_slice).unwrap_or_default();
+    topics.iter().map(|topic| hash("eth_getLogs", topic)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_named_without_its_secrets() {
+        assert_eq!(host("https://user:pass@rpc.example/v1/SECRET?key=1"), "https://rpc.example");
+        assert_eq!(host("http://127.0.0.1:8545"), "http://127.0.0.1:8545");
+    }
+
+    #[test]
+    fn a_replacement_pays_more_than_a_tenth_more() {
+        let raised = Fees { max: 8, tip: 1 }.raised();
+        assert_eq!(raised, Fees { max: 10, tip: 2 });
+    }
+
+    #[test]
+    fn the_bytes_of_a_revert_are_found_where_nodes_put_them() {
+        assert_eq!(revert_data(Some("\"0x0102\"")), Some(vec![1, 2]));
+        assert_eq!(revert_data(Some("{\"data\":\"0x03\"}")), Some(vec![3]));
+        assert_eq!(revert_data(Some("\"0x\"")), None);
+        assert_eq!(revert_data(None), None);
+    }
+}

@@ -1,0 +1,117 @@
+//! The key that pays, and what it signs.
+
+use std::path::Path;
+
+use ethers_core::types::{
+    Eip1559TransactionRequest, NameOrAddress, U256, transaction::eip2718::TypedTransaction,
+};
+use ethers_signers::{LocalWallet, Signer as _};
+use plasma_types::{Address, Hash, Xpl, keccak256};
+
+use crate::client::Fees;
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file can't be read.
+    #[error("the key file {0} can't be read: {1}")]
+    Read(String, std::io::Error),
+    /// The file holds something else. The content is never shown.
+    #[error("the key file {0} doesn't hold a private key of 32 bytes in hex")]
+    Malformed(String),
+    /// The library refused to sign.
+    #[error("signing: {0}")]
+    Sign(String),
+}
+
+/// A private key. Never printed.
+pub struct Key {
+    wallet: LocalWallet,
+}
+
+/// An EIP-1559 transaction before it is signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsigned {
+    /// The chain's id.
+    pub chain_id: u64,
+    /// The account's nonce.
+    pub nonce: u64,
+    /// Whom it calls; `None` creates a contract.
+    pub to: Option<Address>,
+    /// Coins that go with it.
+    pub value: Xpl,
+    /// The call's data.
+    pub data: Vec<u8>,
+    /// The most gas that it may use.
+    pub gas: u64,
+    /// What it pays for gas.
+    pub fees: Fees,
+}
+
+/// A signed transaction: sending it twice does nothing that sending it once doesn't.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// The bytes.
+    pub raw: Vec<u8>,
+    /// Their hash.
+    pub hash: Hash,
+}
+
+impl Key {
+    /// Reads a private key in hex from a file, as a mounted Secret has it.
+    ///
+    /// # Errors
+    /// When the file isn't there or holds something else.
+    pub fn from_file(path: &Path) -> Result<Self, KeyError> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|fault| KeyError::Read(name.clone(), fault))?;
+        let digits = text.trim().trim_start_matches("0x");
+        let bytes = hex::decode(digits).map_err(|_| KeyError::Malformed(name.clone()))?;
+        let wallet = LocalWallet::from_bytes(&bytes).map_err(|_| KeyError::Malformed(name))?;
+        Ok(Self { wallet })
+    }
+
+    /// The account.
+    pub fn address(&self) -> Address {
+        Address(self.wallet.address().0)
+    }
+
+    /// Signs.
+    ///
+    /// # Errors
+    /// When the library refuses, which it has no reason to.
+    pub fn sign(&self, transaction: &Unsigned) -> Result<Signed, KeyError> {
+        let request = Eip1559TransactionRequest {
+            from: Some(self.wallet.address()),
+            to: transaction.to.map(|to| NameOrAddress::Address(to.0.into())),
+            gas: Some(U256::from(transaction.gas)),
+            value: Some(U256::from(transaction.value.wei())),
+            data: Some(transaction.data.clone().into()),
+            nonce: Some(U256::from(transaction.nonce)),
+            access_list: ethers_core::types::transaction::eip2930::AccessList::default(),
+            max_priority_fee_per_gas: Some(U256::from(transaction.fees.tip)),
+            max_fee_per_gas: Some(U256::from(transaction.fees.max)),
+            chain_id: Some(transaction.chain_id.into()),
+        };
+        let typed = TypedTransaction::Eip1559(request);
+        let wallet = self.wallet.clone().with_chain_id(transaction.chain_id);
+        let signature =
+            wallet.sign_transaction_sync(&typed).map_err(|fault| KeyError::Sign(fault.to_string()))?;
+        let raw = typed.rlp_signed(&signature).to_vec();
+        Ok(Signed { hash: keccak256(&raw), raw })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_file_that_is_none_is_refused_without_showing_it() {
+        let folder = std::env::temp_dir().join(format!("plasma-key-{}", std::process::id()));
+        std::fs::write(&folder, "not a key").expect("written");
+        let fault = Key::from_file(&folder).err().expect("refused").to_string();
+        std::fs::remove_file(&folder).expect("removed");
+        assert!(fault.contains("doesn't hold a private key") && !fault.contains("not a key"), "{fault}");
+    }
+}

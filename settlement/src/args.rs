@@ -1,0 +1,69 @@
+//! Flags, each with an environment variable. The key comes from a file and nowhere else.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use plasma_runtime::RuntimeArgs;
+use plasma_types::Address;
+
+/// Pays for finished pods, each exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "plasma-settlement", version)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) runtime: RuntimeArgs,
+
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Settle until told to end.
+    Run(Settings),
+    /// Take the settlement finalizer off every pod and end: for uninstalling. Records nothing.
+    ReleaseAll,
+}
+
+/// What settling needs to know.
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct Settings {
+    /// A JSON-RPC endpoint of the chain.
+    #[arg(long, env = "CHAIN_RPC")]
+    pub(crate) chain_rpc: String,
+
+    /// The chain's id; an endpoint that serves another one is refused.
+    #[arg(long, env = "CHAIN_ID")]
+    pub(crate) chain_id: u64,
+
+    /// The Rental contract.
+    #[arg(long, env = "CONTRACT")]
+    pub(crate) contract: Address,
+
+    /// Blocks on top of one until it counts as final.
+    #[arg(long, env = "CONFIRMATIONS", default_value_t = 12)]
+    pub(crate) confirmations: u64,
+
+    /// The file with the provider's private key in hex.
+    #[arg(long, env = "KEY_FILE")]
+    pub(crate) key_file: PathBuf,
+
+    /// The namespace of SettlementBatches.
+    #[arg(long, env = "NAMESPACE", default_value = plasma_api::names::SYSTEM_NAMESPACE)]
+    pub(crate) namespace: String,
+
+    /// Seconds that finished pods wait for others, to be settled together.
+    #[arg(long, env = "BATCH_SECONDS", default_value_t = 10)]
+    pub(crate) batch_seconds: u64,
+
+    /// Receipts in one batch, at most.
+    #[arg(long, env = "BATCH_LIMIT", default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub(crate) batch_limit: u16,
+
+    /// Bill simulated GPUs: for test chains only.
+    #[arg(long, env = "ALLOW_SIMULATED")]
+    pub(crate) allow_simulated: bool,
+}
+
+/// Chains on which simulated GPUs may be billed: those that people run on their own machines.
+pub(crate) const TEST_CHAINS: [u64; 2] = [31337, 1337];

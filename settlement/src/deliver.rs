@@ -1,0 +1,292 @@
+//! The outbox: asks the core what to do next for the oldest open batch, does it, and makes it durable.
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use kube::{Api, ResourceExt as _, api::PostParams};
+use plasma_api::{
+    SettlementBatch, SettlementBatchStatus,
+    condition::{self, Holds, Statement},
+    settlement_batch::{Attempt, BatchPhase},
+};
+use plasma_chain::{ChainError, Fees, Sent, Settlement, Unsigned};
+use plasma_settlement_core::{ChainView, Follow, MinedAt, Payment, Seen, Stage, follow};
+use plasma_types::{Hash, Xpl};
+
+use crate::{
+    batches::{self, Batches},
+    failure::Failure,
+    settle::{Surroundings, now_seconds},
+};
+
+/// Steps of one batch in one round, at most: a bound, not a limit that is reached.
+const STEPS: usize = 8;
+
+/// Follows payments, one batch after the other: one key, one transaction under way.
+pub(crate) struct Deliverer<'a> {
+    around: &'a Surroundings,
+}
+
+/// What one step of one batch came to.
+struct Step {
+    /// The batch as it stands now.
+    batch: SettlementBatch,
+    /// Whether there is nothing more to do in this round.
+    waits: bool,
+    /// Whether the chain answered.
+    reachable: bool,
+}
+
+impl<'a> Deliverer<'a> {
+    pub(crate) fn new(around: &'a Surroundings) -> Self {
+        Self { around }
+    }
+
+    /// Brings open batches forward until one has to wait; whether the chain answered.
+    pub(crate) async fn deliver(&self, batches: &mut Batches) -> Result<bool, Failure> {
+        let open = batches.open();
+        self.around.metrics.open_batches.set(i64::try_from(open.len()).unwrap_or(i64::MAX));
+        if open.is_empty() {
+            return self.look_at_chain().await;
+        }
+        let mut reachable = true;
+        for mut batch in open {
+            for _ in 0..STEPS {
+                let step = self.step(batch).await?;
+                batches.put(step.batch.clone());
+                batch = step.batch;
+                reachable &= step.reachable;
+                if step.waits {
+                    break;
+                }
+            }
+            // The next one follows its head, and would be refused before it is settled.
+            if batches::phase(&batch) != BatchPhase::Final {
+                break;
+            }
+            self.around.metrics.final_batches.inc();
+        }
+        Ok(reachable)
+    }
+
+    async fn look_at_chain(&self) -> Result<bool, Failure> {
+        let answer = self.around.chain.check_chain_id().await;
+        self.around.metrics.chain_reachable.set(i64::from(answer.is_ok()));
+        match answer {
+            Ok(()) => Ok(true),
+            Err(fault @ ChainError::WrongChain { .. }) => Err(fault.into()),
+            Err(_) => Ok(false),
+        }
+    }
+
+    async fn step(&self, batch: SettlementBatch) -> Result<Step, Failure> {
+        let payment = batches::payment(&batch)?;
+        let (view, fault) = match self.look(&batch, &payment).await {
+            Ok(seen) => (ChainView::Seen(seen), None),
+            Err(Failure::Chain(fault @ ChainError::WrongChain { .. })) => return Err(Failure::Chain(fault)),
+            Err(Failure::Chain(fault)) => (ChainView::Unreachable, Some(fault)),
+            Err(other) => return Err(other),
+        };
+        self.around.metrics.chain_reachable.set(i64::from(fault.is_none()));
+        let next = follow(&payment, &view, now_seconds());
+        let mut status = batch.status.clone().unwrap_or_default();
+        let mut message = fault.as_ref().map(ToString::to_string);
+        let mut waits = false;
+        match next {
+            Follow::Wait(why) => {
+                waits = true;
+                message.get_or_insert(why);
+            }
+            Follow::Reserve(nonce) => {
+                (status.phase, status.nonce) = (Some(BatchPhase::Reserved), Some(nonce))
+            }
+            Follow::Sign { replaces } => self.sign(&batch, &mut status, replaces).await?,
+            Follow::Send => {
+                message = self.send(&batch).await?;
+                waits = true;
+                status.phase = Some(BatchPhase::Broadcast);
+            }
+            Follow::Note(stage) => note(&mut status, stage),
+            Follow::StartOver => {
+                tracing::warn!(
+                    "{}: its nonce went to another transaction; beginning again",
+                    batch.name_any()
+                );
+                (status.phase, status.nonce) = (Some(BatchPhase::Recorded), None);
+                status.attempts.clear();
+            }
+        }
+        status.message = message;
+        tell(&mut status, fault.as_ref());
+        Ok(Step { batch: self.write(batch, status).await?, waits, reachable: fault.is_none() })
+    }
+
+    /// One consistent look, all of it as of the newest block.
+    async fn look(&self, batch: &SettlementBatch, payment: &Payment) -> Result<Seen, Failure> {
+        let chain = &self.around.chain;
+        chain.check_chain_id().await?;
+        let newest = chain.newest_block().await?;
+        let final_number = newest.number.saturating_sub(self.around.settings.confirmations);
+        let account = self.around.key.address();
+        let rental = chain.rental(batch.spec.rental, newest.number).await?;
+        let settled = chain.settled_batches(batch.spec.rental, Some(batch.spec.head)).await?;
+        let settled = settled.first().map(|at| MinedAt {
+            transaction: at.transaction,
+            number: at.number,
+            block: at.block,
+        });
+        let is_next = payment.stage == Stage::Recorded && rental.head == batch.spec.prev_head;
+        let refused = if is_next { self.refusal(batch).await? } else { None };
+        Ok(Seen {
+            rental_head: rental.head,
+            nonce: chain.nonce(account, newest.number).await?,
+            final_nonce: chain.nonce(account, final_number).await?,
+            final_number,
+            settled,
+            refused,
+        })
+    }
+
+    /// Whether the contract would refuse the batch now: found out before any gas is spent.
+    async fn refusal(&self, batch: &SettlementBatch) -> Result<Option<String>, Failure> {
+        let data = settlement(batch)?.encode();
+        match self.around.chain.estimate_gas(self.around.key.address(), &data).await {
+            Ok(_) => Ok(None),
+            Err(ChainError::Reverted(why)) => Ok(Some(why)),
+            Err(ChainError::Refused { message, .. }) => Ok(Some(message)),
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    async fn sign(
+        &self,
+        batch: &SettlementBatch,
+        status: &mut SettlementBatchStatus,
+        replaces: bool,
+    ) -> Result<(), Failure> {
+        let data = settlement(batch)?.encode();
+        let (chain, key) = (&self.around.chain, &self.around.key);
+        let gas = chain.estimate_gas(key.address(), &data).await?;
+        let now = chain.fees().await?;
+        let fees = match status.attempts.last().filter(|_| replaces).and_then(fees_of) {
+            None => now,
+            Some(before) => {
+                let raised = before.raised();
+                Fees { max: raised.max.max(now.max), tip: raised.tip.max(now.tip) }
+            }
+        };
+        let nonce =
+            status.nonce.ok_or_else(|| Failure::Batch(batch.name_any(), "it has no nonce".to_owned()))?;
+        let endpoint = chain.endpoint();
+        let signed = key.sign(&Unsigned {
+            chain_id: endpoint.chain_id,
+            nonce,
+            to: Some(endpoint.contract),
+            value: Xpl::ZERO,
+            data,
+            // What the estimate misses when other transactions come first.
+            gas: gas + gas / 4,
+            fees,
+        })?;
+        status.attempts.push(Attempt {
+            raw: format!("0x{}", hex::encode(&signed.raw)),
+            hash: signed.hash,
+            max_fee_per_gas: fees.max.to_string(),
+            max_priority_fee_per_gas: fees.tip.to_string(),
+            signed_at: Time(Timestamp::now()),
+        });
+        status.phase = Some(BatchPhase::Signed);
+        Ok(())
+    }
+
+    /// Sends the newest attempt; what the node says beside having it becomes the message.
+    async fn send(&self, batch: &SettlementBatch) -> Result<Option<String>, Failure> {
+        let malformed =
+            || Failure::Batch(batch.name_any(), "its newest attempt holds no signed bytes".to_owned());
+        let newest = batch.status.as_ref().and_then(|status| status.attempts.last());
+        let raw = newest.and_then(|attempt| hex::decode(attempt.raw.trim_start_matches("0x")).ok());
+        let told = match self.around.chain.send(&raw.ok_or_else(malformed)?).await {
+            Ok(Sent::Taken) => None,
+            // Looked at in the next step; never an occasion to send another one.
+            Ok(Sent::NonceUsed) => Some("its nonce was used: looking what became of it".to_owned()),
+            Ok(Sent::Underpriced) => Some("the node wants a higher fee: it will be raised".to_owned()),
+            Err(fault) => Some(fault.to_string()),
+        };
+        Ok(told)
+    }
+
+    /// Writes the status; the object as it was read is the precondition.
+    async fn write(
+        &self,
+        mut batch: SettlementBatch,
+        status: SettlementBatchStatus,
+    ) -> Result<SettlementBatch, Failure> {
+        if batch.status.as_ref() == Some(&status) {
+            return Ok(batch);
+        }
+        let name = batch.name_any();
+        let phase = |status: &Option<SettlementBatchStatus>| status.as_ref().and_then(|status| status.phase);
+        let before = phase(&batch.status);
+        batch.status = Some(status);
+        if phase(&batch.status) != before {
+            tracing::info!("{name}: {:?}", phase(&batch.status));
+        }
+        let api: Api<SettlementBatch> =
+            Api::namespaced(self.around.client.clone(), &self.around.settings.namespace);
+        let written = api.replace_status(&name, &PostParams::default(), &batch).await;
+        written.map_err(Failure::kube(format!("writing the status of SettlementBatch {name}")))
+    }
+}
+
+fn settlement(batch: &SettlementBatch) -> Result<Settlement, Failure> {
+    let spec = &batch.spec;
+    Ok(Settlement {
+        rental: spec.rental,
+        prev_head: spec.prev_head,
+        to: spec.to,
+        prices: batches::prices(batch)?,
+        leaves: batches::packed(batch)?,
+    })
+}
+
+fn fees_of(attempt: &Attempt) -> Option<Fees> {
+    let parse = |text: &str| text.parse().ok();
+    Some(Fees { max: parse(&attempt.max_fee_per_gas)?, tip: parse(&attempt.max_priority_fee_per_gas)? })
+}
+
+fn note(status: &mut SettlementBatchStatus, stage: Stage) {
+    let mut at = |at: Option<MinedAt>| {
+        status.transaction = at.map(|at| at.transaction);
+        status.block_number = at.map(|at| at.number);
+        status.block_hash = at.map(|at: MinedAt| -> Hash { at.block });
+    };
+    match stage {
+        Stage::Mined(mined) | Stage::Final(mined) => at(Some(mined)),
+        Stage::Recorded | Stage::Reserved | Stage::Signed | Stage::Broadcast => at(None),
+    }
+    status.phase = Some(match stage {
+        Stage::Recorded => BatchPhase::Recorded,
+        Stage::Reserved => BatchPhase::Reserved,
+        Stage::Signed => BatchPhase::Signed,
+        Stage::Broadcast => BatchPhase::Broadcast,
+        Stage::Mined(_) => BatchPhase::Mined,
+        Stage::Final(_) => BatchPhase::Final,
+    });
+}
+
+/// The conditions that go with a step.
+fn tell(status: &mut SettlementBatchStatus, fault: Option<&ChainError>) {
+    let now = Time(Timestamp::now());
+    let reachable = match fault {
+        None => ("ChainReachable", Holds::True, "Answered", String::new()),
+        Some(fault) => ("ChainReachable", Holds::False, "NoAnswer", fault.to_string()),
+    };
+    let settled = match status.phase {
+        Some(BatchPhase::Final) => {
+            ("Settled", Holds::True, "Final", "paid in a block that can't be undone".to_owned())
+        }
+        _ => ("Settled", Holds::False, "NotFinal", status.message.clone().unwrap_or_default()),
+    };
+    for (kind, holds, reason, message) in [reachable, settled] {
+        let statement = Statement { kind, holds, reason: reason.to_owned(), message };
+        condition::merge(&mut status.conditions, statement, None, &now);
+    }
+}

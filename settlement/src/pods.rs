@@ -1,0 +1,82 @@
+//! From a pod object to what the core measures, and taking our finalizer off.
+
+use k8s_openapi::{
+    api::core::v1::{ContainerStatus, Pod},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{Patch, PatchParams},
+};
+use plasma_api::names::{GPU_RESOURCE, SETTLEMENT_FINALIZER};
+use plasma_settlement_core::{ContainerRun, PodRun};
+use plasma_types::UnixMillis;
+
+use crate::{failure::Failure, settle::now_millis};
+
+/// Whether the pod waits for its receipt.
+pub(crate) fn is_held(pod: &Pod) -> bool {
+    pod.finalizers().iter().any(|finalizer| finalizer == SETTLEMENT_FINALIZER)
+}
+
+/// Whether the pod runs no more, or never will: one without a node that is being deleted.
+pub(crate) fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let unplaced = node(pod).is_none();
+    matches!(phase, Some("Succeeded" | "Failed")) || (unplaced && pod.metadata.deletion_timestamp.is_some())
+}
+
+/// The node that it ran on.
+pub(crate) fn node(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
+}
+
+/// What its status says of its containers.
+pub(crate) fn run_of(pod: &Pod) -> PodRun {
+    let statuses = pod.status.iter().flat_map(|status| {
+        status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten())
+    });
+    PodRun { containers: statuses.map(container_run).collect(), gpus: gpus(pod), seen_over: now_millis() }
+}
+
+fn container_run(status: &ContainerStatus) -> ContainerRun {
+    let state = status.state.clone().unwrap_or_default();
+    let (running, ended) = (state.running.and_then(|running| running.started_at), state.terminated);
+    let started = ended.as_ref().and_then(|ended| ended.started_at.clone()).or(running);
+    ContainerRun {
+        // A container that was never created is reported as ended at the beginning of time.
+        started: started.as_ref().and_then(millis).filter(|start| start.0 > 0),
+        finished: ended.and_then(|ended| ended.finished_at).as_ref().and_then(millis).filter(|end| end.0 > 0),
+    }
+}
+
+fn millis(time: &Time) -> Option<UnixMillis> {
+    u64::try_from(time.0.as_millisecond()).ok().map(UnixMillis)
+}
+
+/// How many GPUs it held: those of its containers together, or of the init container with most.
+pub(crate) fn gpus(pod: &Pod) -> u32 {
+    let Some(spec) = &pod.spec else { return 0 };
+    let asked = |container: &k8s_openapi::api::core::v1::Container| -> u32 {
+        let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+        limits.and_then(|limits| limits.get(GPU_RESOURCE)).and_then(|count| count.0.parse().ok()).unwrap_or(0)
+    };
+    let together = spec.containers.iter().map(asked).fold(0, u32::saturating_add);
+    let alone = spec.init_containers.iter().flatten().map(asked).max().unwrap_or(0);
+    together.max(alone)
+}
+
+/// Takes our finalizer off this very pod, and no other's.
+pub(crate) async fn release(client: &Client, pod: &Pod) -> Result<(), Failure> {
+    let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    // A strategic merge can name one entry of the list, so that others' finalizers are not touched.
+    let patch = serde_json::json!({
+        "metadata": { "uid": pod.uid(), "$deleteFromPrimitiveList/finalizers": [SETTLEMENT_FINALIZER] }
+    });
+    match pods.patch(&name, &PatchParams::default(), &Patch::Strategic(patch)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(fault) => Err(Failure::kube(format!("letting pod {namespace}/{name} go"))(fault)),
+    }
+}

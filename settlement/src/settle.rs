@@ -1,0 +1,89 @@
+//! The round: see what finished, make it durable, let the pods go, follow the payments, tell the jobs.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use plasma_chain::{Chain, ChainError, Endpoint, Key};
+use plasma_runtime::Runtime;
+use plasma_types::{UnixMillis, UnixSeconds};
+
+use crate::{
+    args::{Settings, TEST_CHAINS},
+    batches::Batches,
+    collect,
+    cost::Costs,
+    deliver::Deliverer,
+    failure::Failure,
+    metrics::Metrics,
+    record::Recorder,
+};
+
+/// How often a round begins.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// What every part of a round needs.
+pub(crate) struct Surroundings {
+    pub(crate) settings: Settings,
+    pub(crate) client: Client,
+    pub(crate) chain: Chain,
+    pub(crate) key: Key,
+    pub(crate) metrics: Metrics,
+}
+
+/// Settles until the program is asked to end.
+pub(crate) async fn run(settings: Settings, client: Client, runtime: &Runtime) -> Result<(), Failure> {
+    if settings.allow_simulated && !TEST_CHAINS.contains(&settings.chain_id) {
+        let message = format!(
+            "--allow-simulated is for test chains {TEST_CHAINS:?}, not for chain {}",
+            settings.chain_id
+        );
+        return Err(Failure::Setting(message));
+    }
+    let endpoint = Endpoint {
+        url: settings.chain_rpc.clone(),
+        chain_id: settings.chain_id,
+        contract: settings.contract,
+    };
+    let around = Surroundings {
+        key: Key::from_file(&settings.key_file)?,
+        chain: Chain::new(endpoint)?,
+        metrics: Metrics::register(&runtime.registry),
+        settings,
+        client,
+    };
+    tracing::info!("settling on chain {} as {}", around.settings.chain_id, around.key.address());
+    let ready = runtime.health.gate("round");
+    let (mut recorder, mut costs) = (Recorder::default(), Costs::default());
+    while !runtime.shutdown.is_cancelled() {
+        match round(&around, &mut recorder, &mut costs).await {
+            Ok(()) => ready.set(true),
+            Err(Failure::Chain(fault @ ChainError::WrongChain { .. })) => return Err(Failure::Chain(fault)),
+            Err(failure) => {
+                around.metrics.failures.inc();
+                tracing::warn!("{failure}");
+            }
+        }
+        let _ = runtime.shutdown.run_until_cancelled(tokio::time::sleep(ROUND)).await;
+    }
+    Ok(())
+}
+
+async fn round(around: &Surroundings, recorder: &mut Recorder, costs: &mut Costs) -> Result<(), Failure> {
+    let mut batches = Batches::read(around).await?;
+    let finished = collect::collect(around).await?;
+    recorder.record(around, finished, &mut batches).await?;
+    let delivered = Deliverer::new(around).deliver(&mut batches).await;
+    costs.tell(around, &batches, matches!(delivered, Ok(true))).await?;
+    delivered.map(drop)
+}
+
+/// Now, in milliseconds.
+pub(crate) fn now_millis() -> UnixMillis {
+    UnixMillis(u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0))
+}
+
+/// Now, in seconds.
+pub(crate) fn now_seconds() -> UnixSeconds {
+    UnixSeconds(u64::try_from(Timestamp::now().as_second()).unwrap_or(0))
+}

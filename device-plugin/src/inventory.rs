@@ -36,6 +36,14 @@ pub(crate) struct Observed {
 }
 
 impl Observed {
+    /// As if the thread had just published it.
+    #[cfg(test)]
+    pub(crate) fn for_tests(inventory: Inventory) -> Self {
+        let patience = Duration::from_secs(60);
+        let good_until = Instant::now() + patience;
+        Self { inventory, figures: Vec::new(), simulated: true, good_until, patience }
+    }
+
     /// The inventory as it should be believed now: when NVML is silent for too long, nobody knows how the GPUs are.
     pub(crate) fn believed(&self) -> Inventory {
         let mut inventory = self.inventory.clone();

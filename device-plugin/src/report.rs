@@ -28,7 +28,7 @@ use crate::{
 const REPEAT: Duration = Duration::from_secs(60);
 /// How long to wait after a failure, at first; then twice as long each time.
 const RETRY_FIRST: Duration = Duration::from_secs(2);
-const RETRY_LAST: Duration = Duration::from_secs(60);
+const RETRY_LAST: Duration = Duration::from_secs(30);
 /// How often to look whether something changed by growing old.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -74,7 +74,7 @@ impl Reporter {
                 match self.tell(&now).await {
                     Ok(()) => (told, retry) = (Some((now, Instant::now())), RETRY_FIRST),
                     Err(fault) => {
-                        let node = &self.node;
+                        let (node, fault) = (&self.node, in_words(&fault));
                         tracing::warn!("GpuNode {node} can't be written: {fault}; trying again in {retry:?}");
                         tokio::time::sleep(retry).await;
                         retry = (retry * 2).min(RETRY_LAST);
@@ -136,5 +136,133 @@ impl Reporter {
         let object = GpuNode { metadata, spec: spec.clone(), status: Some(status) };
         nodes.patch_status(&self.node, &params, &Patch::Apply(&object)).await?;
         Ok(())
+    }
+}
+
+/// What the API server answered, without the rest of the answer; other faults as they are.
+fn in_words(fault: &kube::Error) -> String {
+    match fault {
+        kube::Error::Api(status) => status.message.clone(),
+        fault => fault.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::{Mutex, PoisonError},
+    };
+
+    use kube::client::Body;
+    use plasma_device_plugin_core::{Gpu, HealthRules, Inventory, Look, Recovery, Scan, Seen};
+    use serde_json::Value;
+    use tonic::codegen::http::{Request, Response};
+
+    use super::*;
+
+    /// What an API server was asked: method and path, and the body.
+    type Asked = Arc<Mutex<Vec<(String, Value)>>>;
+
+    /// An API server that knows one GpuNode or none, and refuses the first so many requests.
+    fn api_server(known: Option<GpuNode>, mut refusals: usize) -> (Reporter, Asked) {
+        let asked = Asked::default();
+        let log = asked.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (log, known) = (log.clone(), known.clone());
+            let refused = refusals > 0;
+            refusals = refusals.saturating_sub(1);
+            async move {
+                let line = format!("{} {}", request.method(), request.uri());
+                let body = request.into_body().collect_bytes().await.unwrap();
+                let body = serde_json::from_slice(&body).unwrap_or_default();
+                let (status, answer) = answer(&line, &body, known.as_ref(), refused);
+                log.lock().unwrap_or_else(PoisonError::into_inner).push((line, body));
+                let answer = Body::from(serde_json::to_vec(&answer).unwrap());
+                Ok::<_, Infallible>(Response::builder().status(status).body(answer).unwrap())
+            }
+        });
+        let reporter = Reporter { client: Client::new(service, "default"), node: "n".to_owned() };
+        (reporter, asked)
+    }
+
+    fn answer(line: &str, body: &Value, known: Option<&GpuNode>, refused: bool) -> (u16, Value) {
+        let failure =
+            |code: u16| json!({ "kind": "Status", "status": "Failure", "code": code, "message": "no" });
+        match known {
+            _ if refused => (503, failure(503)),
+            _ if line.starts_with("PATCH /api/v1/nodes/n?") => {
+                (200, json!({ "metadata": { "name": "n", "uid": "the-node" } }))
+            }
+            _ if line.starts_with("PATCH ") => (200, body.clone()),
+            Some(known) => (200, json!(known)),
+            None => (404, failure(404)),
+        }
+    }
+
+    fn inventory(scans: impl IntoIterator<Item = Scan>) -> Inventory {
+        let mut inventory = Inventory::new(HealthRules::default());
+        scans.into_iter().for_each(|scan| inventory.observe(scan));
+        inventory
+    }
+
+    fn one_gpu() -> Scan {
+        let gpu = Gpu { uuid: "GPU-0".to_owned(), name: "NVIDIA H100".to_owned(), ..Gpu::default() };
+        let gpus = vec![Seen::Answered { gpu, recovery: Recovery::NotNeeded, xids: Vec::new() }];
+        Scan::Looked(Look { gpus, ..Look::default() })
+    }
+
+    const GPU_NODE: &str = "/apis/compute.plasma.dev/v1alpha1/gpunodes/n";
+
+    #[tokio::test]
+    async fn the_node_is_labelled_and_its_gpunode_applied_with_its_status() {
+        let (reporter, asked) = api_server(None, 0);
+        reporter.tell(&describe::describe(&inventory([one_gpu()]), true)).await.unwrap();
+        let asked = asked.lock().unwrap();
+        let lines: Vec<_> = asked.iter().map(|(line, _)| line.as_str()).collect();
+        let manager = "force=true&fieldManager=plasma-device-plugin";
+        assert_eq!(
+            lines,
+            [
+                "PATCH /api/v1/nodes/n?&fieldManager=plasma-device-plugin".to_owned(),
+                format!("PATCH {GPU_NODE}?&{manager}"),
+                format!("PATCH {GPU_NODE}/status?&{manager}"),
+            ]
+        );
+        assert_eq!(asked[0].1["metadata"]["labels"]["nvidia.com/gpu.product"], "NVIDIA-H100");
+        assert_eq!(asked[1].1["metadata"]["ownerReferences"][0]["uid"], "the-node");
+        assert_eq!(asked[1].1["spec"]["simulated"], true);
+        assert_eq!(asked[2].1["status"]["gpus"][0]["health"], "Healthy");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_cannot_be_looked_at_keeps_its_gpus_and_labels() {
+        let Described::Known(spec, _) = describe::describe(&inventory([one_gpu()]), false) else {
+            panic!("it is known")
+        };
+        let (reporter, asked) = api_server(Some(GpuNode::new("n", spec)), 0);
+        let nobody_knows = inventory([Scan::Failed("no driver".to_owned())]);
+        reporter.tell(&describe::describe(&nobody_knows, false)).await.unwrap();
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked[1].1, json!({ "metadata": { "labels": {} } }));
+        assert_eq!(asked[2].1["spec"]["gpus"][0]["uuid"], "GPU-0");
+        assert_eq!(asked[3].1["status"]["gpus"][0]["health"], "Unknown");
+        assert_eq!(asked[3].1["status"]["message"], "no driver");
+    }
+
+    #[tokio::test]
+    async fn before_the_first_look_nothing_is_written() {
+        let (reporter, asked) = api_server(None, 0);
+        reporter.tell(&describe::describe(&inventory([]), false)).await.unwrap();
+        assert!(asked.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_refuses_is_told_again() {
+        let (reporter, asked) = api_server(None, 1);
+        let (_publish, observed) = watch::channel(Observed::for_tests(inventory([one_gpu()])));
+        let report = reporter.report(observed);
+        assert!(tokio::time::timeout(RETRY_FIRST * 2, report).await.is_err(), "it never ends");
+        assert_eq!(asked.lock().unwrap().len(), 1 + 3, "once in vain, and once in full");
     }
 }

@@ -235,6 +235,17 @@ mod tests {
     }
 
     #[test]
+    fn of_several_that_are_missing_each_is_blamed_for_its_own_index_first() {
+        let mut inventory = inventory();
+        look(&mut inventory, &[answered(0, "A"), answered(1, "B"), answered(2, "C")]);
+        let silent = |why: &str| Seen::Silent(why.to_owned());
+        look(&mut inventory, &[answered(0, "C"), silent("fault of 1"), silent("fault of 2")]);
+        let state = |uuid| inventory.find(uuid).unwrap().1.clone();
+        assert_eq!(state("B"), GpuState::Unhealthy("fault of 1".to_owned()));
+        assert_eq!(state("A"), GpuState::Unhealthy("fault of 2".to_owned()));
+    }
+
+    #[test]
     fn a_gpu_leaves_only_when_nvml_counts_fewer() {
         let mut inventory = inventory();
         look(&mut inventory, &[answered(0, "A"), answered(1, "B")]);

@@ -194,7 +194,7 @@ contract Rental is IRental {
     }
 
     function _checkTime(bytes32 rental, RentalView storage state, uint64 to) private view {
-        require(!state.refunded, RentalRefunded(rental));
+        // A refund comes only after the claim deadline, so this keeps refunded rentals out too.
         require(block.timestamp <= state.claimDeadline, ClaimDeadlinePassed(rental, state.claimDeadline));
         uint64 latest = block.timestamp < state.end ? uint64(block.timestamp) : state.end;
         require(to > state.through && to <= latest, WatermarkOutside(to, state.through, latest));

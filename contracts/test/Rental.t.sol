@@ -52,6 +52,9 @@ contract RentalOpenTest is RentalFixture {
         IRentalTypes.RentalView memory opened = state();
         assertEq(opened.balance, 100 ether, "balance");
         assertEq(opened.through, OPENED - 1, "watermark");
+        assertEq(opened.opened, OPENED, "opened");
+        assertEq(opened.notice, NOTICE, "notice");
+        assertEq(opened.termsHash, bytes32("terms"), "terms");
         assertEq(opened.claimDeadline, END + CLAIM_WINDOW, "claim deadline");
         bytes32 genesis = keccak256(abi.encode("PLASMA_RENTAL_V1", block.chainid, address(rentals), rental));
         assertEq(opened.head, genesis, "genesis");
@@ -259,6 +262,11 @@ contract RentalMoneyTest is RentalFixture {
         assertEq(rentals.credit(PROVIDER), 2000, "credit after top-up");
         assertEq(state().owed, 0, "owed after top-up");
         assertEq(state().balance, 200, "balance after top-up");
+    }
+
+    function test_a_top_up_of_nothing_is_refused() public {
+        vm.expectRevert(abi.encodeWithSelector(NothingToMove.selector));
+        rentals.topUp(rental);
     }
 
     function test_claim_sends_the_credit_once() public {

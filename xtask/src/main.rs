@@ -1,11 +1,15 @@
 //! `cargo xtask …`: every piece of automation of this repository, in Rust.
 
 mod cluster;
+mod codegen;
 mod command;
+mod contracts;
 mod debian;
 mod image;
 mod paths;
 mod progress;
+mod test;
+mod tidy;
 mod tools;
 
 use std::process::ExitCode;
@@ -24,11 +28,40 @@ enum Verb {
     /// The local cluster: a real Kubernetes node in namespaces of its own.
     #[command(subcommand)]
     Cluster(cluster::Verb),
+    /// Write what is generated: CRDs, the code of proto/, the contract's ABI.
+    Codegen {
+        /// Only say what is stale.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Check the contracts: format, build, tests, canary.
+    Contracts {
+        #[command(subcommand)]
+        verb: ContractsVerb,
+    },
+    /// Check the architecture rules.
+    Tidy,
+    /// Everything that must pass. `.ci/run` is this and nothing else.
+    Test {
+        /// Run one step only.
+        #[arg(long)]
+        only: Option<test::Step>,
+    },
+}
+
+#[derive(Subcommand)]
+enum ContractsVerb {
+    /// Check them.
+    Check,
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Cluster(verb) => cluster::run(verb),
+        Verb::Codegen { check } => codegen::run(check),
+        Verb::Contracts { verb: ContractsVerb::Check } => contracts::check(),
+        Verb::Tidy => tidy::check(),
+        Verb::Test { only } => test::run(only),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

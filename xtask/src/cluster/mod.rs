@@ -19,7 +19,6 @@ use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 
 use crate::{command, debian, progress, tools};
-pub(crate) use images::BUSYBOX;
 use layout::{API_ON_HOST, Layout};
 
 /// How long a healthy start takes at the very most.

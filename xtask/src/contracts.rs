@@ -1,0 +1,91 @@
+//! The contracts' tool chain: pinned npm packages, of which the native programs are called.
+//!
+//! The wrappers in `node_modules/.bin` end with 0 even when a test fails, so they are never used; a canary that must
+//! fail proves that failures are seen.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+
+use crate::{command, paths, progress};
+
+fn folder() -> PathBuf {
+    paths::repository().join("contracts")
+}
+
+/// A program of the Foundry tool chain, installed first where it isn't.
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
+    let installed = folder().join(format!("node_modules/@foundry-rs/{name}-linux-amd64/bin/{name}"));
+    if !installed.exists() {
+        let log = paths::logs()?.join("npm.log");
+        progress::step("install the contract tool chain", Some(&log), || {
+            let mut npm = Command::new("npm");
+            npm.current_dir(folder()).args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
+            command::logged(&mut npm, &log)
+        })?;
+    }
+    if installed.exists() { Ok(installed) } else { bail!("npm installed no {}", installed.display()) }
+}
+
+fn forge(arguments: &[&str]) -> Result<Command> {
+    let forge = program("forge")?;
+    let mut command = Command::new(forge);
+    command.current_dir(folder()).args(arguments);
+    Ok(command)
+}
+
+/// Format, build without warnings, tests, and the canary.
+pub(crate) fn check() -> Result<()> {
+    let log = paths::logs()?.join("contracts.log");
+    progress::step("contracts: format, build, tests", Some(&log), || {
+        let _ = fs::remove_file(&log);
+        command::logged(&mut forge(&["fmt", "--check"])?, &log)?;
+        command::logged(&mut forge(&["test"])?, &log)
+    })?;
+    let passed = command::tail(&log)
+        .lines()
+        .rev()
+        .find_map(|line| line.contains("tests passed").then(|| line.to_owned()));
+    progress::say(passed.unwrap_or_default());
+    progress::step("contracts: the canary must fail", None, || {
+        let mut canary = forge(&["test", "--match-path", "test/canary/*"])?;
+        // The profile leaves the canary out; here it alone is asked for.
+        canary.env("FOUNDRY_NO_MATCH_PATH", "test/none/*");
+        let output = canary.output().context("start forge")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        if output.status.success() || !text.contains("test_this_must_fail") {
+            bail!("the canary did not fail: failures of contract tests aren't seen\n{text}");
+        }
+        Ok(())
+    })
+}
+
+/// The file that the Rust side reads.
+fn abi_file() -> PathBuf {
+    paths::repository().join("chain/abi/Rental.json")
+}
+
+fn built_abi() -> Result<String> {
+    command::output(&mut forge(&["build"])?)?;
+    let artifact = folder().join("out/Rental.sol/Rental.json");
+    let artifact = fs::read_to_string(&artifact).with_context(|| format!("read {}", artifact.display()))?;
+    let artifact: Value = serde_json::from_str(&artifact).context("understand forge's artifact")?;
+    let chosen = json!({ "abi": artifact["abi"], "bytecode": artifact["bytecode"]["object"] });
+    Ok(serde_json::to_string_pretty(&chosen).context("write the ABI")? + "\n")
+}
+
+/// Whether the committed ABI isn't what the contract's build writes.
+pub(crate) fn abi_is_stale() -> Result<bool> {
+    Ok(fs::read_to_string(abi_file()).unwrap_or_default() != built_abi()?)
+}
+
+/// Writes the ABI and the bytecode for the Rust side.
+pub(crate) fn export_abi() -> Result<()> {
+    let file: &Path = &abi_file();
+    fs::write(file, built_abi()?).with_context(|| format!("write {}", file.display()))
+}

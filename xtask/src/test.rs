@@ -1,0 +1,118 @@
+//! `cargo xtask test`: everything that must pass, step by step.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+use crate::{codegen, command, contracts, debian, paths, progress, tidy};
+
+/// One thing that must pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Step {
+    /// rustfmt.
+    Format,
+    /// The architecture rules.
+    Tidy,
+    /// Dependencies, licences, sources.
+    Deny,
+    /// clippy, with warnings denied.
+    Clippy,
+    /// Unit and property tests.
+    Unit,
+    /// The contracts.
+    Contracts,
+    /// Nothing generated is stale.
+    Codegen,
+}
+
+/// In the order in which a mistake is found soonest.
+const STEPS: &[Step] =
+    &[Step::Format, Step::Tidy, Step::Contracts, Step::Clippy, Step::Unit, Step::Codegen, Step::Deny];
+
+/// Runs all of them, or one; a step that this machine can't run is named, and with `CI=true` it is a failure.
+pub(crate) fn run(only: Option<Step>) -> Result<()> {
+    let steps: Vec<Step> =
+        STEPS.iter().copied().filter(|step| only.is_none_or(|only| only == *step)).collect();
+    for (at, step) in steps.iter().enumerate() {
+        eprintln!("— {} of {}: {}", at + 1, steps.len(), name(*step));
+        run_one(*step)?;
+    }
+    let left_out: Vec<&str> = if debian::is_root() { vec![] } else { vec!["the local cluster needs root"] };
+    if !left_out.is_empty() {
+        let why = left_out.join(", ");
+        if std::env::var("CI").is_ok_and(|ci| ci == "true") {
+            bail!("left out: {why}; with CI=true that is a failure");
+        }
+        progress::say(format!("left out: {why}"));
+    }
+    eprintln!("all of it passes");
+    Ok(())
+}
+
+fn name(step: Step) -> String {
+    step.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+fn run_one(step: Step) -> Result<()> {
+    match step {
+        Step::Format => cargo("format", &["fmt", "--all", "--check"]),
+        Step::Tidy => progress::step("architecture rules", None, tidy::check),
+        Step::Deny => deny(),
+        Step::Clippy => cargo(
+            "clippy",
+            &["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"],
+        ),
+        Step::Unit => {
+            cargo("unit and property tests", &["test", "--workspace", "--exclude", "plasma-e2e", "--quiet"])
+        }
+        Step::Contracts => contracts::check(),
+        Step::Codegen => progress::step("generated files", None, || codegen::run(true)),
+    }
+}
+
+fn cargo(what: &str, arguments: &[&str]) -> Result<()> {
+    let log = paths::logs()?.join(format!("{}.log", arguments[0]));
+    let _ = std::fs::remove_file(&log);
+    progress::step(what, Some(&log), || {
+        command::logged(Command::new(env!("CARGO")).current_dir(paths::repository()).args(arguments), &log)
+    })
+}
+
+/// The version of cargo-deny that decides.
+const DENY: &str = "0.20.2";
+
+fn deny() -> Result<()> {
+    let root = paths::cache()?.join(format!("tools/cargo-deny-{DENY}"));
+    let program = root.join("bin/cargo-deny");
+    if !program.exists() {
+        let log = paths::logs()?.join("cargo-deny.log");
+        progress::step("build cargo-deny", Some(&log), || {
+            let mut cargo = Command::new(env!("CARGO"));
+            // Outside the workspace, whose toolchain settings and lock are not its.
+            cargo.current_dir(paths::cache()?).args([
+                "install",
+                "cargo-deny",
+                "--locked",
+                "--debug",
+                "--no-default-features",
+            ]);
+            command::logged(cargo.args(["--version", DENY, "--root"]).arg(&root), &log)
+        })?;
+    }
+    let check = |what: &[&str]| {
+        let mut deny = Command::new(&program);
+        deny.current_dir(paths::repository()).args(["--log-level", "error", "check"]).args(what);
+        command::output(&mut deny).map(drop)
+    };
+    progress::step("dependencies: bans, licences, sources", None, || {
+        check(&["bans", "licenses", "sources"])
+    })?;
+    // The advisories come from a repository of their own, which not every machine reaches.
+    if check(&["advisories"]).is_err() {
+        progress::say(
+            "advisories were not checked, or there are some: cargo deny check advisories says which",
+        );
+    }
+    Ok(())
+}

@@ -36,7 +36,7 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(1);
 /// A registration that failed is tried again after this long at first, then twice as long each time.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_LAST: Duration = Duration::from_secs(16);
+const RETRY_LAST: Duration = Duration::from_secs(4);
 /// How long the kubelet may take to answer; it dials us back meanwhile.
 const ANSWER: Duration = Duration::from_secs(10);
 /// A kubelet that hasn't asked for the list this long after we registered has given up on us, and won't try again.

@@ -57,6 +57,11 @@ impl Kubelet {
         for file in fs::read_dir(&folder).unwrap() {
             fs::remove_file(file.unwrap().path()).unwrap();
         }
+        Self::start_without_tidying(folder)
+    }
+
+    /// Takes registrations on a new socket, and leaves what others have put there.
+    pub(crate) fn start_without_tidying(folder: PathBuf) -> Self {
         let listener = UnixListener::bind(folder.join("kubelet.sock")).unwrap();
         let (send, registrations) = mpsc::unbounded_channel();
         let serve = Server::builder()
@@ -74,9 +79,11 @@ impl Kubelet {
         Registered { request, client, stream: None }
     }
 
+    /// Ends; its socket goes.
     pub(crate) async fn stop(self) {
         self.server.abort();
         let _ = self.server.await;
+        fs::remove_file(self.folder.join("kubelet.sock")).unwrap();
     }
 }
 

@@ -140,6 +140,21 @@ async fn a_restarted_kubelet_is_registered_with_again_under_a_fresh_name() {
 }
 
 #[tokio::test]
+async fn a_kubelet_that_restarts_and_leaves_our_socket_is_registered_with_again() {
+    let node = Node::new(1);
+    let mut kubelet = Kubelet::start(node.sockets());
+    let _plugin = node.plugin();
+    let mut first = kubelet.registered().await;
+    // This stream stays open: only the kubelet's socket tells that it is another one.
+    assert_eq!(first.next_list().await, list(&[(0, true)]));
+    kubelet.stop().await;
+    let mut kubelet = Kubelet::start_without_tidying(node.sockets());
+    let mut second = kubelet.registered().await;
+    assert_ne!(first.request.endpoint, second.request.endpoint);
+    assert_eq!(second.next_list().await, list(&[(0, true)]));
+}
+
+#[tokio::test]
 async fn a_kubelet_that_no_longer_listens_is_registered_with_again() {
     let node = Node::new(1);
     let mut kubelet = Kubelet::start(node.sockets());

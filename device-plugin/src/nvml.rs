@@ -54,6 +54,12 @@ impl Library {
     pub(crate) fn load(path: &Path) -> Result<Self, String> {
         let nvml = Nvml::builder().lib_path(path.as_os_str()).init();
         let nvml = nvml.map_err(|fault| format!("NVML ({}) can't be used: {fault}", path.display()))?;
+        // nvml-wrapper panics when it can't clean up: such a library is better left loaded than used.
+        let lib = nvml.lib();
+        if lib.nvmlShutdown.is_err() || lib.nvmlEventSetFree.is_err() {
+            std::mem::forget(nvml);
+            return Err(format!("{} can't be used: it is not NVML, or only a part of it", path.display()));
+        }
         // SAFETY: the symbol is only looked for, never called or read.
         let says_so = unsafe { nvml.lib().__library.get::<*const ()>(SUBSTITUTE_SYMBOL) }.is_ok();
         Ok(Self { nvml, substitute: says_so || path != Path::new(DRIVER_LIBRARY) })

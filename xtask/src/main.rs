@@ -5,9 +5,12 @@ mod codegen;
 mod command;
 mod contracts;
 mod debian;
+mod demo;
 mod image;
 mod paths;
+mod programs;
 mod progress;
+mod stack;
 mod test;
 mod tidy;
 mod tools;
@@ -28,6 +31,17 @@ enum Verb {
     /// The local cluster: a real Kubernetes node in namespaces of its own.
     #[command(subcommand)]
     Cluster(cluster::Verb),
+    /// The whole path, from nothing to payments on a chain: a real distributed PyTorch job.
+    Demo {
+        /// Print one closing line of JSON on standard output.
+        #[arg(long)]
+        json: bool,
+        /// Leave it running, and say how to look around.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// End whatever is left running, the cluster included.
+    Down,
     /// Write what is generated: CRDs, the code of proto/, the contract's ABI.
     Codegen {
         /// Only say what is stale.
@@ -58,6 +72,8 @@ enum ContractsVerb {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Cluster(verb) => cluster::run(verb),
+        Verb::Demo { json, keep } => demo::run(json, keep),
+        Verb::Down => cluster::down(),
         Verb::Codegen { check } => codegen::run(check),
         Verb::Contracts { verb: ContractsVerb::Check } => contracts::check(),
         Verb::Tidy => tidy::check(),

@@ -1,0 +1,64 @@
+{{/* The image of a program: include "plasma.image" (dict "root" $ "name" "operator" "tag" .Values.operator.tag) */}}
+{{- define "plasma.image" -}}
+{{ .root.Values.image.registry }}/{{ .name }}:{{ .tag | default .root.Values.image.tag | default .root.Chart.AppVersion }}
+{{- end }}
+
+{{/* Labels of everything: include "plasma.labels" (dict "root" $ "name" "operator") */}}
+{{- define "plasma.labels" -}}
+app.kubernetes.io/name: plasma-{{ .name }}
+app.kubernetes.io/part-of: plasma
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+{{- end }}
+
+{{/* What selects a program's pods. */}}
+{{- define "plasma.selector" -}}
+app.kubernetes.io/name: plasma-{{ .name }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- end }}
+
+{{/* Flags that every program has. */}}
+{{- define "plasma.commonArgs" -}}
+- --log-format={{ .Values.log.format }}
+- --log-level={{ .Values.log.level }}
+{{- end }}
+
+{{/* Pods that may do nothing to their node. */}}
+{{- define "plasma.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile: { type: RuntimeDefault }
+{{- end }}
+
+{{- define "plasma.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: { drop: [ALL] }
+{{- end }}
+
+{{/* Ports and probes of every program. */}}
+{{- define "plasma.probes" -}}
+ports: [{ name: metrics, containerPort: 9090 }]
+livenessProbe: { httpGet: { path: /healthz, port: metrics }, periodSeconds: 10 }
+readinessProbe: { httpGet: { path: /readyz, port: metrics }, periodSeconds: 2 }
+{{- end }}
+
+{{/* The chain's endpoint: the development chain's service, or what is set. */}}
+{{- define "plasma.chainRpc" -}}
+{{- if .Values.chain.dev.enabled -}}
+http://plasma-dev-chain.{{ .Release.Namespace }}.svc:8545
+{{- else -}}
+{{ required "chain.rpc is needed: a JSON-RPC endpoint of the chain (or chain.dev.enabled for trying things out)" .Values.chain.rpc }}
+{{- end -}}
+{{- end }}
+
+{{/* The contract: on the development chain where its deployer's first transaction puts it. */}}
+{{- define "plasma.contract" -}}
+{{- if .Values.chain.dev.enabled -}}
+0x5fbdb2315678afecb367f032d93f642f64180aa3
+{{- else -}}
+{{ required "chain.contract is needed: the address of the Rental contract" .Values.chain.contract }}
+{{- end -}}
+{{- end }}

@@ -51,6 +51,29 @@ pub struct BlockRef {
     pub timestamp: UnixSeconds,
 }
 
+/// When a block counts as one that can't be undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finality {
+    /// When the chain's own `finalized` block has reached it.
+    Finalized,
+    /// When so many blocks stand on top of it.
+    Depth(u64),
+}
+
+impl std::str::FromStr for Finality {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "finalized" => Ok(Self::Finalized),
+            _ => text
+                .parse()
+                .map(Self::Depth)
+                .map_err(|_| format!("{text:?} is neither a number of blocks nor the word finalized")),
+        }
+    }
+}
+
 /// What a transaction pays for a unit of gas, in wei.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fees {
@@ -124,8 +147,24 @@ impl Chain {
     /// # Errors
     /// When it can't be read.
     pub async fn newest_block(&self) -> Result<BlockRef, ChainError> {
+        self.block("latest").await
+    }
+
+    /// The number of the newest block that can't be undone, given the newest one.
+    ///
+    /// # Errors
+    /// When it can't be read, or the chain doesn't say what is final.
+    pub async fn final_number(&self, newest: &BlockRef, finality: Finality) -> Result<u64, ChainError> {
+        match finality {
+            // A node may have finalised a block that came after the look at the newest one.
+            Finality::Finalized => Ok(self.block("finalized").await?.number.min(newest.number)),
+            Finality::Depth(depth) => Ok(newest.number.saturating_sub(depth)),
+        }
+    }
+
+    async fn block(&self, tag: &str) -> Result<BlockRef, ChainError> {
         const METHOD: &str = "eth_getBlockByNumber";
-        let block = self.ask(METHOD, vec![json!("latest"), json!(false)]).await?;
+        let block = self.ask(METHOD, vec![json!(tag), json!(false)]).await?;
         Ok(BlockRef {
             number: number(METHOD, &block["number"])?,
             hash: hash(METHOD, &block["hash"])?,
@@ -168,12 +207,13 @@ impl Chain {
         Ok(Fees { max: base.saturating_mul(2).saturating_add(tip), tip })
     }
 
-    /// The gas that a call to the contract would use, or why it would be refused.
+    /// The gas that a call to the contract would use at the newest block, or why it would be refused. Not at the pending
+    /// one, where our own transaction may already have settled the batch.
     ///
     /// # Errors
     /// [`ChainError::Reverted`] in the contract's words, or no answer.
     pub async fn estimate_gas(&self, from: Address, data: &[u8]) -> Result<u64, ChainError> {
-        self.ask_number("eth_estimateGas", vec![self.call(Some(from), data)]).await
+        self.ask_number("eth_estimateGas", vec![self.call(Some(from), data), json!("latest")]).await
     }
 
     /// The rental, as of a block.

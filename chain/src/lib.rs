@@ -9,6 +9,6 @@ mod error;
 mod key;
 
 pub use abi::{Opening, RentalState, SettledBatch, SettledPod, Settlement};
-pub use client::{BlockRef, Chain, Endpoint, Fees, Sent, SettledAt};
+pub use client::{BlockRef, Chain, Endpoint, Fees, Finality, Sent, SettledAt};
 pub use error::ChainError;
 pub use key::{Key, KeyError, Signed, Unsigned};

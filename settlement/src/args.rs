@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
+use plasma_chain::Finality;
 use plasma_runtime::RuntimeArgs;
 use plasma_types::Address;
 
@@ -40,9 +41,9 @@ pub(crate) struct Settings {
     #[arg(long, env = "CONTRACT")]
     pub(crate) contract: Address,
 
-    /// Blocks on top of one until it counts as final.
-    #[arg(long, env = "CONFIRMATIONS", default_value_t = 12)]
-    pub(crate) confirmations: u64,
+    /// Blocks on top of one until it counts as final; or `finalized`, where the chain itself says what is.
+    #[arg(long, env = "CONFIRMATIONS", default_value = "12")]
+    pub(crate) confirmations: Finality,
 
     /// The file with the provider's private key in hex.
     #[arg(long, env = "KEY_FILE")]

@@ -38,13 +38,6 @@ impl Batches {
         of_rental.insert(batch.spec.first_sequence, batch);
     }
 
-    /// Where the next batch of the rental goes on, by the last one recorded.
-    pub(crate) fn position(&self, rental: RentalId) -> Option<Position> {
-        let last = &self.by_rental.get(&rental)?.values().next_back()?.spec;
-        let next_sequence = last.first_sequence + u64::from(last.count);
-        Some(Position { head: last.head, next_sequence, through: last.to })
-    }
-
     /// Every pod that has a durable receipt.
     pub(crate) fn recorded_pods(&self) -> HashMap<PodUid, String> {
         let receipts = self
@@ -53,15 +46,43 @@ impl Batches {
         receipts.map(|(uid, batch)| (uid, batch.name_any())).collect()
     }
 
-    /// Batches whose payment isn't final, in the order in which they must be paid: one rental after the other.
-    pub(crate) fn open(&self) -> Vec<SettlementBatch> {
-        self.all().filter(|batch| phase(batch) != BatchPhase::Final).cloned().collect()
+    /// How many batches' payment isn't final.
+    pub(crate) fn open(&self) -> usize {
+        self.all().filter(|batch| phase(batch) != BatchPhase::Final).count()
+    }
+
+    /// Each rental's oldest batch whose payment isn't final; those with a nonce come first.
+    pub(crate) fn turns(&self) -> Vec<SettlementBatch> {
+        let oldest = |of_rental: &BTreeMap<u64, SettlementBatch>| {
+            of_rental.values().find(|batch| phase(batch) != BatchPhase::Final).cloned()
+        };
+        let mut turns: Vec<_> = self.by_rental.values().filter_map(oldest).collect();
+        turns.sort_by_key(|batch| batch.status.as_ref().and_then(|status| status.nonce).unwrap_or(u64::MAX));
+        turns
+    }
+
+    /// Where the rental stood before its first recorded batch, and after each.
+    pub(crate) fn positions(&self, rental: RentalId) -> Vec<Position> {
+        let recorded = self.by_rental.get(&rental);
+        let specs = || recorded.iter().flat_map(|of_rental| of_rental.values()).map(|batch| &batch.spec);
+        let before = specs().next().map(|first| Position {
+            head: first.prev_head,
+            next_sequence: first.first_sequence,
+            through: first.through,
+        });
+        before.into_iter().chain(specs().map(after)).collect()
     }
 
     /// Every batch.
     pub(crate) fn all(&self) -> impl Iterator<Item = &SettlementBatch> {
         self.by_rental.values().flat_map(BTreeMap::values)
     }
+}
+
+/// Where the rental stands after a batch.
+fn after(batch: &SettlementBatchSpec) -> Position {
+    let next_sequence = batch.first_sequence + u64::from(batch.count);
+    Position { head: batch.head, next_sequence, through: batch.to }
 }
 
 /// How far a batch's payment is.

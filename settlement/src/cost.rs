@@ -72,7 +72,8 @@ fn costs(batches: &Batches, reachable: bool) -> BTreeMap<JobUid, (JobName, Cost)
     let mut costs: BTreeMap<JobUid, (JobName, Cost)> = BTreeMap::new();
     for batch in batches.all() {
         let state = phase(batch);
-        for receipt in &batch.spec.receipts {
+        // A pod of no job has nobody to be told.
+        for receipt in batch.spec.receipts.iter().filter(|receipt| !receipt.job.is_empty()) {
             let name = (receipt.namespace.clone(), receipt.job.clone());
             let (_, cost) = costs.entry(receipt.job_uid).or_insert_with(|| (name, Cost::default()));
             cost.total = [cost.total, receipt.amount].into_iter().sum();

@@ -40,48 +40,68 @@ impl<'a> Deliverer<'a> {
         Self { around }
     }
 
-    /// Brings open batches forward until one has to wait; whether the chain answered.
+    /// Brings each rental's oldest open batch forward, one transaction at a time; whether the chain answered.
+    ///
+    /// A batch that the contract refuses holds up its own rental alone.
     pub(crate) async fn deliver(&self, batches: &mut Batches) -> Result<bool, Failure> {
-        let open = batches.open();
-        self.around.metrics.open_batches.set(i64::try_from(open.len()).unwrap_or(i64::MAX));
-        if open.is_empty() {
+        self.around.metrics.open_batches.set(i64::try_from(batches.open()).unwrap_or(i64::MAX));
+        let turns = batches.turns();
+        if turns.is_empty() {
             return self.look_at_chain().await;
         }
         let mut reachable = true;
-        for mut batch in open {
-            for _ in 0..STEPS {
-                let step = self.step(batch).await?;
-                batches.put(step.batch.clone());
-                batch = step.batch;
-                reachable &= step.reachable;
-                if step.waits {
-                    break;
+        for batch in turns {
+            let name = batch.name_any();
+            let was_under_way = is_under_way(&batch);
+            match self.advance(batch, batches).await {
+                Ok(came_to) => {
+                    reachable &= came_to.reachable;
+                    // One key, one transaction at a time: the next one begins when this one is final.
+                    if is_under_way(&came_to.batch) || !came_to.reachable {
+                        break;
+                    }
+                }
+                Err(failure) => {
+                    self.around.try_again(&name, &failure);
+                    // A new one isn't begun while it is unknown whether this one is.
+                    if was_under_way || matches!(failure, Failure::Kube(..)) {
+                        break;
+                    }
                 }
             }
-            // The next one follows its head, and would be refused before it is settled.
-            if batches::phase(&batch) != BatchPhase::Final {
-                break;
-            }
-            self.around.metrics.final_batches.inc();
         }
         Ok(reachable)
+    }
+
+    /// Brings one batch forward until it has to wait.
+    async fn advance(&self, mut batch: SettlementBatch, batches: &mut Batches) -> Result<Step, Failure> {
+        let mut reachable = true;
+        for _ in 0..STEPS {
+            let step = self.step(batch).await?;
+            batches.put(step.batch.clone());
+            batch = step.batch;
+            reachable &= step.reachable;
+            if batches::phase(&batch) == BatchPhase::Final {
+                self.around.metrics.final_batches.inc();
+                break;
+            }
+            if step.waits {
+                break;
+            }
+        }
+        Ok(Step { batch, waits: true, reachable })
     }
 
     async fn look_at_chain(&self) -> Result<bool, Failure> {
         let answer = self.around.chain.check_chain_id().await;
         self.around.metrics.chain_reachable.set(i64::from(answer.is_ok()));
-        match answer {
-            Ok(()) => Ok(true),
-            Err(fault @ ChainError::WrongChain { .. }) => Err(fault.into()),
-            Err(_) => Ok(false),
-        }
+        Ok(answer.is_ok())
     }
 
     async fn step(&self, batch: SettlementBatch) -> Result<Step, Failure> {
         let payment = batches::payment(&batch)?;
         let (view, fault) = match self.look(&batch, &payment).await {
             Ok(seen) => (ChainView::Seen(seen), None),
-            Err(Failure::Chain(fault @ ChainError::WrongChain { .. })) => return Err(Failure::Chain(fault)),
             Err(Failure::Chain(fault)) => (ChainView::Unreachable, Some(fault)),
             Err(other) => return Err(other),
         };
@@ -98,20 +118,29 @@ impl<'a> Deliverer<'a> {
             Follow::Reserve(nonce) => {
                 (status.phase, status.nonce) = (Some(BatchPhase::Reserved), Some(nonce))
             }
-            Follow::Sign { replaces } => self.sign(&batch, &mut status, replaces).await?,
+            Follow::Sign { replaces } => match self.sign(&batch, &mut status, replaces).await {
+                Ok(()) => {}
+                // Nothing was signed: looked at anew in the next round.
+                Err(Failure::Chain(fault)) => {
+                    waits = true;
+                    message = Some(fault.to_string());
+                }
+                Err(other) => return Err(other),
+            },
             Follow::Send => {
                 message = self.send(&batch).await?;
                 waits = true;
                 status.phase = Some(BatchPhase::Broadcast);
             }
             Follow::Note(stage) => note(&mut status, stage),
-            Follow::StartOver => {
-                tracing::warn!(
-                    "{}: its nonce went to another transaction; beginning again",
-                    batch.name_any()
-                );
-                (status.phase, status.nonce) = (Some(BatchPhase::Recorded), None);
+            Follow::StartOver(why) => {
+                tracing::warn!("{}: {why}; beginning again", batch.name_any());
+                let phase =
+                    if status.attempts.is_empty() { BatchPhase::Recorded } else { BatchPhase::Reverted };
+                (status.phase, status.nonce) = (Some(phase), None);
                 status.attempts.clear();
+                message = Some(why);
+                waits = true;
             }
         }
         status.message = message;
@@ -124,7 +153,7 @@ impl<'a> Deliverer<'a> {
         let chain = &self.around.chain;
         chain.check_chain_id().await?;
         let newest = chain.newest_block().await?;
-        let final_number = newest.number.saturating_sub(self.around.settings.confirmations);
+        let final_number = chain.final_number(&newest, self.around.settings.confirmations).await?;
         let account = self.around.key.address();
         let rental = chain.rental(batch.spec.rental, newest.number).await?;
         let settled = chain.settled_batches(batch.spec.rental, Some(batch.spec.head)).await?;
@@ -133,7 +162,13 @@ impl<'a> Deliverer<'a> {
             number: at.number,
             block: at.block,
         });
-        let is_next = payment.stage == Stage::Recorded && rental.head == batch.spec.prev_head;
+        self.around.metrics.tell_rental(batch.spec.rental, &rental);
+        // Before anything is signed; later the bytes are out, and only the chain says what became of them.
+        let asks = matches!(payment.stage, Stage::Recorded | Stage::Reserved);
+        if asks {
+            self.around.metrics.tell_key_balance(chain.balance(account).await?);
+        }
+        let is_next = asks && rental.head == batch.spec.prev_head;
         let refused = if is_next { self.refusal(batch).await? } else { None };
         Ok(Seen {
             rental_head: rental.head,
@@ -234,6 +269,11 @@ impl<'a> Deliverer<'a> {
         let written = api.replace_status(&name, &PostParams::default(), &batch).await;
         written.map_err(Failure::kube(format!("writing the status of SettlementBatch {name}")))
     }
+}
+
+/// Whether a nonce is taken for it and its transaction isn't final.
+fn is_under_way(batch: &SettlementBatch) -> bool {
+    !matches!(batches::phase(batch), BatchPhase::Recorded | BatchPhase::Reverted | BatchPhase::Final)
 }
 
 fn settlement(batch: &SettlementBatch) -> Result<Settlement, Failure> {

@@ -3,6 +3,7 @@
 use plasma_chain::{ChainError, KeyError};
 use plasma_runtime::StartError;
 use plasma_settlement_core::LeafError;
+use plasma_types::RentalId;
 
 /// What went wrong, with the object that it went wrong with.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,15 @@ pub(crate) enum Failure {
     /// A setting that must not be.
     #[error("{0}")]
     Setting(String),
+    /// A rental that isn't what its queue says.
+    #[error("rental {0}: {1}")]
+    Rental(RentalId, String),
+    /// A rental with two histories.
+    #[error(
+        "rental {0}: its head on chain isn't among the batches recorded here, and isn't beyond them: nothing is recorded. \
+         Restore the SettlementBatches that are missing, or delete those that the chain never settled"
+    )]
+    Forked(RentalId),
     /// Something in the cluster couldn't be read or written.
     #[error("{0}: {1}")]
     Kube(String, Box<kube::Error>),

@@ -1,6 +1,10 @@
 //! Settlement's metrics.
 
-use plasma_runtime::prometheus::{IntCounter, IntGauge, Registry, core::Collector};
+use plasma_chain::RentalState;
+use plasma_runtime::prometheus::{
+    Gauge, GaugeVec, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
+};
+use plasma_types::{RentalId, Xpl};
 
 /// Counted where it happens.
 #[derive(Clone)]
@@ -11,6 +15,10 @@ pub(crate) struct Metrics {
     pub(crate) receipts: IntCounter,
     pub(crate) final_batches: IntCounter,
     pub(crate) failures: IntCounter,
+    key_balance: Gauge,
+    rental_balance: GaugeVec,
+    rental_owed: GaugeVec,
+    rental_forked: IntGaugeVec,
 }
 
 impl Metrics {
@@ -19,27 +27,77 @@ impl Metrics {
     pub(crate) fn register(registry: &Registry) -> Self {
         let gauge = |name, help| IntGauge::new(name, help).expect("a valid name");
         let counter = |name, help| IntCounter::new(name, help).expect("a valid name");
+        let by_rental = |name, help| GaugeVec::new(Opts::new(name, help), &["rental"]).expect("a valid name");
+        let forked = Opts::new(
+            "plasma_settlement_rental_forked",
+            "1 if the batches recorded here and the chain's are two histories: nothing is recorded until that is mended",
+        );
+        let key_balance = "plasma_settlement_key_balance_xpl";
         let metrics = Self {
             chain_reachable: gauge("plasma_settlement_chain_reachable", "1 if the chain answered last time"),
             waiting_pods: gauge("plasma_settlement_waiting_pods", "Finished pods without a durable receipt"),
             open_batches: gauge("plasma_settlement_open_batches", "Batches whose payment isn't final"),
             receipts: counter("plasma_settlement_receipts_total", "Receipts made durable"),
             final_batches: counter("plasma_settlement_final_batches_total", "Batches paid for good"),
-            failures: counter("plasma_settlement_failures_total", "Rounds that ended with a failure"),
+            failures: counter(
+                "plasma_settlement_failures_total",
+                "Things that went wrong and are tried again",
+            ),
+            key_balance: Gauge::new(key_balance, "XPL that the key's account has for gas")
+                .expect("a valid name"),
+            rental_balance: by_rental(
+                "plasma_settlement_rental_balance_xpl",
+                "XPL that can still be drawn from a rental",
+            ),
+            rental_owed: by_rental(
+                "plasma_settlement_rental_owed_xpl",
+                "XPL earned beyond a rental's balance",
+            ),
+            rental_forked: IntGaugeVec::new(forked, &["rental"]).expect("a valid name"),
         };
-        let collectors: [Box<dyn Collector>; 6] = [
-            Box::new(metrics.chain_reachable.clone()),
-            Box::new(metrics.waiting_pods.clone()),
-            Box::new(metrics.open_batches.clone()),
-            Box::new(metrics.receipts.clone()),
-            Box::new(metrics.final_batches.clone()),
-            Box::new(metrics.failures.clone()),
-        ];
-        for collector in collectors {
+        for collector in metrics.collectors() {
             if let Err(fault) = registry.register(collector) {
                 tracing::error!("a metric can't be registered: {fault}");
             }
         }
         metrics
     }
+
+    fn collectors(&self) -> [Box<dyn Collector>; 10] {
+        [
+            Box::new(self.chain_reachable.clone()),
+            Box::new(self.waiting_pods.clone()),
+            Box::new(self.open_batches.clone()),
+            Box::new(self.receipts.clone()),
+            Box::new(self.final_batches.clone()),
+            Box::new(self.failures.clone()),
+            Box::new(self.key_balance.clone()),
+            Box::new(self.rental_balance.clone()),
+            Box::new(self.rental_owed.clone()),
+            Box::new(self.rental_forked.clone()),
+        ]
+    }
+
+    /// What a rental holds and owes.
+    pub(crate) fn tell_rental(&self, rental: RentalId, state: &RentalState) {
+        let rental = rental.to_string();
+        self.rental_balance.with_label_values(&[&rental]).set(as_float(state.balance));
+        self.rental_owed.with_label_values(&[&rental]).set(as_float(state.owed));
+    }
+
+    /// Whether a rental has two histories.
+    pub(crate) fn tell_forked(&self, rental: RentalId, forked: bool) {
+        self.rental_forked.with_label_values(&[&rental.to_string()]).set(i64::from(forked));
+    }
+
+    /// What the key's account has.
+    pub(crate) fn tell_key_balance(&self, balance: Xpl) {
+        self.key_balance.set(as_float(balance));
+    }
+}
+
+/// XPL as a float: for a graph, and for nothing that is ever paid.
+#[allow(clippy::cast_precision_loss)]
+fn as_float(amount: Xpl) -> f64 {
+    amount.wei() as f64 / 1e18
 }

@@ -19,11 +19,16 @@ pub(crate) fn is_held(pod: &Pod) -> bool {
     pod.finalizers().iter().any(|finalizer| finalizer == SETTLEMENT_FINALIZER)
 }
 
-/// Whether the pod runs no more, or never will: one without a node that is being deleted.
-pub(crate) fn is_over(pod: &Pod) -> bool {
+/// How long after the end of its grace period a deleted pod may still be told about by its kubelet, in milliseconds.
+const KUBELET_TELLS: u64 = 300_000;
+
+/// Whether the pod runs no more, or never will: one that is being deleted and has no node, or whose kubelet is silent.
+pub(crate) fn is_over(pod: &Pod, now: UnixMillis) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    let unplaced = node(pod).is_none();
-    matches!(phase, Some("Succeeded" | "Failed")) || (unplaced && pod.metadata.deletion_timestamp.is_some())
+    // The deletion's time holds the grace period already.
+    let due = pod.metadata.deletion_timestamp.as_ref().and_then(millis);
+    let silent = due.is_some_and(|due| now.since(due).0 >= KUBELET_TELLS);
+    matches!(phase, Some("Succeeded" | "Failed")) || silent || (due.is_some() && node(pod).is_none())
 }
 
 /// The node that it ran on.
@@ -77,6 +82,17 @@ pub(crate) async fn release(client: &Client, pod: &Pod) -> Result<(), Failure> {
     match pods.patch(&name, &PatchParams::default(), &Patch::Strategic(patch)).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        // Another pod has that name by now: the one that was meant is gone.
+        Err(_) if is_gone(client, pod).await? => Ok(()),
         Err(fault) => Err(Failure::kube(format!("letting pod {namespace}/{name} go"))(fault)),
     }
+}
+
+/// Whether that very pod is no longer there.
+pub(crate) async fn is_gone(client: &Client, pod: &Pod) -> Result<bool, Failure> {
+    let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    let found = pods.get_metadata_opt(&name).await;
+    let found = found.map_err(Failure::kube(format!("looking for pod {namespace}/{name}")))?;
+    Ok(found.is_none_or(|found| found.uid() != pod.uid()))
 }

@@ -1,14 +1,15 @@
 //! Making receipts durable, and only then letting the pods go.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, ResourceExt as _, api::PostParams};
 use plasma_api::{SettlementBatch, compute_queue::Billing};
-use plasma_settlement_core::{Leaf, Position, plan_batch, price_hash};
+use plasma_chain::ChainError;
+use plasma_settlement_core::{Leaf, Position, Standing, plan_batch, price_hash, standing};
 use plasma_types::{PodUid, RentalId, WeiPerGpuSecond};
 
 use crate::{
@@ -19,12 +20,17 @@ use crate::{
     settle::Surroundings,
 };
 
-/// Since when receipts of a rental wait to be settled together.
+/// What is remembered between rounds. Nothing of it is needed after a restart.
 #[derive(Default)]
 pub(crate) struct Recorder {
+    /// Since when receipts of a rental wait to be settled together.
     waiting_since: HashMap<RentalId, Instant>,
     /// What was last said of a pod that waits.
     said: HashMap<PodUid, String>,
+    /// Rentals of which the chain stands where the recorded batches say.
+    checked: HashSet<RentalId>,
+    /// Pods that the chain's events name and no batch here does.
+    settled_before: HashSet<PodUid>,
 }
 
 /// Receipts of one rental that aren't durable.
@@ -36,20 +42,25 @@ struct Waiting<'a> {
 }
 
 impl Recorder {
-    /// Records what can be recorded, and lets go whatever pod is recorded or has nothing to be paid.
+    /// Records what can be recorded, and lets go whatever pod is recorded or has nothing to be paid: those that it gives.
+    ///
+    /// What goes wrong with one pod or one rental holds up no other.
     pub(crate) async fn record(
         &mut self,
         around: &Surroundings,
-        finished: Vec<Finished>,
+        finished: &[Finished],
         batches: &mut Batches,
-    ) -> Result<(), Failure> {
+    ) -> Vec<PodUid> {
         let recorded = batches.recorded_pods();
         let mut waiting: BTreeMap<RentalId, Waiting<'_>> = BTreeMap::new();
+        let mut free = Vec::new();
         let mut without_receipt = 0;
-        for pod in &finished {
+        for pod in finished {
+            let has_receipt =
+                recorded.contains_key(&pod.pod_uid) || self.settled_before.contains(&pod.pod_uid);
             match &pod.bill {
-                _ if recorded.contains_key(&pod.pod_uid) => pods::release(&around.client, &pod.pod).await?,
-                Bill::Nothing => pods::release(&around.client, &pod.pod).await?,
+                _ if has_receipt => free.push(pod),
+                Bill::Nothing => free.push(pod),
                 Bill::Wait(why) => {
                     without_receipt += 1;
                     self.say(pod, why);
@@ -65,17 +76,16 @@ impl Recorder {
         }
         around.metrics.waiting_pods.set(without_receipt);
         self.waiting_since.retain(|rental, _| waiting.contains_key(rental));
+        self.said.retain(|uid, _| finished.iter().any(|pod| pod.pod_uid == *uid));
         for (rental, of_rental) in waiting {
             if self.is_due(around, rental, of_rental.leaves.len()) {
                 match self.record_batch(around, rental, &of_rental, batches).await {
-                    Err(Failure::Chain(fault)) => {
-                        tracing::warn!("rental {rental}: its first batch needs the chain: {fault}")
-                    }
-                    other => other?,
+                    Ok(pods) => free.extend(pods),
+                    Err(failure) => around.try_again(&format!("rental {rental}"), &failure),
                 }
             }
         }
-        Ok(())
+        let_go(around, free).await
     }
 
     /// Pods that finish together are settled together: the first one waits a little for the others.
@@ -85,23 +95,25 @@ impl Recorder {
         waited || count >= usize::from(around.settings.batch_limit)
     }
 
-    async fn record_batch(
+    /// Makes a batch of what waits; the pods that now have a receipt.
+    async fn record_batch<'a>(
         &mut self,
         around: &Surroundings,
         rental: RentalId,
-        waiting: &Waiting<'_>,
+        waiting: &Waiting<'a>,
         batches: &mut Batches,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<&'a Finished>, Failure> {
         let prices: Vec<WeiPerGpuSecond> =
             waiting.billing.prices.iter().map(|price| price.price_per_gpu_hour.per_second()).collect();
-        let from = match batches.position(rental) {
-            Some(position) => position,
-            None => first_position(around, rental, &prices).await?,
-        };
+        let from = self.position(around, rental, &prices, batches).await?;
+        let unsettled = waiting.leaves.iter().filter(|leaf| !self.settled_before.contains(&leaf.pod_uid));
+        let unsettled: Vec<Leaf> = unsettled.copied().collect();
         let limit = usize::from(around.settings.batch_limit);
         let name = name_of(rental, from.next_sequence);
-        let planned = plan_batch(from, &waiting.leaves, &prices, limit);
-        let Some(batch) = planned.map_err(|fault| Failure::Leaf(name.clone(), fault))? else { return Ok(()) };
+        let planned = plan_batch(from, &unsettled, &prices, limit);
+        let Some(batch) = planned.map_err(|fault| Failure::Leaf(name.clone(), fault))? else {
+            return Ok(Vec::new());
+        };
         let spec = spec_of(around, waiting.queue, rental, &prices, (&batch, &waiting.pods));
         let object = SettlementBatch {
             metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
@@ -116,12 +128,44 @@ impl Recorder {
         around.metrics.receipts.inc_by(batch.leaves.len() as u64);
         self.waiting_since.remove(&rental);
         batches.put(created);
-        for (leaf, _) in &batch.leaves {
-            if let Some((finished, _)) = waiting.pods.get(&leaf.pod_uid) {
-                pods::release(&around.client, &finished.pod).await?;
-            }
+        let of_leaf = |(leaf, _): &(Leaf, _)| waiting.pods.get(&leaf.pod_uid).map(|(finished, _)| *finished);
+        Ok(batch.leaves.iter().filter_map(of_leaf).collect())
+    }
+
+    /// What the rental's next batch follows: the last one recorded here. Whether the chain agrees is asked once, before
+    /// anything is numbered; while it can't be asked, what is recorded here counts, and where nothing is, pods wait.
+    async fn position(
+        &mut self,
+        around: &Surroundings,
+        rental: RentalId,
+        prices: &[WeiPerGpuSecond],
+        batches: &Batches,
+    ) -> Result<Position, Failure> {
+        let recorded = batches.positions(rental);
+        if let Some(last) = recorded.last().filter(|_| self.checked.contains(&rental)) {
+            return Ok(*last);
         }
-        Ok(())
+        let chain = match position_on_chain(around, rental, prices).await {
+            Ok(chain) => chain,
+            Err(failure @ Failure::Chain(ChainError::Unreachable { .. })) => {
+                return recorded.last().copied().ok_or(failure);
+            }
+            Err(failure) => return Err(failure),
+        };
+        let stands = standing(&recorded, chain);
+        around.metrics.tell_forked(rental, stands == Standing::Forked);
+        match stands {
+            Standing::Recorded(last) => {
+                self.checked.insert(rental);
+                Ok(last)
+            }
+            Standing::ChainAhead(chain) => {
+                let settled = around.chain.settled_pods(rental).await?;
+                self.settled_before.extend(settled.into_iter().map(|pod| pod.pod_uid));
+                Ok(chain)
+            }
+            Standing::Forked => Err(Failure::Forked(rental)),
+        }
     }
 
     fn say(&mut self, finished: &Finished, why: &str) {
@@ -132,9 +176,20 @@ impl Recorder {
     }
 }
 
-/// Where a rental begins of which no batch is recorded here: only the chain knows. It may have been settled before,
-/// from a cluster that lost its batches.
-async fn first_position(
+/// Takes the finalizer off each; those from which it is off.
+async fn let_go(around: &Surroundings, free: Vec<&Finished>) -> Vec<PodUid> {
+    let mut gone = Vec::new();
+    for finished in free {
+        match pods::release(&around.client, &finished.pod).await {
+            Ok(()) => gone.push(finished.pod_uid),
+            Err(failure) => around.try_again(&format!("pod {}", finished.pod.name_any()), &failure),
+        }
+    }
+    gone
+}
+
+/// Where the chain says that the rental stands, and whether it is the one that the queue means.
+async fn position_on_chain(
     around: &Surroundings,
     rental: RentalId,
     prices: &[WeiPerGpuSecond],
@@ -143,10 +198,14 @@ async fn first_position(
     let newest = around.chain.newest_block().await?;
     let state = around.chain.rental(rental, newest.number).await?;
     if state.price_hash != price_hash(prices) {
-        let message = format!(
-            "rental {rental}: its prices on chain are not those of the ComputeQueue: correct the queue"
-        );
-        return Err(Failure::Setting(message));
+        let message = "its prices on chain are not those of the ComputeQueue: make a queue with the prices that were agreed";
+        return Err(Failure::Rental(rental, message.to_owned()));
+    }
+    if state.provider != around.key.address() {
+        let (provider, ours) = (state.provider, around.key.address());
+        let message =
+            format!("its provider is {provider}, and the key's account is {ours}: mount the provider's key");
+        return Err(Failure::Rental(rental, message));
     }
     Ok(Position { head: state.head, next_sequence: state.next_sequence, through: state.through })
 }

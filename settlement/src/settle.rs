@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use plasma_chain::{Chain, ChainError, Endpoint, Key};
+use plasma_chain::{Chain, Endpoint, Key};
 use plasma_runtime::Runtime;
 use plasma_types::{UnixMillis, UnixSeconds};
 
 use crate::{
     args::{Settings, TEST_CHAINS},
     batches::Batches,
-    collect,
+    collect::Collector,
     cost::Costs,
     deliver::Deliverer,
     failure::Failure,
@@ -29,6 +29,14 @@ pub(crate) struct Surroundings {
     pub(crate) chain: Chain,
     pub(crate) key: Key,
     pub(crate) metrics: Metrics,
+}
+
+impl Surroundings {
+    /// Counts and says what went wrong; the next round tries it again.
+    pub(crate) fn try_again(&self, what: &str, failure: &Failure) {
+        self.metrics.failures.inc();
+        tracing::warn!("{what}: {failure}");
+    }
 }
 
 /// Settles until the program is asked to end.
@@ -54,27 +62,32 @@ pub(crate) async fn run(settings: Settings, client: Client, runtime: &Runtime) -
     };
     tracing::info!("settling on chain {} as {}", around.settings.chain_id, around.key.address());
     let ready = runtime.health.gate("round");
-    let (mut recorder, mut costs) = (Recorder::default(), Costs::default());
+    let mut memory = Memory::default();
     while !runtime.shutdown.is_cancelled() {
-        match round(&around, &mut recorder, &mut costs).await {
+        match round(&around, &mut memory).await {
             Ok(()) => ready.set(true),
-            Err(Failure::Chain(fault @ ChainError::WrongChain { .. })) => return Err(Failure::Chain(fault)),
-            Err(failure) => {
-                around.metrics.failures.inc();
-                tracing::warn!("{failure}");
-            }
+            Err(failure) => around.try_again("this round", &failure),
         }
         let _ = runtime.shutdown.run_until_cancelled(tokio::time::sleep(ROUND)).await;
     }
     Ok(())
 }
 
-async fn round(around: &Surroundings, recorder: &mut Recorder, costs: &mut Costs) -> Result<(), Failure> {
+/// What the parts of a round remember until the next one.
+#[derive(Default)]
+struct Memory {
+    collector: Collector,
+    recorder: Recorder,
+    costs: Costs,
+}
+
+async fn round(around: &Surroundings, memory: &mut Memory) -> Result<(), Failure> {
     let mut batches = Batches::read(around).await?;
-    let finished = collect::collect(around).await?;
-    recorder.record(around, finished, &mut batches).await?;
+    let finished = memory.collector.collect(around).await?;
+    let free = memory.recorder.record(around, &finished, &mut batches).await;
+    memory.collector.forget(&free);
     let delivered = Deliverer::new(around).deliver(&mut batches).await;
-    costs.tell(around, &batches, matches!(delivered, Ok(true))).await?;
+    memory.costs.tell(around, &batches, matches!(delivered, Ok(true))).await?;
     delivered.map(drop)
 }
 

@@ -7,6 +7,7 @@ mod batch;
 mod head;
 mod leaf;
 mod outbox;
+mod standing;
 mod usage;
 mod verify;
 
@@ -14,5 +15,6 @@ pub use batch::{Batch, Position, plan_batch};
 pub use head::{genesis, next_head, price_hash};
 pub use leaf::{Leaf, LeafError, flag};
 pub use outbox::{Attempt, ChainView, Follow, MinedAt, Payment, Seen, Stage, follow};
+pub use standing::{Standing, standing};
 pub use usage::{ContainerRun, PodRun, Usage, measure};
 pub use verify::{ChainBatch, ChainPod, Difference, Recorded, verify};

@@ -6,8 +6,11 @@
 
 use plasma_types::{Hash, UnixSeconds};
 
-/// How long a transaction may stay out of blocks before its fee is raised.
+/// How long the first transaction may stay out of blocks before its fee is raised; twice as long for each that follows,
+/// since every attempt is kept, and an object holds only so many.
 const PATIENCE_SECONDS: u64 = 30;
+/// How often the patience doubles: from half a minute to a little over four hours.
+const PATIENCE_DOUBLES: usize = 9;
 
 /// A block that holds a transaction of the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,8 +106,9 @@ pub enum Follow {
     Send,
     /// Note the stage.
     Note(Stage),
-    /// The nonce went to another transaction for good, and the batch isn't settled: begin again at `Recorded`.
-    StartOver,
+    /// The nonce went to another transaction for good, or nothing was signed at it yet, and the batch isn't settled:
+    /// begin again at `Recorded`, for this reason.
+    StartOver(String),
 }
 
 /// The next step of one batch's payment.
@@ -127,29 +131,38 @@ pub fn follow(payment: &Payment, chain: &ChainView, now: UnixSeconds) -> Follow 
         // It was in a block, and that block is gone.
         Stage::Mined(_) => Follow::Note(Stage::Broadcast),
         Stage::Recorded => begin(payment, seen),
-        Stage::Reserved => Follow::Sign { replaces: false },
-        Stage::Signed => unless_used_up(payment, seen).unwrap_or(Follow::Send),
-        Stage::Broadcast => unless_used_up(payment, seen).unwrap_or_else(|| push(payment, now)),
+        Stage::Reserved => match why_not(payment, seen) {
+            // Nothing was signed at the nonce, so that giving it back can't pay twice; keeping it would hold up others.
+            Some(why) => Follow::StartOver(why),
+            None => Follow::Sign { replaces: false },
+        },
+        Stage::Signed | Stage::Broadcast => {
+            unless_used_up(payment, seen).unwrap_or_else(|| push(payment, now))
+        }
         Stage::Final(_) => Follow::Wait("paid".to_owned()),
     }
 }
 
 fn begin(payment: &Payment, seen: &Seen) -> Follow {
+    why_not(payment, seen).map_or(Follow::Reserve(seen.nonce), Follow::Wait)
+}
+
+/// Why a transaction would be in vain now.
+fn why_not(payment: &Payment, seen: &Seen) -> Option<String> {
     if seen.rental_head != payment.prev_head {
         let (head, prev) = (seen.rental_head, payment.prev_head);
-        return Follow::Wait(format!("the rental's head on chain is {head}, the batch follows {prev}"));
+        return Some(format!("the rental's head on chain is {head}, the batch follows {prev}"));
     }
-    match &seen.refused {
-        Some(why) => Follow::Wait(format!("the contract would refuse the batch: {why}")),
-        None => Follow::Reserve(seen.nonce),
-    }
+    seen.refused.as_ref().map(|why| format!("the contract would refuse the batch: {why}"))
 }
 
 /// When the nonce is behind us and the batch isn't settled: another transaction had it, or ours was reverted.
 fn unless_used_up(payment: &Payment, seen: &Seen) -> Option<Follow> {
     let nonce = payment.nonce?;
     if nonce < seen.final_nonce {
-        return Some(Follow::StartOver);
+        return Some(Follow::StartOver(format!(
+            "nonce {nonce} went to another transaction, or ours reverted"
+        )));
     }
     (nonce < seen.nonce)
         .then(|| Follow::Wait(format!("nonce {nonce} was used in a block that is not final yet")))
@@ -157,7 +170,8 @@ fn unless_used_up(payment: &Payment, seen: &Seen) -> Option<Follow> {
 
 fn push(payment: &Payment, now: UnixSeconds) -> Follow {
     let signed = payment.attempts.last().map_or(now, |attempt| attempt.signed);
-    if now.0.saturating_sub(signed.0) >= PATIENCE_SECONDS {
+    let raised = payment.attempts.len().saturating_sub(1).min(PATIENCE_DOUBLES);
+    if now.0.saturating_sub(signed.0) >= PATIENCE_SECONDS << raised {
         return Follow::Sign { replaces: true };
     }
     // A node may have dropped it: the same bytes again do no harm.

@@ -140,7 +140,7 @@ impl Program {
                 next.stage = Stage::Broadcast;
             }
             Follow::Note(stage) => next.stage = stage,
-            Follow::StartOver => {
+            Follow::StartOver(_) => {
                 next.stage = Stage::Recorded;
                 next.nonce = None;
                 next.attempts.clear();
@@ -209,7 +209,7 @@ fn a_used_nonce_is_looked_at_and_given_up_only_when_that_is_final() {
     assert!(matches!(next, Follow::Wait(_)), "{next:?}");
     let final_ = Seen { final_nonce: 6, ..used };
     let next = follow(&paying(Stage::Broadcast, Some(5)), &ChainView::Seen(final_), UnixSeconds(100));
-    assert_eq!(next, Follow::StartOver);
+    assert!(matches!(next, Follow::StartOver(_)), "{next:?}");
 }
 
 #[test]
@@ -227,4 +227,37 @@ fn a_transaction_that_no_block_takes_is_replaced_by_one_that_pays_more() {
         follow(&paying(Stage::Broadcast, Some(5)), &view, UnixSeconds(130)),
         Follow::Sign { replaces: true }
     );
+}
+
+#[test]
+fn each_raise_waits_twice_as_long_as_the_one_before_up_to_a_bound() {
+    let waits = |attempts: usize| {
+        let attempt = Attempt { hash: Hash([9; 32]), signed: UnixSeconds(0) };
+        let payment = Payment { attempts: vec![attempt; attempts], ..paying(Stage::Broadcast, Some(5)) };
+        let raises = |now: u64| {
+            let next = follow(&payment, &ChainView::Seen(seen()), UnixSeconds(now));
+            next == Follow::Sign { replaces: true }
+        };
+        (0..100_000).find(|now| raises(*now))
+    };
+    assert_eq!([1, 2, 3, 10, 11, 60].map(waits), [30, 60, 120, 15_360, 15_360, 15_360].map(Some));
+}
+
+#[test]
+fn what_a_node_never_took_is_raised_too() {
+    let view = ChainView::Seen(seen());
+    assert_eq!(follow(&paying(Stage::Signed, Some(5)), &view, UnixSeconds(110)), Follow::Send);
+    let next = follow(&paying(Stage::Signed, Some(5)), &view, UnixSeconds(130));
+    assert_eq!(next, Follow::Sign { replaces: true });
+}
+
+#[test]
+fn a_nonce_at_which_nothing_was_signed_is_given_back_when_the_batch_would_be_refused() {
+    let refused = Seen { refused: Some("ClaimDeadlinePassed".to_owned()), ..seen() };
+    let reserved = Payment { attempts: vec![], ..paying(Stage::Reserved, Some(5)) };
+    let next = follow(&reserved, &ChainView::Seen(refused.clone()), UnixSeconds(0));
+    assert!(matches!(&next, Follow::StartOver(why) if why.contains("ClaimDeadlinePassed")), "{next:?}");
+    // Once bytes exist they may be anywhere: the nonce stays theirs.
+    let next = follow(&paying(Stage::Signed, Some(5)), &ChainView::Seen(refused), UnixSeconds(100));
+    assert_eq!(next, Follow::Send);
 }

@@ -1,1 +1,196 @@
-//! Placeholder.
+//! What the end-to-end tests do with a cluster in which Plasma is installed: `cargo xtask test --only e2e` brings one up.
+
+// A test that can't go on says so and ends: that is what these are for.
+#![allow(clippy::expect_used, clippy::panic)]
+
+mod processes;
+
+use std::{
+    collections::BTreeMap,
+    env,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, ListParams, ObjectMeta, PostParams},
+};
+use plasma_api::{ComputeJob, ComputeQueue, SettlementBatch, compute_job::Phase};
+use plasma_chain::{Chain, Endpoint, SettledPod};
+use plasma_types::{JobUid, PodUid, Xpl};
+use serde_json::{Value, json};
+
+pub use processes::{Victim, kill, resume, stop};
+
+/// The queue that the cluster was set up with, and the namespace that it serves.
+pub const QUEUE: &str = "research";
+/// See [`QUEUE`].
+pub const NAMESPACE: &str = "team-a";
+
+/// The cluster and the chain.
+pub struct World {
+    /// As the administrator.
+    pub client: Client,
+    /// The chain, asked directly.
+    pub chain: Chain,
+}
+
+impl World {
+    /// The cluster that the environment names.
+    ///
+    /// # Panics
+    /// Where there is none: these tests can't run without.
+    pub async fn connect() -> Self {
+        let variable = |name: &str| {
+            env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run cargo xtask test --only e2e"))
+        };
+        let url = variable("PLASMA_RPC");
+        let contract = variable("PLASMA_CONTRACT").parse().expect("an address");
+        let client = Client::try_default().await.expect("a cluster: KUBECONFIG");
+        let chain = Chain::new(Endpoint { url, chain_id: 31337, contract }).expect("an endpoint");
+        Self { client, chain }
+    }
+
+    /// Jobs of a namespace.
+    pub fn jobs(&self, namespace: &str) -> Api<ComputeJob> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Applies a job.
+    ///
+    /// # Errors
+    /// The API server's refusal.
+    pub async fn create(&self, namespace: &str, job: Value) -> Result<ComputeJob, kube::Error> {
+        let job: ComputeJob = serde_json::from_value(job).map_err(kube::Error::SerdeError)?;
+        self.jobs(namespace).create(&PostParams::default(), &job).await
+    }
+
+    /// Posts a job as it is, without our own types in between, and gives the API server's message.
+    ///
+    /// # Panics
+    /// Where it is accepted.
+    pub async fn refusal(&self, job: Value) -> String {
+        let resource = kube::api::ApiResource::erase::<ComputeJob>(&());
+        let jobs: Api<kube::api::DynamicObject> =
+            Api::namespaced_with(self.client.clone(), NAMESPACE, &resource);
+        let job = serde_json::from_value(job).unwrap_or_else(|fault| panic!("an object: {fault}"));
+        match jobs.create(&PostParams::default(), &job).await {
+            Err(kube::Error::Api(status)) => status.message,
+            other => panic!("the API server took it: {other:?}"),
+        }
+    }
+
+    /// A namespace of the test's own.
+    ///
+    /// # Panics
+    /// Where it can't be made.
+    pub async fn namespace(&self, name: &str) {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        let object = Namespace {
+            metadata: ObjectMeta { name: Some(name.to_owned()), ..Default::default() },
+            ..Default::default()
+        };
+        match namespaces.create(&PostParams::default(), &object).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(fault) => panic!("namespace {name}: {fault}"),
+        }
+    }
+
+    /// Waits until the job is as it should be.
+    ///
+    /// # Panics
+    /// When it isn't in time: with what it was.
+    pub async fn wait(
+        &self,
+        job: &ComputeJob,
+        what: &str,
+        seconds: u64,
+        is: impl Fn(&ComputeJob) -> bool,
+    ) -> ComputeJob {
+        let (namespace, name) = (job.namespace().unwrap_or_default(), job.name_any());
+        let begun = Instant::now();
+        let mut last = None;
+        while begun.elapsed() < Duration::from_secs(seconds) {
+            match self.jobs(&namespace).get(&name).await {
+                Ok(job) if is(&job) => return job,
+                Ok(job) => last = job.status,
+                Err(_) => {}
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        panic!("{namespace}/{name}: not {what} after {seconds} s; its status: {last:#?}");
+    }
+
+    /// The job's pods.
+    ///
+    /// # Panics
+    /// Where they can't be listed.
+    pub async fn pods(&self, job: &ComputeJob) -> Vec<Pod> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &job.namespace().unwrap_or_default());
+        let selector = format!("compute.plasma.dev/job-uid={}", job.uid().unwrap_or_default());
+        pods.list(&ListParams::default().labels(&selector)).await.expect("pods").items
+    }
+
+    /// What the chain paid for each pod of the job: every time that it did.
+    ///
+    /// # Panics
+    /// Where chain or queue can't be read.
+    pub async fn paid(&self, job: &ComputeJob) -> BTreeMap<PodUid, Vec<Xpl>> {
+        let queues: Api<ComputeQueue> = Api::all(self.client.clone());
+        let queue = queues.get(QUEUE).await.expect("the queue");
+        let rental = queue.spec.billing.expect("a queue that bills").rental;
+        let uid: JobUid = job.job_uid().expect("a UID");
+        let mut paid: BTreeMap<PodUid, Vec<Xpl>> = BTreeMap::new();
+        let events: Vec<SettledPod> = self.chain.settled_pods(rental).await.expect("the chain");
+        for pod in events.into_iter().filter(|pod| pod.job_uid == uid) {
+            paid.entry(pod.pod_uid).or_default().push(pod.amount);
+        }
+        paid
+    }
+
+    /// Every batch.
+    ///
+    /// # Panics
+    /// Where they can't be listed.
+    pub async fn batches(&self) -> Vec<SettlementBatch> {
+        let batches: Api<SettlementBatch> = Api::all(self.client.clone());
+        batches.list(&ListParams::default()).await.expect("batches").items
+    }
+
+    /// Removes a job and waits for nothing.
+    pub async fn delete(&self, job: &ComputeJob) {
+        let _ = self
+            .jobs(&job.namespace().unwrap_or_default())
+            .delete(&job.name_any(), &DeleteParams::default())
+            .await;
+    }
+}
+
+/// A job of `replicas` pods with `gpus` each, which run a shell command.
+pub fn job(name: &str, (replicas, gpus): (i32, i32), command: &str) -> Value {
+    json!({
+        "apiVersion": "compute.plasma.dev/v1alpha1", "kind": "ComputeJob", "metadata": { "name": name },
+        "spec": {
+            "queue": QUEUE, "maxRuntimeSeconds": 120, "maxPricePerGpuHour": "4", "budget": "5",
+            "roles": [{ "name": "worker", "replicas": replicas, "template": { "spec": {
+                "terminationGracePeriodSeconds": 1,
+                "containers": [{
+                    "name": "c", "image": "plasma.dev/busybox:1", "imagePullPolicy": "Never",
+                    "command": ["sh", "-c", command], "resources": { "limits": { "nvidia.com/gpu": gpus } },
+                }],
+            } } }],
+        },
+    })
+}
+
+/// The job's phase.
+pub fn phase(job: &ComputeJob) -> Option<Phase> {
+    job.status.as_ref().and_then(|status| status.phase)
+}
+
+/// How many of the job's pods are paid for good.
+pub fn settled(job: &ComputeJob) -> i32 {
+    job.status.as_ref().and_then(|status| status.cost.as_ref()).map_or(0, |cost| cost.settled)
+}

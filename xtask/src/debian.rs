@@ -22,6 +22,7 @@ pub(crate) const NODE: &[Needed] = &[
     Needed { file: "/usr/sbin/nft", package: "nftables" },
     Needed { file: "/usr/lib/cni/ptp", package: "containernetworking-plugins" },
     Needed { file: "/usr/bin/buildah", package: "buildah" },
+    Needed { file: "/etc/ssl/certs/ca-certificates.crt", package: "ca-certificates" },
     Needed { file: "/bin/busybox", package: "busybox-static" },
 ];
 

@@ -1,5 +1,6 @@
 //! `cargo xtask …`: every piece of automation of this repository, in Rust.
 
+mod charts;
 mod cluster;
 mod codegen;
 mod command;

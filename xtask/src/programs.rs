@@ -18,6 +18,9 @@ use crate::{command, contracts, debian, image, paths, progress};
 pub(crate) const PROGRAMS: &[&str] =
     &["plasma-operator", "plasma-scheduler", "plasma-device-plugin", "plasma-settlement"];
 
+/// The distribution's certificate authorities.
+const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 /// An image in the cache.
 pub(crate) struct Image {
     /// Its name with its tag, which changes with its content.
@@ -139,6 +142,8 @@ pub(crate) fn pytorch() -> Result<Image> {
 /// `plasma.dev/<name>:<hash of the content>`.
 fn tagged(name: &str, files: &[&Path]) -> Result<String> {
     let mut hasher = Sha256::new();
+    // What goes into an image beside the files is in this file.
+    hasher.update(include_str!("programs.rs"));
     for file in files {
         hasher.update(fs::read(file).with_context(|| format!("read {}", file.display()))?);
     }
@@ -150,7 +155,8 @@ fn tagged(name: &str, files: &[&Path]) -> Result<String> {
 fn stage_program(stage: &Path, file: &Path, place: &str) -> Result<()> {
     let target = stage.join("root").join(place);
     copy(file, &target)?;
-    fs::create_dir_all(stage.join("root/etc")).context("stage /etc")?;
+    // Whoever speaks TLS to the outside needs to know whom to trust.
+    copy(Path::new(CERTIFICATES), &stage.join("root").join(CERTIFICATES.trim_start_matches('/')))?;
     command::output(Command::new("strip").arg("--strip-unneeded").arg(&target))?;
     for line in command::output(Command::new("ldd").arg(file))?.lines() {
         let path = line.split_whitespace().find(|word| word.starts_with('/'));

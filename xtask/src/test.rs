@@ -5,7 +5,11 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-use crate::{codegen, command, contracts, debian, paths, progress, tidy};
+use crate::{
+    charts, cluster, codegen, command, contracts, debian, paths, progress,
+    stack::{CONTRACT, RPC_ON_HOST, Stack},
+    tidy,
+};
 
 /// One thing that must pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -24,11 +28,27 @@ pub(crate) enum Step {
     Contracts,
     /// Nothing generated is stale.
     Codegen,
+    /// The charts: lint, and what must hold of what they render.
+    Charts,
+    /// The end-to-end tests on the local cluster.
+    E2e,
 }
 
 /// In the order in which a mistake is found soonest.
-const STEPS: &[Step] =
-    &[Step::Format, Step::Tidy, Step::Contracts, Step::Clippy, Step::Unit, Step::Codegen, Step::Deny];
+const STEPS: &[Step] = &[
+    Step::Format,
+    Step::Tidy,
+    Step::Contracts,
+    Step::Clippy,
+    Step::Unit,
+    Step::Codegen,
+    Step::Charts,
+    Step::Deny,
+    Step::E2e,
+];
+
+/// Steps that need to make namespaces, mounts and cgroups.
+const ROOT_ONLY: &[Step] = &[Step::E2e];
 
 /// Runs all of them, or one; a step that this machine can't run is named, and with `CI=true` it is a failure.
 pub(crate) fn run(only: Option<Step>) -> Result<()> {
@@ -38,13 +58,12 @@ pub(crate) fn run(only: Option<Step>) -> Result<()> {
         eprintln!("— {} of {}: {}", at + 1, steps.len(), name(*step));
         run_one(*step)?;
     }
-    let left_out: Vec<&str> = if debian::is_root() { vec![] } else { vec!["the local cluster needs root"] };
     if !left_out.is_empty() {
-        let why = left_out.join(", ");
+        let names = left_out.into_iter().map(name).collect::<Vec<_>>().join(", ");
         if std::env::var("CI").is_ok_and(|ci| ci == "true") {
-            bail!("left out: {why}; with CI=true that is a failure");
+            bail!("left out, since it needs root: {names}; with CI=true that is a failure");
         }
-        progress::say(format!("left out: {why}"));
+        progress::say(format!("left out, since it needs root: {names}"));
     }
     eprintln!("all of it passes");
     Ok(())
@@ -68,7 +87,32 @@ fn run_one(step: Step) -> Result<()> {
         }
         Step::Contracts => contracts::check(),
         Step::Codegen => progress::step("generated files", None, || codegen::run(true)),
+        Step::Charts => progress::step("charts", None, charts::check),
+        Step::E2e => e2e(),
     }
+}
+
+/// Plasma in a cluster of its own, and the tests against it, one after the other: they kill what others need.
+fn e2e() -> Result<()> {
+    cluster::down()?;
+    let outcome = Stack::up(&[]).and_then(|stack| {
+        let log = paths::logs()?.join("e2e.log");
+        let _ = std::fs::remove_file(&log);
+        let mut tests = Command::new(env!("CARGO"));
+        tests.current_dir(paths::repository()).args([
+            "test",
+            "--package",
+            "plasma-e2e",
+            "--",
+            "--test-threads=1",
+        ]);
+        tests.env("KUBECONFIG", stack.cluster.kubeconfig());
+        tests.env("PLASMA_RPC", format!("http://{RPC_ON_HOST}")).env("PLASMA_CONTRACT", CONTRACT);
+        progress::step("end-to-end tests", Some(&log), || command::logged(&mut tests, &log))
+    });
+    // A failure leaves the cluster as it is, to be looked at.
+    outcome?;
+    progress::step("bring everything down", None, cluster::down)
 }
 
 fn cargo(what: &str, arguments: &[&str]) -> Result<()> {

@@ -1,0 +1,69 @@
+//! Killing our programs as a machine would: by a signal that nobody can catch.
+
+use std::{fs, path::Path};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// One of our programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // The names are the programs'.
+pub enum Victim {
+    Operator,
+    Scheduler,
+    Settlement,
+    DevicePlugin,
+    Chain,
+}
+
+impl Victim {
+    /// The four programs of Plasma.
+    pub const PLASMA: [Self; 4] = [Self::Operator, Self::Scheduler, Self::Settlement, Self::DevicePlugin];
+
+    fn program(self) -> &'static str {
+        match self {
+            Self::Operator => "/usr/bin/plasma-operator",
+            Self::Scheduler => "/usr/bin/plasma-scheduler",
+            Self::Settlement => "/usr/bin/plasma-settlement",
+            Self::DevicePlugin => "/usr/bin/plasma-device-plugin",
+            Self::Chain => "anvil",
+        }
+    }
+}
+
+/// Kills the program, wherever it runs in the cluster under test; whether there was one.
+pub fn kill(victim: Victim) -> bool {
+    signal(victim, Signal::KILL)
+}
+
+/// Stops the program without ending it: it answers nobody.
+pub fn stop(victim: Victim) -> bool {
+    signal(victim, Signal::STOP)
+}
+
+/// Lets it go on.
+pub fn resume(victim: Victim) -> bool {
+    signal(victim, Signal::CONT)
+}
+
+fn signal(victim: Victim, signal: Signal) -> bool {
+    let mut found = false;
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let is_victim = program(&entry.path()).is_some_and(|program| program == victim.program());
+        let pid = entry.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw);
+        if let Some(pid) = pid.filter(|_| is_victim && is_in_a_container(&entry.path())) {
+            found |= kill_process(pid, signal).is_ok();
+        }
+    }
+    found
+}
+
+fn program(process: &Path) -> Option<String> {
+    let command = fs::read(process.join("cmdline")).ok()?;
+    let first = command.split(|byte| *byte == 0).next()?;
+    String::from_utf8(first.to_vec()).ok()
+}
+
+/// Only what the kubelet of the cluster under test started: its cgroup says so.
+fn is_in_a_container(process: &Path) -> bool {
+    fs::read_to_string(process.join("cgroup")).is_ok_and(|groups| groups.contains("/plasma-dev/kubepods"))
+}

@@ -1,0 +1,7 @@
+//! End-to-end tests, on a real API server, kubelet, container runtime and chain.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+mod chain_down;
+mod kills;
+mod refusals;

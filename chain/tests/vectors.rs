@@ -1,5 +1,7 @@
 //! Calls and signed transactions are, byte for byte, those that Foundry's `cast` makes. `vectors/make.sh` made the file.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // A test that can't go on says so and ends.
+
 use std::str::FromStr;
 
 use plasma_chain::{Fees, Key, Opening, Settlement, Unsigned};

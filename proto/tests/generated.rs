@@ -1,5 +1,7 @@
 //! The committed code is what its `.proto` files generate. `UPDATE=1 cargo test -p plasma-proto` writes it anew.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // A test that can't go on says so and ends.
+
 use std::{env, fs, path::Path};
 
 #[test]

@@ -53,7 +53,9 @@ fn render(settings: &[&str]) -> Result<String> {
 fn helm(verb: &[&str], settings: &[&str]) -> Result<Command> {
     let mut helm = Command::new(tools::build(&tools::HELM)?.join("helm"));
     helm.env("HELM_CACHE_HOME", paths::cache()?.join("helm")).args(verb);
-    settings.iter().for_each(|setting| drop(helm.args(["--set", setting])));
+    for setting in settings {
+        helm.args(["--set", setting]);
+    }
     Ok(helm)
 }
 

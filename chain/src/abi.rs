@@ -262,6 +262,16 @@ pub(crate) fn decode_batch(topics: &[Hash], data: &[u8]) -> Option<SettledBatch>
     })
 }
 
+/// A value as people write it: numbers in decimal, bytes and accounts with `0x`.
+fn shown(value: Token) -> String {
+    match value {
+        Token::Uint(number) => number.to_string(),
+        Token::Address(account) => Address(account.0).to_string(),
+        Token::FixedBytes(bytes) | Token::Bytes(bytes) => format!("0x{}", hex::encode(bytes)),
+        other => other.to_string(),
+    }
+}
+
 /// A revert in the contract's own words: the error's name with its values.
 pub(crate) fn decode_revert(data: &[u8]) -> String {
     let selector = data.get(..4).unwrap_or_default();
@@ -270,8 +280,11 @@ pub(crate) fn decode_revert(data: &[u8]) -> String {
         let signature = error.signature();
         if signature.as_bytes().starts_with(selector) && selector.len() == 4 {
             let values = error.decode(rest).unwrap_or_default();
-            let named =
-                error.inputs.iter().zip(values).map(|(input, value)| format!("{}: {value}", input.name));
+            let named = error
+                .inputs
+                .iter()
+                .zip(values)
+                .map(|(input, value)| format!("{}: {}", input.name, shown(value)));
             return format!("{}({})", error.name, named.collect::<Vec<_>>().join(", "));
         }
     }
@@ -314,7 +327,7 @@ mod tests {
         let mut data = error.signature().as_bytes()[..4].to_vec();
         data.extend(ethers_core::abi::encode(&[word([0x11; 32]), uint(77_u64)]));
         let told = decode_revert(&data);
-        assert_eq!(told, format!("ClaimDeadlinePassed(rental: {}, deadline: 4d)", "11".repeat(32)));
+        assert_eq!(told, format!("ClaimDeadlinePassed(rental: 0x{}, deadline: 77)", "11".repeat(32)));
         assert_eq!(decode_revert(&[1, 2]), "reverted with 0x0102");
     }
 }

@@ -42,3 +42,10 @@ pub enum ChainError {
     #[error("{0:?} is no HTTP address of a JSON-RPC endpoint")]
     Endpoint(String),
 }
+
+impl ChainError {
+    /// Whether the right chain answered all the same, and what it said was no.
+    pub fn is_answer(&self) -> bool {
+        matches!(self, Self::Reverted(_) | Self::Refused { .. })
+    }
+}

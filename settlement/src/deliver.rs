@@ -43,11 +43,18 @@ impl<'a> Deliverer<'a> {
     /// Brings each rental's oldest open batch forward, one transaction at a time; whether the chain answered.
     ///
     /// A batch that the contract refuses holds up its own rental alone.
-    pub(crate) async fn deliver(&self, batches: &mut Batches) -> Result<bool, Failure> {
+    pub(crate) async fn deliver(
+        &self,
+        batches: &mut Batches,
+        chain: &Result<(), ChainError>,
+    ) -> Result<bool, Failure> {
         self.around.metrics.open_batches.set(i64::try_from(batches.open()).unwrap_or(i64::MAX));
         let turns = batches.turns();
-        if turns.is_empty() {
-            return self.look_at_chain().await;
+        if let Err(fault) = chain {
+            for batch in turns {
+                batches.put(self.wait_for_chain(batch, fault).await?);
+            }
+            return Ok(false);
         }
         let mut reachable = true;
         for batch in turns {
@@ -92,22 +99,33 @@ impl<'a> Deliverer<'a> {
         Ok(Step { batch, waits: true, reachable })
     }
 
-    async fn look_at_chain(&self) -> Result<bool, Failure> {
-        let answer = self.around.chain.check_chain_id().await;
-        self.around.metrics.chain_reachable.set(i64::from(answer.is_ok()));
-        Ok(answer.is_ok())
+    /// Says on the batch that the chain doesn't answer.
+    async fn wait_for_chain(
+        &self,
+        batch: SettlementBatch,
+        fault: &ChainError,
+    ) -> Result<SettlementBatch, Failure> {
+        let mut status = batch.status.clone().unwrap_or_default();
+        status.phase.get_or_insert(BatchPhase::Recorded);
+        status.message = Some(fault.to_string());
+        tell(&mut status, Some(fault));
+        self.write(batch, status).await
     }
 
     async fn step(&self, batch: SettlementBatch) -> Result<Step, Failure> {
         let payment = batches::payment(&batch)?;
-        let (view, fault) = match self.look(&batch, &payment).await {
-            Ok(seen) => (ChainView::Seen(seen), None),
-            Err(Failure::Chain(fault)) => (ChainView::Unreachable, Some(fault)),
+        let (next, fault) = match self.look(&batch, &payment).await {
+            Ok(seen) => (follow(&payment, &ChainView::Seen(seen), now_seconds()), None),
+            // The chain knows no such rental, or the node won't say: that concerns this batch alone.
+            Err(Failure::Chain(no)) if no.is_answer() => (Follow::Wait(no.to_string()), None),
+            Err(Failure::Chain(fault)) => {
+                (follow(&payment, &ChainView::Unreachable, now_seconds()), Some(fault))
+            }
             Err(other) => return Err(other),
         };
         self.around.metrics.chain_reachable.set(i64::from(fault.is_none()));
-        let next = follow(&payment, &view, now_seconds());
         let mut status = batch.status.clone().unwrap_or_default();
+        status.phase.get_or_insert(BatchPhase::Recorded);
         let mut message = fault.as_ref().map(ToString::to_string);
         let mut waits = false;
         match next {
@@ -148,10 +166,9 @@ impl<'a> Deliverer<'a> {
         Ok(Step { batch: self.write(batch, status).await?, waits, reachable: fault.is_none() })
     }
 
-    /// One consistent look, all of it as of the newest block.
+    /// One look at the chain, all of it as of the newest block.
     async fn look(&self, batch: &SettlementBatch, payment: &Payment) -> Result<Seen, Failure> {
         let chain = &self.around.chain;
-        chain.check_chain_id().await?;
         let newest = chain.newest_block().await?;
         let final_number = chain.final_number(&newest, self.around.settings.confirmations).await?;
         let account = self.around.key.address();
@@ -165,9 +182,6 @@ impl<'a> Deliverer<'a> {
         self.around.metrics.tell_rental(batch.spec.rental, &rental);
         // Before anything is signed; later the bytes are out, and only the chain says what became of them.
         let asks = matches!(payment.stage, Stage::Recorded | Stage::Reserved);
-        if asks {
-            self.around.metrics.tell_key_balance(chain.balance(account).await?);
-        }
         let is_next = asks && rental.head == batch.spec.prev_head;
         let refused = if is_next { self.refusal(batch).await? } else { None };
         Ok(Seen {

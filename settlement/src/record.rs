@@ -50,6 +50,7 @@ impl Recorder {
         around: &Surroundings,
         finished: &[Finished],
         batches: &mut Batches,
+        chain: &Result<(), ChainError>,
     ) -> Vec<PodUid> {
         let recorded = batches.recorded_pods();
         let mut waiting: BTreeMap<RentalId, Waiting<'_>> = BTreeMap::new();
@@ -79,7 +80,7 @@ impl Recorder {
         self.said.retain(|uid, _| finished.iter().any(|pod| pod.pod_uid == *uid));
         for (rental, of_rental) in waiting {
             if self.is_due(around, rental, of_rental.leaves.len()) {
-                match self.record_batch(around, rental, &of_rental, batches).await {
+                match self.record_batch(around, (rental, &of_rental), batches, chain).await {
                     Ok(pods) => free.extend(pods),
                     Err(failure) => around.try_again(&format!("rental {rental}"), &failure),
                 }
@@ -99,13 +100,20 @@ impl Recorder {
     async fn record_batch<'a>(
         &mut self,
         around: &Surroundings,
-        rental: RentalId,
-        waiting: &Waiting<'a>,
+        (rental, waiting): (RentalId, &Waiting<'a>),
         batches: &mut Batches,
+        chain: &Result<(), ChainError>,
     ) -> Result<Vec<&'a Finished>, Failure> {
         let prices: Vec<WeiPerGpuSecond> =
             waiting.billing.prices.iter().map(|price| price.price_per_gpu_hour.per_second()).collect();
-        let from = self.position(around, rental, &prices, batches).await?;
+        let recorded = batches.positions(rental);
+        let from = match (recorded.last(), chain) {
+            (Some(last), _) if self.checked.contains(&rental) => *last,
+            // What is recorded here counts while the chain can't be asked; where nothing is, pods wait.
+            (Some(last), Err(_)) => *last,
+            (None, Err(fault)) => return Err(fault.clone().into()),
+            (_, Ok(())) => self.compare(around, rental, &prices, &recorded).await?,
+        };
         let unsettled = waiting.leaves.iter().filter(|leaf| !self.settled_before.contains(&leaf.pod_uid));
         let unsettled: Vec<Leaf> = unsettled.copied().collect();
         let limit = usize::from(around.settings.batch_limit);
@@ -132,27 +140,17 @@ impl Recorder {
         Ok(batch.leaves.iter().filter_map(of_leaf).collect())
     }
 
-    /// What the rental's next batch follows: the last one recorded here. Whether the chain agrees is asked once, before
-    /// anything is numbered; while it can't be asked, what is recorded here counts, and where nothing is, pods wait.
-    async fn position(
+    /// What the rental's next batch follows, once it is known whether the chain stands where the recorded batches say:
+    /// asked of each rental once, before anything is numbered.
+    async fn compare(
         &mut self,
         around: &Surroundings,
         rental: RentalId,
         prices: &[WeiPerGpuSecond],
-        batches: &Batches,
+        recorded: &[Position],
     ) -> Result<Position, Failure> {
-        let recorded = batches.positions(rental);
-        if let Some(last) = recorded.last().filter(|_| self.checked.contains(&rental)) {
-            return Ok(*last);
-        }
-        let chain = match position_on_chain(around, rental, prices).await {
-            Ok(chain) => chain,
-            Err(failure @ Failure::Chain(ChainError::Unreachable { .. })) => {
-                return recorded.last().copied().ok_or(failure);
-            }
-            Err(failure) => return Err(failure),
-        };
-        let stands = standing(&recorded, chain);
+        let chain = position_on_chain(around, rental, prices).await?;
+        let stands = standing(recorded, chain);
         around.metrics.tell_forked(rental, stands == Standing::Forked);
         match stands {
             Standing::Recorded(last) => {
@@ -194,7 +192,6 @@ async fn position_on_chain(
     rental: RentalId,
     prices: &[WeiPerGpuSecond],
 ) -> Result<Position, Failure> {
-    around.chain.check_chain_id().await?;
     let newest = around.chain.newest_block().await?;
     let state = around.chain.rental(rental, newest.number).await?;
     if state.price_hash != price_hash(prices) {

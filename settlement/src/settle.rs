@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use plasma_chain::{Chain, Endpoint, Key};
+use plasma_chain::{Chain, ChainError, Endpoint, Key};
 use plasma_runtime::Runtime;
 use plasma_types::{UnixMillis, UnixSeconds};
 
@@ -82,13 +82,24 @@ struct Memory {
 }
 
 async fn round(around: &Surroundings, memory: &mut Memory) -> Result<(), Failure> {
+    let chain = look_at_chain(around).await;
     let mut batches = Batches::read(around).await?;
     let finished = memory.collector.collect(around).await?;
-    let free = memory.recorder.record(around, &finished, &mut batches).await;
+    let free = memory.recorder.record(around, &finished, &mut batches, &chain).await;
     memory.collector.forget(&free);
-    let delivered = Deliverer::new(around).deliver(&mut batches).await;
+    let delivered = Deliverer::new(around).deliver(&mut batches, &chain).await;
     memory.costs.tell(around, &batches, matches!(delivered, Ok(true))).await?;
     delivered.map(drop)
+}
+
+/// Whether the chain that is meant answers: asked once a round, so that one that is down delays a round only once.
+async fn look_at_chain(around: &Surroundings) -> Result<(), ChainError> {
+    let answer = around.chain.check_chain_id().await;
+    around.metrics.chain_reachable.set(i64::from(answer.is_ok()));
+    if answer.is_ok() {
+        around.metrics.tell_key_balance(around.chain.balance(around.key.address()).await?);
+    }
+    answer
 }
 
 /// Now, in milliseconds.

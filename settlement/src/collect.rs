@@ -177,3 +177,100 @@ fn leaf(usage: Usage, billing: &Billing, node: Option<&GpuNode>, allow_simulated
         flags,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use plasma_types::UnixMillis;
+    use serde_json::json;
+
+    use super::*;
+
+    const USED: Usage = Usage::Known { end: UnixMillis(9000), duration: Duration(8000), device_ms: 16_000 };
+
+    fn object<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> T {
+        serde_json::from_value(value).expect("an object of its kind")
+    }
+
+    /// A queue that bills namespace `team` for two models, and a node with GPUs of the dearer one.
+    fn prices(simulated: bool, allow_simulated: bool) -> Prices {
+        let queue: ComputeQueue = object(json!({
+            "apiVersion": "compute.plasma.dev/v1alpha1", "kind": "ComputeQueue", "metadata": {"name": "q"},
+            "spec": {"namespaces": ["team"], "billing": {
+                "payer": format!("0x{}", "11".repeat(20)), "rental": format!("0x{}", "22".repeat(32)),
+                "prices": [{"gpuProduct": "A100", "pricePerGpuHour": "1"}, {"gpuProduct": "H100", "pricePerGpuHour": "3"}],
+            }},
+        }));
+        let node: GpuNode = object(json!({
+            "apiVersion": "compute.plasma.dev/v1alpha1", "kind": "GpuNode", "metadata": {"name": "n"},
+            "spec": {"simulated": simulated,
+                "gpus": [{"uuid": "GPU-1", "index": 0, "product": "H100", "memoryMib": 1}]},
+        }));
+        Prices {
+            queues: HashMap::from([("q".to_owned(), queue)]),
+            nodes: HashMap::from([("n".to_owned(), node)]),
+            allow_simulated,
+        }
+    }
+
+    fn pod(namespace: &str, queue: &str, node: &str) -> Pod {
+        object(json!({
+            "metadata": {"name": "p", "namespace": namespace, "annotations": {QUEUE_ANNOTATION: queue},
+                "labels": {JOB_NAME_LABEL: "j", JOB_UID_LABEL: "123e4567-e89b-12d3-a456-426614174000"}},
+            "spec": {"nodeName": node,
+                "containers": [{"name": "c", "resources": {"limits": {"nvidia.com/gpu": "2"}}}]},
+        }))
+    }
+
+    fn bill(prices: &Prices, pod: &Pod, usage: Usage) -> Bill {
+        prices.bill(pod, PodUid([5; 16]), usage)
+    }
+
+    #[test]
+    fn a_pod_is_billed_by_its_nodes_model() {
+        let Bill::Receipt { leaf, job, .. } = bill(&prices(false, false), &pod("team", "q", "n"), USED)
+        else {
+            panic!("no receipt");
+        };
+        assert_eq!((leaf.price_class, leaf.device_ms, leaf.flags), (1, 16_000, flag::FROM_POD_STATUS));
+        assert_eq!((leaf.pod_uid, job.as_str()), (PodUid([5; 16]), "j"));
+    }
+
+    #[test]
+    fn nobody_spends_from_a_queue_that_does_not_serve_his_namespace() {
+        let crossing = bill(&prices(false, false), &pod("other", "q", "n"), USED);
+        assert!(matches!(crossing, Bill::Wait(why) if why.contains("doesn't serve namespace other")));
+    }
+
+    #[test]
+    fn what_is_unknown_waits_and_says_for_what() {
+        let no_queue = bill(&prices(false, false), &pod("team", "gone", "n"), USED);
+        assert!(matches!(no_queue, Bill::Wait(why) if why.contains("ComputeQueue gone")));
+        let no_node = bill(&prices(false, false), &pod("team", "q", "gone"), USED);
+        assert!(matches!(no_node, Bill::Wait(why) if why.contains("GpuNode")));
+    }
+
+    #[test]
+    fn what_never_started_is_let_go() {
+        assert!(matches!(bill(&prices(false, false), &pod("team", "q", "n"), Usage::Nothing), Bill::Nothing));
+    }
+
+    #[test]
+    fn simulated_gpus_are_worth_nothing_unless_allowed() {
+        let flags = |allowed| match bill(&prices(true, allowed), &pod("team", "q", "n"), USED) {
+            Bill::Receipt { leaf, .. } => leaf.flags,
+            _ => panic!("no receipt"),
+        };
+        assert_eq!(flags(false), flag::FROM_POD_STATUS | flag::SIMULATED | flag::VOID);
+        assert_eq!(flags(true), flag::FROM_POD_STATUS | flag::SIMULATED);
+    }
+
+    #[test]
+    fn one_that_vanished_while_it_ran_is_recorded_and_worth_nothing() {
+        let ran = Usage::Unknown { end: UnixMillis(77) };
+        // Not even its node needs to be known.
+        let Bill::Receipt { leaf, .. } = bill(&prices(false, false), &pod("team", "q", "gone"), ran) else {
+            panic!("no receipt");
+        };
+        assert_eq!((leaf.device_ms, leaf.end), (0, UnixMillis(77)));
+    }
+}

@@ -96,3 +96,72 @@ pub(crate) async fn is_gone(client: &Client, pod: &Pod) -> Result<bool, Failure>
     let found = found.map_err(Failure::kube(format!("looking for pod {namespace}/{name}")))?;
     Ok(found.is_none_or(|found| found.uid() != pod.uid()))
 }
+
+#[cfg(test)]
+mod tests {
+    use plasma_settlement_core::{Usage, measure};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(metadata: Value, spec: Value, status: Value) -> Pod {
+        let object = json!({ "metadata": metadata, "spec": spec, "status": status });
+        serde_json::from_value(object).expect("a pod")
+    }
+
+    fn with_status(status: Value) -> Pod {
+        pod(json!({}), json!({ "containers": [] }), status)
+    }
+
+    fn with_containers(containers: Value) -> Pod {
+        with_status(json!({ "containerStatuses": containers }))
+    }
+
+    fn container(state: Value) -> Value {
+        json!({ "name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state })
+    }
+
+    #[test]
+    fn a_container_that_was_never_created_did_not_run() {
+        // What the kubelet reports of a container that it couldn't make.
+        let never = json!({ "terminated": { "exitCode": 128,
+            "startedAt": "1970-01-01T00:00:00Z", "finishedAt": "1970-01-01T00:00:00Z" } });
+        let waiting = json!({ "waiting": { "reason": "ErrImagePull" } });
+        let pod = with_containers(json!([container(never), container(waiting)]));
+        assert_eq!(measure(&run_of(&pod)), Usage::Nothing);
+    }
+
+    #[test]
+    fn times_are_those_of_the_containers() {
+        let ran = json!({ "terminated": { "exitCode": 0,
+            "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:07Z" } });
+        let used = measure(&run_of(&with_containers(json!([container(ran)]))));
+        assert!(matches!(used, Usage::Known { duration, .. } if duration.0 == 7000), "{used:?}");
+        let runs = json!({ "running": { "startedAt": "2026-01-01T00:00:00Z" } });
+        let used = measure(&run_of(&with_containers(json!([container(runs)]))));
+        assert!(matches!(used, Usage::Unknown { .. }), "{used:?}");
+    }
+
+    #[test]
+    fn a_pod_is_over_when_its_phase_says_so_or_nobody_will() {
+        let now = UnixMillis(1_767_225_600_000 + 300_000); // five minutes into 2026
+        assert!(is_over(&with_status(json!({ "phase": "Failed" })), now));
+        assert!(!is_over(&with_status(json!({ "phase": "Running" })), now));
+        let deleted = |at: &str, node: Value| {
+            let spec = json!({ "nodeName": node, "containers": [] });
+            pod(json!({ "deletionTimestamp": at }), spec, json!({ "phase": "Running" }))
+        };
+        assert!(is_over(&deleted("2026-01-01T00:04:59Z", Value::Null), now), "it has no node");
+        assert!(!is_over(&deleted("2026-01-01T00:00:01Z", json!("n")), now), "its kubelet may still tell");
+        assert!(is_over(&deleted("2026-01-01T00:00:00Z", json!("n")), now), "its kubelet is silent");
+    }
+
+    #[test]
+    fn gpus_are_those_of_the_containers_or_of_the_largest_init_container() {
+        let asks = |count: u32| json!({ "name": "c", "resources": { "limits": { GPU_RESOURCE: count.to_string() } } });
+        let spec = json!({ "containers": [asks(1), asks(2)], "initContainers": [asks(2), asks(4)] });
+        assert_eq!(gpus(&pod(json!({}), spec, json!({}))), 4);
+        let spec = json!({ "containers": [asks(1), asks(2)] });
+        assert_eq!(gpus(&pod(json!({}), spec, json!({}))), 3);
+    }
+}

@@ -11,7 +11,7 @@ use plasma_types::{Address, Hash, RentalId, UnixSeconds, Xpl};
 use serde_json::{Value, json};
 
 use crate::{
-    abi::{self, RentalState, SettledBatch, SettledPod},
+    abi::{self, RentalState},
     error::ChainError,
 };
 
@@ -38,6 +38,7 @@ pub struct Endpoint {
 pub struct Chain {
     client: HttpClient,
     endpoint: Endpoint,
+    pub(crate) contract_block: u64,
 }
 
 /// A block.
@@ -103,19 +104,6 @@ pub enum Sent {
     Underpriced,
 }
 
-/// Where a batch was settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SettledAt {
-    /// The batch.
-    pub batch: SettledBatch,
-    /// The transaction.
-    pub transaction: Hash,
-    /// The block's number.
-    pub number: u64,
-    /// The block's hash.
-    pub block: Hash,
-}
-
 impl Chain {
     /// Prepares a client; nothing is asked yet.
     ///
@@ -124,7 +112,13 @@ impl Chain {
     pub fn new(endpoint: Endpoint) -> Result<Self, ChainError> {
         let builder = HttpClientBuilder::default().request_timeout(TIMEOUT).max_response_size(MAX_ANSWER);
         let client = builder.build(&endpoint.url).map_err(|_| ChainError::Endpoint(endpoint.url.clone()))?;
-        Ok(Self { client, endpoint })
+        Ok(Self { client, endpoint, contract_block: 0 })
+    }
+
+    /// The same, looking for events only from the block in which the contract was made.
+    #[must_use]
+    pub fn since_block(self, contract_block: u64) -> Self {
+        Self { contract_block, ..self }
     }
 
     /// Which chain and contract it is for.
@@ -248,56 +242,9 @@ impl Chain {
         }
     }
 
-    /// Every batch of a rental that the canonical chain has settled, oldest first; with a head, only that one.
-    ///
-    /// # Errors
-    /// When the events can't be read.
-    pub async fn settled_batches(
-        &self,
-        rental: RentalId,
-        head: Option<Hash>,
-    ) -> Result<Vec<SettledAt>, ChainError> {
-        const METHOD: &str = "eth_getLogs";
-        let mut topics = vec![json!(abi::topic("BatchSettled")), json!(rental)];
-        topics.extend(head.map(|head| json!(head)));
-        let decode = |log: &Value| {
-            let (topics, bytes) = (topics_of(log)?, data(METHOD, &log["data"])?);
-            let batch = abi::decode_batch(&topics, &bytes)
-                .ok_or_else(|| nonsense(METHOD, "it isn't BatchSettled"))?;
-            Ok(SettledAt {
-                batch,
-                transaction: hash(METHOD, &log["transactionHash"])?,
-                number: number(METHOD, &log["blockNumber"])?,
-                block: hash(METHOD, &log["blockHash"])?,
-            })
-        };
-        self.logs(topics).await?.iter().map(decode).collect()
-    }
-
-    /// Every pod of a rental that the canonical chain has settled, oldest first.
-    ///
-    /// # Errors
-    /// When the events can't be read.
-    pub async fn settled_pods(&self, rental: RentalId) -> Result<Vec<SettledPod>, ChainError> {
-        const METHOD: &str = "eth_getLogs";
-        let decode = |log: &Value| {
-            let (topics, bytes) = (topics_of(log)?, data(METHOD, &log["data"])?);
-            abi::decode_pod(&topics, &bytes).ok_or_else(|| nonsense(METHOD, "it isn't PodSettled"))
-        };
-        self.logs(vec![json!(abi::topic("PodSettled")), json!(rental)]).await?.iter().map(decode).collect()
-    }
-
     /// The code that creates the contract, for deployments.
     pub fn creation_code() -> Vec<u8> {
         abi::creation_code()
-    }
-
-    async fn logs(&self, topics: Vec<Value>) -> Result<Vec<Value>, ChainError> {
-        let filter = json!({ "fromBlock": "0x0", "toBlock": "latest", "address": self.endpoint.contract, "topics": topics });
-        match self.ask("eth_getLogs", vec![filter]).await? {
-            Value::Array(logs) => Ok(logs),
-            _ => Err(nonsense("eth_getLogs", "it isn't a list")),
-        }
     }
 
     fn call(&self, from: Option<Address>, data: &[u8]) -> Value {
@@ -312,7 +259,7 @@ impl Chain {
         number(method, &self.ask(method, params).await?)
     }
 
-    async fn ask(&self, method: &'static str, params: Vec<Value>) -> Result<Value, ChainError> {
+    pub(crate) async fn ask(&self, method: &'static str, params: Vec<Value>) -> Result<Value, ChainError> {
         let mut array = ArrayParams::new();
         for param in params {
             array.insert(param).map_err(|fault| nonsense(method, &fault.to_string()))?;
@@ -350,7 +297,7 @@ fn revert_data(data: Option<&str>) -> Option<Vec<u8>> {
     hex::decode(text.strip_prefix("0x")?).ok().filter(|bytes| !bytes.is_empty())
 }
 
-fn nonsense(method: &'static str, why: &str) -> ChainError {
+pub(crate) fn nonsense(method: &'static str, why: &str) -> ChainError {
     ChainError::Nonsense { method, why: why.to_owned() }
 }
 
@@ -360,24 +307,19 @@ fn wide_number(method: &'static str, value: &Value) -> Result<u128, ChainError> 
     parsed.ok_or_else(|| nonsense(method, &format!("{value} is no number")))
 }
 
-fn number(method: &'static str, value: &Value) -> Result<u64, ChainError> {
+pub(crate) fn number(method: &'static str, value: &Value) -> Result<u64, ChainError> {
     u64::try_from(wide_number(method, value)?).map_err(|_| nonsense(method, &format!("{value} is too large")))
 }
 
-fn hash(method: &'static str, value: &Value) -> Result<Hash, ChainError> {
+pub(crate) fn hash(method: &'static str, value: &Value) -> Result<Hash, ChainError> {
     let parsed = value.as_str().and_then(|text| text.parse().ok());
     parsed.ok_or_else(|| nonsense(method, &format!("{value} is no hash")))
 }
 
-fn data(method: &'static str, value: &Value) -> Result<Vec<u8>, ChainError> {
+pub(crate) fn data(method: &'static str, value: &Value) -> Result<Vec<u8>, ChainError> {
     let digits = value.as_str().and_then(|text| text.strip_prefix("0x"));
     let bytes = digits.and_then(|digits| hex::decode(digits).ok());
     bytes.ok_or_else(|| nonsense(method, &format!("{value} is no data")))
-}
-
-fn topics_of(log: &Value) -> Result<Vec<Hash>, ChainError> {
-    let topics = log["topics"].as_array().map(Vec::as_slice).unwrap_or_default();
-    topics.iter().map(|topic| hash("eth_getLogs", topic)).collect()
 }
 
 #[cfg(test)]

@@ -17,8 +17,13 @@ pub enum KeyError {
     #[error("the key file {0} can't be read: {1}")]
     Read(String, std::io::Error),
     /// The file holds something else. The content is never shown.
-    #[error("the key file {0} doesn't hold a private key of 32 bytes in hex")]
+    #[error(
+        "the key file {0} doesn't hold a private key of 32 bytes in hex; an encrypted keystore needs its password's file"
+    )]
     Malformed(String),
+    /// The keystore and the password don't belong together.
+    #[error("the keystore {0} can't be opened with the password that was given, or isn't a keystore")]
+    Locked(String),
     /// The library refused to sign.
     #[error("signing: {0}")]
     Sign(String),
@@ -58,16 +63,26 @@ pub struct Signed {
 }
 
 impl Key {
-    /// Reads a private key in hex from a file, as a mounted Secret has it.
+    /// Reads a private key from a file, as a mounted Secret has it: in hex, or an encrypted keystore in JSON, for which
+    /// another file holds the password.
     ///
     /// # Errors
-    /// When the file isn't there or holds something else.
-    pub fn from_file(path: &Path) -> Result<Self, KeyError> {
-        let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|fault| KeyError::Read(name.clone(), fault))?;
-        let digits = text.trim().trim_start_matches("0x");
-        let bytes = hex::decode(digits).map_err(|_| KeyError::Malformed(name.clone()))?;
-        let wallet = LocalWallet::from_bytes(&bytes).map_err(|_| KeyError::Malformed(name))?;
+    /// When a file isn't there or holds something else.
+    pub fn from_file(path: &Path, password: Option<&Path>) -> Result<Self, KeyError> {
+        let text = read(path)?;
+        let malformed = || KeyError::Malformed(path.display().to_string());
+        let wallet = match password {
+            Some(password) => {
+                let password = read(password)?;
+                let password = password.trim_end_matches(['\r', '\n']);
+                LocalWallet::decrypt_keystore(path, password)
+                    .map_err(|_| KeyError::Locked(path.display().to_string()))?
+            }
+            None => {
+                let bytes = hex::decode(text.trim().trim_start_matches("0x")).map_err(|_| malformed())?;
+                LocalWallet::from_bytes(&bytes).map_err(|_| malformed())?
+            }
+        };
         Ok(Self { wallet })
     }
 
@@ -102,6 +117,10 @@ impl Key {
     }
 }
 
+fn read(path: &Path) -> Result<String, KeyError> {
+    std::fs::read_to_string(path).map_err(|fault| KeyError::Read(path.display().to_string(), fault))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,7 +129,7 @@ mod tests {
     fn a_key_file_that_is_none_is_refused_without_showing_it() {
         let folder = std::env::temp_dir().join(format!("plasma-key-{}", std::process::id()));
         std::fs::write(&folder, "not a key").expect("written");
-        let fault = Key::from_file(&folder).err().expect("refused").to_string();
+        let fault = Key::from_file(&folder, None).err().expect("refused").to_string();
         std::fs::remove_file(&folder).expect("removed");
         assert!(fault.contains("doesn't hold a private key") && !fault.contains("not a key"), "{fault}");
     }

@@ -6,9 +6,11 @@
 mod abi;
 mod client;
 mod error;
+mod events;
 mod key;
 
 pub use abi::{Opening, RentalState, SettledBatch, SettledPod, Settlement};
-pub use client::{BlockRef, Chain, Endpoint, Fees, Finality, Sent, SettledAt};
+pub use client::{BlockRef, Chain, Endpoint, Fees, Finality, Sent};
 pub use error::ChainError;
+pub use events::SettledAt;
 pub use key::{Key, KeyError, Signed, Unsigned};

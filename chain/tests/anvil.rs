@@ -160,7 +160,7 @@ impl World {
 fn key() -> Key {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), KEY).expect("written");
-    Key::from_file(file.path()).expect("a key")
+    Key::from_file(file.path(), None).expect("a key")
 }
 
 fn unsigned((to, value, nonce): (Option<Address>, Xpl, u64), data: Vec<u8>, fees: Fees) -> Unsigned {
@@ -193,8 +193,12 @@ async fn what_is_settled_is_read_back_to_the_wei_and_sent_twice_is_paid_once() {
     world.wait_for_watermark();
     let raw = world.settle(&batch).await;
 
-    let settled = world.chain.settled_batches(world.rental, Some(batch.head)).await.expect("events");
+    let settled = world.chain.settled_batches(world.rental).await.expect("events");
     assert_eq!(settled.len(), 1);
+    let newest = world.chain.newest_block().await.expect("a block").number;
+    let found = world.chain.settled_batch(world.rental, batch.head, newest).await;
+    assert_eq!(found, Ok(settled.first().copied()));
+    assert_eq!(world.chain.settled_batch(world.rental, Hash([9; 32]), newest).await, Ok(None));
     let event = settled[0].batch;
     assert_eq!((event.head, event.prev_head, event.total), (batch.head, batch.from.head, batch.total));
     assert_eq!((event.first_sequence, event.count, event.to), (0, 2, batch.to));
@@ -252,13 +256,13 @@ async fn a_reorganisation_takes_the_event_away_and_the_same_bytes_bring_it_back(
     let batch = world.batch(world.start, &[(1, 1000)]);
     world.wait_for_watermark();
     let raw = world.settle(&batch).await;
-    assert_eq!(world.chain.settled_batches(world.rental, Some(batch.head)).await.map(|all| all.len()), Ok(1));
+    assert_eq!(world.chain.settled_batches(world.rental).await.map(|all| all.len()), Ok(1));
     world.anvil.cast_rpc(&["anvil_reorg", "1", "[]"]);
-    assert_eq!(world.chain.settled_batches(world.rental, Some(batch.head)).await, Ok(vec![]));
+    assert_eq!(world.chain.settled_batches(world.rental).await, Ok(vec![]));
     let nonce = world.nonce().await;
     assert_eq!(world.chain.send(&raw).await, Ok(Sent::Taken));
     mined(&world.chain, &world.key, nonce).await;
-    assert_eq!(world.chain.settled_batches(world.rental, Some(batch.head)).await.map(|all| all.len()), Ok(1));
+    assert_eq!(world.chain.settled_batches(world.rental).await.map(|all| all.len()), Ok(1));
 }
 
 #[tokio::test]

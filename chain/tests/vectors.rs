@@ -37,7 +37,7 @@ fn settlement() -> Settlement {
 fn key() -> Key {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), format!("0x{KEY}\n")).expect("written");
-    Key::from_file(file.path()).expect("a key")
+    Key::from_file(file.path(), None).expect("a key")
 }
 
 #[test]
@@ -95,4 +95,17 @@ fn a_creation_with_coins_on_a_large_chain_id_is_signed_as_cast_signs_it() {
 fn the_keys_account_is_the_published_one() {
     let expected: Address = text_of("0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266");
     assert_eq!(key().address(), expected);
+}
+
+#[test]
+fn a_keystore_that_cast_encrypted_opens_with_its_password_alone() {
+    let keystore = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/keystore.json");
+    let password = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(password.path(), "correct horse\n").expect("written");
+    let opened = Key::from_file(&keystore, Some(password.path())).expect("opens");
+    assert_eq!(opened.address(), key().address());
+    std::fs::write(password.path(), "wrong horse").expect("written");
+    let fault = Key::from_file(&keystore, Some(password.path())).err().expect("refused").to_string();
+    assert!(fault.contains("can't be opened"), "{fault}");
+    assert!(Key::from_file(&keystore, None).is_err(), "a keystore without a password is no key");
 }

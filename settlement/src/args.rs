@@ -45,9 +45,17 @@ pub(crate) struct Settings {
     #[arg(long, env = "CONFIRMATIONS", default_value = "12")]
     pub(crate) confirmations: Finality,
 
-    /// The file with the provider's private key in hex.
+    /// The block in which the contract was made: its events are looked for from there.
+    #[arg(long, env = "CONTRACT_BLOCK", default_value_t = 0)]
+    pub(crate) contract_block: u64,
+
+    /// The file with the provider's private key: in hex, or an encrypted keystore in JSON.
     #[arg(long, env = "KEY_FILE")]
     pub(crate) key_file: PathBuf,
+
+    /// The file with the keystore's password.
+    #[arg(long, env = "KEY_PASSWORD_FILE")]
+    pub(crate) key_password_file: Option<PathBuf>,
 
     /// The namespace of SettlementBatches.
     #[arg(long, env = "NAMESPACE", default_value = plasma_api::names::SYSTEM_NAMESPACE)]

@@ -173,12 +173,14 @@ impl<'a> Deliverer<'a> {
         let final_number = chain.final_number(&newest, self.around.settings.confirmations).await?;
         let account = self.around.key.address();
         let rental = chain.rental(batch.spec.rental, newest.number).await?;
-        let settled = chain.settled_batches(batch.spec.rental, Some(batch.spec.head)).await?;
-        let settled = settled.first().map(|at| MinedAt {
-            transaction: at.transaction,
-            number: at.number,
-            block: at.block,
-        });
+        // A head that hasn't moved needs no search.
+        let settled = if rental.head == batch.spec.prev_head {
+            None
+        } else {
+            chain.settled_batch(batch.spec.rental, batch.spec.head, newest.number).await?
+        };
+        let settled =
+            settled.map(|at| MinedAt { transaction: at.transaction, number: at.number, block: at.block });
         self.around.metrics.tell_rental(batch.spec.rental, &rental);
         // Before anything is signed; later the bytes are out, and only the chain says what became of them.
         let asks = matches!(payment.stage, Stage::Recorded | Stage::Reserved);

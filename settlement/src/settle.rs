@@ -54,8 +54,8 @@ pub(crate) async fn run(settings: Settings, client: Client, runtime: &Runtime) -
         contract: settings.contract,
     };
     let around = Surroundings {
-        key: Key::from_file(&settings.key_file)?,
-        chain: Chain::new(endpoint)?,
+        key: Key::from_file(&settings.key_file, settings.key_password_file.as_deref())?,
+        chain: Chain::new(endpoint)?.since_block(settings.contract_block),
         metrics: Metrics::register(&runtime.registry),
         settings,
         client,

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Prints cast.json: calls and a signed transaction as Foundry's `cast` makes them. Needs no chain.
+# keystore.json is that key, by `cast wallet import --unsafe-password "correct horse"`.
 # Run in the repository's root: sh chain/tests/vectors/make.sh > chain/tests/vectors/cast.json
 set -eu
 cast=contracts/node_modules/.bin/cast

@@ -1,7 +1,8 @@
 //! End-to-end tests, on a real API server, kubelet, container runtime and chain.
 
-#![allow(clippy::expect_used, clippy::unwrap_used)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod chain_down;
+mod finalizer;
 mod kills;
 mod refusals;

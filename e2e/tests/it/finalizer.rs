@@ -1,0 +1,48 @@
+//! Nobody but settlement lets a pod go before its receipt is durable.
+
+use k8s_openapi::api::{core::v1::Pod, rbac::v1::ClusterRoleBinding};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{Patch, PatchParams, PostParams},
+};
+use plasma_api::compute_job::Phase;
+use plasma_e2e::{NAMESPACE, World, job, phase};
+use serde_json::json;
+
+/// Somebody who may edit every pod.
+const EDITOR: &str = "e2e-editor";
+
+async fn editor(world: &World) -> Client {
+    let bindings: Api<ClusterRoleBinding> = Api::all(world.client.clone());
+    let binding = serde_json::from_value(json!({
+        "metadata": { "name": EDITOR },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit" },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": EDITOR }],
+    }))
+    .expect("a binding");
+    match bindings.create(&PostParams::default(), &binding).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.code == 409 => {}
+        Err(fault) => panic!("{fault}"),
+    }
+    let mut config = kube::Config::infer().await.expect("a cluster");
+    config.auth_info.impersonate = Some(EDITOR.to_owned());
+    Client::try_from(config).expect("a client")
+}
+
+#[tokio::test]
+async fn a_user_who_may_edit_pods_may_not_take_the_finalizer_off() {
+    let world = World::connect().await;
+    let made = world.create(NAMESPACE, job("held", (1, 1), "sleep 30")).await.expect("a job");
+    world.wait(&made, "running", 60, |job| phase(job) == Some(Phase::Running)).await;
+    let name = world.pods(&made).await[0].name_any();
+    let pods: Api<Pod> = Api::namespaced(editor(&world).await, NAMESPACE);
+    let label = Patch::Merge(json!({ "metadata": { "labels": { "touched": "yes" } } }));
+    // Whatever else an editor does to the pod is allowed; the policy may take a moment to be in force.
+    pods.patch(&name, &PatchParams::default(), &label).await.expect("a label");
+    let none = Patch::Merge(json!({ "metadata": { "finalizers": [] } }));
+    let fault =
+        pods.patch(&name, &PatchParams::default(), &none).await.expect_err("the policy refuses").to_string();
+    assert!(fault.contains("only plasma-settlement"), "{fault}");
+    world.delete(&made).await;
+}

@@ -26,6 +26,25 @@ pub(crate) const NODE: &[Needed] = &[
     Needed { file: "/bin/busybox", package: "busybox-static" },
 ];
 
+/// Programs that no package of the distribution brings new enough, and what to say where one is missing.
+const TOOLCHAINS: &[(&str, &str)] = &[
+    ("go", "Go 1.26 or newer, which builds Kubernetes: https://go.dev/doc/install"),
+    ("npm", "Node.js 20 or newer with npm, which brings the contract tool chain: https://nodejs.org"),
+    ("cc", "a C compiler: on Debian or Ubuntu, apt-get install gcc libc6-dev"),
+];
+
+/// Says plainly which tool chain is missing, before anything long begins.
+pub(crate) fn require_toolchains() -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = |name: &str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    let missing: Vec<&str> =
+        TOOLCHAINS.iter().filter(|(name, _)| !is_there(name)).map(|(_, what)| *what).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    bail!("missing on this machine:\n  {}", missing.join("\n  "))
+}
+
 /// Whether this process may change the system.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()

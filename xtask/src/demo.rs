@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::{self, Cluster},
-    command, paths, programs, progress,
+    command, debian, paths, programs, progress,
     stack::{CONTRACT, RPC_ON_HOST, Stack, cast},
 };
 
@@ -56,6 +56,7 @@ pub(crate) fn run(json: bool, keep: bool) -> Result<()> {
 }
 
 fn attempt() -> Result<Findings> {
+    debian::require_toolchains()?;
     let pytorch = programs::pytorch()?;
     let stack = Stack::up(&[pytorch])?;
     let job = ["computejob", JOB, "-n", NAMESPACE];

@@ -52,6 +52,7 @@ const ROOT_ONLY: &[Step] = &[Step::E2e];
 
 /// Runs all of them, or one; a step that this machine can't run is named, and with `CI=true` it is a failure.
 pub(crate) fn run(only: Option<Step>) -> Result<()> {
+    debian::require_toolchains()?;
     let steps: Vec<Step> =
         STEPS.iter().copied().filter(|step| only.is_none_or(|only| only == *step)).collect();
     let (steps, left_out): (Vec<Step>, Vec<Step>) =

@@ -78,6 +78,7 @@ pub(crate) fn up() -> Result<Cluster> {
     if !debian::is_root() {
         bail!("the local cluster needs root: it makes namespaces, mounts and cgroups");
     }
+    debian::require_toolchains()?;
     debian::require(debian::NODE)?;
     let cluster = Cluster { layout: Layout::new()? };
     if node::init_pid(&cluster.layout).is_some() {

@@ -126,44 +126,56 @@ impl<'a> Deliverer<'a> {
         self.around.metrics.chain_reachable.set(i64::from(fault.is_none()));
         let mut status = batch.status.clone().unwrap_or_default();
         status.phase.get_or_insert(BatchPhase::Recorded);
-        let mut message = fault.as_ref().map(ToString::to_string);
-        let mut waits = false;
+        let waits = self.act(next, &batch, &mut status).await?;
+        if let Some(fault) = &fault {
+            status.message = Some(fault.to_string());
+        }
+        tell(&mut status, fault.as_ref());
+        Ok(Step { batch: self.write(batch, status).await?, waits, reachable: fault.is_none() })
+    }
+
+    /// Does what comes next and notes it, for `write` to make durable; whether the batch has to wait after it.
+    async fn act(
+        &self,
+        next: Follow,
+        batch: &SettlementBatch,
+        status: &mut SettlementBatchStatus,
+    ) -> Result<bool, Failure> {
+        status.message = None;
         match next {
             Follow::Wait(why) => {
-                waits = true;
-                message.get_or_insert(why);
+                status.message = Some(why);
+                return Ok(true);
             }
             Follow::Reserve(nonce) => {
-                (status.phase, status.nonce) = (Some(BatchPhase::Reserved), Some(nonce))
+                (status.phase, status.nonce) = (Some(BatchPhase::Reserved), Some(nonce));
             }
-            Follow::Sign { replaces } => match self.sign(&batch, &mut status, replaces).await {
+            Follow::Sign { replaces } => match self.sign(batch, status, replaces).await {
                 Ok(()) => {}
                 // Nothing was signed: looked at anew in the next round.
                 Err(Failure::Chain(fault)) => {
-                    waits = true;
-                    message = Some(fault.to_string());
+                    status.message = Some(fault.to_string());
+                    return Ok(true);
                 }
                 Err(other) => return Err(other),
             },
             Follow::Send => {
-                message = self.send(&batch).await?;
-                waits = true;
+                status.message = self.send(batch).await?;
                 status.phase = Some(BatchPhase::Broadcast);
+                return Ok(true);
             }
-            Follow::Note(stage) => note(&mut status, stage),
+            Follow::Note(stage) => note(status, stage),
             Follow::StartOver(why) => {
                 tracing::warn!("{}: {why}; beginning again", batch.name_any());
-                let phase =
-                    if status.attempts.is_empty() { BatchPhase::Recorded } else { BatchPhase::Reverted };
+                let signed = !status.attempts.is_empty();
+                let phase = if signed { BatchPhase::Reverted } else { BatchPhase::Recorded };
                 (status.phase, status.nonce) = (Some(phase), None);
                 status.attempts.clear();
-                message = Some(why);
-                waits = true;
+                status.message = Some(why);
+                return Ok(true);
             }
         }
-        status.message = message;
-        tell(&mut status, fault.as_ref());
-        Ok(Step { batch: self.write(batch, status).await?, waits, reachable: fault.is_none() })
+        Ok(false)
     }
 
     /// One look at the chain, all of it as of the newest block.
@@ -273,17 +285,17 @@ impl<'a> Deliverer<'a> {
         if batch.status.as_ref() == Some(&status) {
             return Ok(batch);
         }
-        let name = batch.name_any();
-        let phase = |status: &Option<SettlementBatchStatus>| status.as_ref().and_then(|status| status.phase);
-        let before = phase(&batch.status);
+        let (name, before) = (batch.name_any(), batches::phase(&batch));
         batch.status = Some(status);
-        if phase(&batch.status) != before {
-            tracing::info!("{name}: {:?}", phase(&batch.status));
-        }
         let api: Api<SettlementBatch> =
             Api::namespaced(self.around.client.clone(), &self.around.settings.namespace);
         let written = api.replace_status(&name, &PostParams::default(), &batch).await;
-        written.map_err(Failure::kube(format!("writing the status of SettlementBatch {name}")))
+        let written =
+            written.map_err(Failure::kube(format!("writing the status of SettlementBatch {name}")))?;
+        if batches::phase(&written) != before {
+            tracing::info!("{name}: {:?}", batches::phase(&written));
+        }
+        Ok(written)
     }
 }
 

@@ -1,6 +1,10 @@
 //! The round: see what finished, make it durable, let the pods go, follow the payments, tell the jobs.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
@@ -21,6 +25,8 @@ use crate::{
 
 /// How often a round begins.
 const ROUND: Duration = Duration::from_secs(1);
+/// How long something that keeps going wrong is not said again.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// What every part of a round needs.
 pub(crate) struct Surroundings {
@@ -29,13 +35,22 @@ pub(crate) struct Surroundings {
     pub(crate) chain: Chain,
     pub(crate) key: Key,
     pub(crate) metrics: Metrics,
+    /// What was last said of what went wrong, and when.
+    said: Mutex<HashMap<String, (String, Instant)>>,
 }
 
 impl Surroundings {
-    /// Counts and says what went wrong; the next round tries it again.
+    /// Counts and says what went wrong; the next round tries it again. The same again is said once a minute.
     pub(crate) fn try_again(&self, what: &str, failure: &Failure) {
         self.metrics.failures.inc();
-        tracing::warn!("{what}: {failure}");
+        let text = failure.to_string();
+        // A panic elsewhere can't leave a map of texts half changed.
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.retain(|_, (_, since)| since.elapsed() < SAY_AGAIN);
+        if said.get(what).is_none_or(|(before, _)| *before != text) {
+            tracing::warn!("{what}: {text}");
+            said.insert(what.to_owned(), (text, Instant::now()));
+        }
     }
 }
 
@@ -59,6 +74,7 @@ pub(crate) async fn run(settings: Settings, client: Client, runtime: &Runtime) -
         metrics: Metrics::register(&runtime.registry),
         settings,
         client,
+        said: Mutex::default(),
     };
     tracing::info!("settling on chain {} as {}", around.settings.chain_id, around.key.address());
     let ready = runtime.health.gate("round");

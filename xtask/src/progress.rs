@@ -43,10 +43,28 @@ pub(crate) fn step<T>(what: &str, log: Option<&Path>, work: impl FnOnce() -> Res
 
 /// Minutes and seconds, or seconds with one decimal where it was short.
 pub(crate) fn elapsed(since: Instant) -> String {
-    let seconds = since.elapsed().as_secs_f64();
-    if seconds < 60.0 {
-        format!("{seconds:.1}s")
+    words(since.elapsed())
+}
+
+fn words(time: Duration) -> String {
+    let whole = time.as_secs();
+    if whole < 60 {
+        format!("{:.1}s", time.as_secs_f64().min(59.9))
     } else {
-        format!("{}m{:02.0}s", seconds as u64 / 60, seconds % 60.0)
+        format!("{}m{:02}s", whole / 60, whole % 60)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minute_has_sixty_seconds() {
+        for (millis, text) in
+            [(0, "0.0s"), (12_340, "12.3s"), (59_990, "59.9s"), (60_000, "1m00s"), (119_900, "1m59s")]
+        {
+            assert_eq!(words(Duration::from_millis(millis)), text);
+        }
     }
 }

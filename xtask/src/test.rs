@@ -157,7 +157,9 @@ fn deny() -> Result<()> {
     })?;
     // They come from a repository of their own, which not every machine reaches; once here, each one counts.
     if let Err(fault) = ask(&["fetch", "db"]) {
-        progress::say(format!("left out, since their database can't be fetched: advisories ({fault:#})"));
+        let fault = format!("{fault:#}");
+        let why = fault.lines().last().unwrap_or_default();
+        progress::say(format!("left out, since their database can't be fetched: advisories ({why})"));
         return Ok(());
     }
     progress::step("dependencies: advisories", None, || ask(&["--offline", "check", "advisories"]))

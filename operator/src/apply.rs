@@ -1,4 +1,5 @@
-//! Writing a job's children: server-side apply of deterministic names, never over an object that isn't the job's.
+//! Writing a job's children: server-side apply of deterministic names, never over an object that isn't the job's, nor
+//! again over one that is: what a child is made of never changes, and an attempt that was ended stays ended.
 
 use std::fmt::Debug;
 
@@ -40,9 +41,13 @@ where
             owner.uid == key.uid
         })
     };
-    if existing.is_some_and(|existing| !is_ours(existing.owner_references())) {
-        return Err(Failure::Foreign(kind, name));
+    match existing {
+        Some(existing) if is_ours(existing.owner_references()) => Ok(()),
+        Some(_) => Err(Failure::Foreign(kind, name)),
+        // Not forced: if somebody makes that object between our two requests, theirs stands.
+        None => {
+            let written = api.patch(&name, &PatchParams::apply(OPERATOR), &Patch::Apply(child)).await;
+            written.map(drop).map_err(write)
+        }
     }
-    api.patch(&name, &PatchParams::apply(OPERATOR).force(), &Patch::Apply(child)).await.map_err(write)?;
-    Ok(())
 }

@@ -17,14 +17,20 @@ use kube::{
     runtime::{Controller, controller::Action, reflector::ObjectRef, watcher::Config},
 };
 use plasma_api::{ComputeJob, ComputeQueue, Gang, compute_job::Phase, names::JOB_NAME_LABEL};
-use plasma_operator_core::{Parent, Progress, Step, admit, conclude, desire, next_step};
+use plasma_operator_core::{Parent, Progress, Refusal, Step, admit, conclude, desire, next_step};
 use plasma_runtime::{CancellationToken, Gate};
-use plasma_types::Xpl;
 
-use crate::{apply::apply, metrics::Metrics, observe::observe, report::report};
+use crate::{
+    apply::apply,
+    metrics::Metrics,
+    observe::{current, observe},
+    report::report,
+};
 
 /// A job that waits is looked at this often though nothing seemed to change.
 const LOOK: Duration = Duration::from_secs(60);
+/// A job between two attempts is looked at this often.
+const PAUSED: Duration = Duration::from_secs(5);
 /// How long to wait after a failure that may pass.
 const RETRY: Duration = Duration::from_secs(3);
 
@@ -52,6 +58,9 @@ impl Failure {
     fn class(&self) -> &'static str {
         match self {
             Self::Read(..) => "read",
+            Self::Write(_, _, fault) if matches!(&**fault, kube::Error::Api(told) if told.code == 409) => {
+                "conflict"
+            }
             Self::Write(..) => "write",
             Self::Foreign(..) => "foreign",
             Self::Malformed(_) => "malformed",
@@ -122,39 +131,56 @@ async fn reconcile(job: Arc<Guarded>, context: Arc<Context>) -> Result<Action, F
     context.metrics.reconciles.inc();
     let job = job.0.clone().map_err(|fault| Failure::Malformed(Box::new(fault)))?;
     let key = Key::of(&job)?;
+    let client = &context.client;
+    // client
+    let Some(job) = current(client, &key).await? else { return Ok(Action::await_change()) };
     if job.metadata.deletion_timestamp.is_some() || is_over(&job) {
         return Ok(Action::await_change());
     }
-    let client = &context.client;
     let world = observe(client, &job, &key).await?; // client
-    let step = next_step(&world.attempt, job.spec.backoff_limit); // pure
-    let spent =
-        job.status.as_ref().and_then(|status| status.cost.as_ref()).map_or(Xpl::ZERO, |cost| cost.total);
-    let refused = match step {
-        Step::Start(..) => admit(&job.spec, &key.namespace, world.queue.as_ref(), spent).err(), // pure
+    let now = Timestamp::now();
+    let mut step = next_step(&world.attempt, job.spec.backoff_limit, now); // pure
+    let mut refused = match step {
+        Step::Start(..) if world.begun && world.queue.is_some() => None,
+        Step::Start(..) => admit(&job.spec, &key.namespace, world.queue.as_ref(), &world.spent).err(), // pure
         _ => None,
     };
+    if let (Step::Start(attempt, _), Some(pending @ Refusal::ReceiptsPending(_))) = (&step, &refused) {
+        step = Step::Pause(attempt - 1, pending.to_string());
+    }
     let parent = Parent {
         name: key.name.clone(),
         namespace: key.namespace.clone(),
         uid: key.uid.clone(),
         billed: world.queue.as_ref().is_some_and(|queue| queue.spec.billing.is_some()),
     };
-    match &step {
+    let is_missing = world.attempt.jobs.len() < world.attempt.roles;
+    let made = match &step {
         Step::Start(attempt, _) if refused.is_none() => {
-            apply(client, &key, &desire(&parent, &job.spec, *attempt, false)).await?; // client
+            apply(client, &key, &desire(&parent, &job.spec, *attempt)).await // client
         }
-        // Deleted by hand: a job that isn't over has its children.
-        Step::Watch(attempt) if world.attempt.jobs.len() < world.attempt.roles => {
-            apply(client, &key, &desire(&parent, &job.spec, *attempt, false)).await?; // client
+        // Deleted by hand: a job that isn't over has its children. Without its queue nobody knows who pays for them.
+        Step::Watch(attempt) if is_missing && world.queue.is_some() => {
+            apply(client, &key, &desire(&parent, &job.spec, *attempt)).await // client
         }
-        Step::End(attempt, _) => end(client, &key, &world.attempt.jobs, *attempt).await?, // client
-        _ => {}
+        Step::End(attempt, _) => end(client, &key, &world.attempt.jobs, *attempt).await, // client
+        _ => Ok(()),
+    };
+    match made {
+        Err(Failure::Foreign(kind, name)) => {
+            let taken = Refusal::NameTaken { kind, name };
+            // Another attempt may follow once its owner has made room.
+            if let Step::Start(attempt @ 1.., _) = step {
+                step = Step::Pause(attempt - 1, taken.to_string());
+            }
+            refused = Some(taken);
+        }
+        made => made?,
     }
-    let (progress, now) = (Progress::of(&world.attempt), Time(Timestamp::now()));
-    let status = conclude(&job, &step, refused.as_ref(), world.gang.as_ref(), progress, &now); // pure
+    let progress = Progress::of(&world.attempt);
+    let status = conclude(&job, &step, refused.as_ref(), world.gang.as_ref(), progress, &Time(now)); // pure
     report(client, &job, &key, status).await?; // client
-    Ok(Action::requeue(LOOK))
+    Ok(Action::requeue(if matches!(step, Step::Pause(..)) { PAUSED } else { LOOK }))
 }
 
 /// Suspends the Jobs of a failed attempt that still have pods.

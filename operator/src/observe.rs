@@ -2,12 +2,13 @@
 //! what a watch shows may be older than what we wrote.
 
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
-use kube::{Api, Client, api::ListParams};
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use plasma_api::{
     ComputeJob, ComputeQueue, Gang,
     names::{ATTEMPT_LABEL, JOB_UID_LABEL},
 };
-use plasma_operator_core::{Observed, attempt_name};
+use plasma_operator_core::{Observed, Spent, attempt_name, unrecorded};
+use plasma_types::Xpl;
 
 use crate::controller::{Failure, Key};
 
@@ -19,6 +20,10 @@ pub(crate) struct World {
     pub(crate) attempt: Observed,
     /// The current attempt's Gang.
     pub(crate) gang: Option<Gang>,
+    /// Whether the next attempt was begun before, and then our status was lost: it was admitted, and only goes on.
+    pub(crate) begun: bool,
+    /// What the pods of earlier attempts cost.
+    pub(crate) spent: Spent,
 }
 
 /// Reads it all.
@@ -34,7 +39,31 @@ pub(crate) async fn observe(client: &Client, job: &ComputeJob, key: &Key) -> Res
     let queues: Api<ComputeQueue> = Api::all(client.clone());
     let queue = queues.get_opt(&job.spec.queue).await.map_err(read("ComputeQueue"))?;
     let jobs = jobs.list(&of_attempt).await.map_err(read("Jobs"))?.items;
-    let pods = pods.list(&of_attempt).await.map_err(read("Pods"))?.items;
+    let of_job = ListParams::default().labels(&format!("{JOB_UID_LABEL}={}", key.uid));
+    let mut pods = pods.list(&of_job).await.map_err(read("Pods"))?.items;
+    let attempt_of =
+        |pod: &Pod| pod.labels().get(ATTEMPT_LABEL).and_then(|number| number.parse::<i32>().ok());
+    let is_earlier = |pod: &&Pod| attempt_of(pod).is_none_or(|number| number < attempts.started);
+    let earlier: Vec<Pod> = pods.iter().filter(is_earlier).cloned().collect();
+    let cost = job.status.as_ref().and_then(|status| status.cost.as_ref());
+    let spent =
+        Spent { recorded: cost.map_or(Xpl::ZERO, |cost| cost.total), unrecorded: unrecorded(&earlier, cost) };
+    pods.retain(|pod| attempt_of(pod) == Some(current));
     let gang = gangs.get_opt(&attempt_name(&key.name, current)).await.map_err(read("Gang"))?;
-    Ok(World { queue, attempt: Observed { attempts, roles: job.spec.roles.len(), jobs, pods }, gang })
+    let next = gangs.get_opt(&attempt_name(&key.name, attempts.started)).await.map_err(read("Gang"))?;
+    let begun = next.is_some_and(|next| next.owner_references().iter().any(|owner| owner.uid == key.uid));
+    Ok(World {
+        queue,
+        attempt: Observed { attempts, roles: job.spec.roles.len(), jobs, pods },
+        gang,
+        begun,
+        spent,
+    })
+}
+
+/// The job as it is now, not as a watch last showed it; nothing where it is gone, or was made anew.
+pub(crate) async fn current(client: &Client, key: &Key) -> Result<Option<ComputeJob>, Failure> {
+    let jobs: Api<ComputeJob> = Api::namespaced(client.clone(), &key.namespace);
+    let job = jobs.get_opt(&key.name).await.map_err(|fault| Failure::Read("ComputeJob", Box::new(fault)))?;
+    Ok(job.filter(|job| job.metadata.uid.as_ref() == Some(&key.uid)))
 }

@@ -23,9 +23,13 @@ pub(crate) async fn report(
         return Ok(());
     }
     let jobs: Api<ComputeJob> = Api::namespaced(client.clone(), &key.namespace);
-    // The UID is the precondition: a job that was deleted and made again gets a status of its own.
-    let metadata =
-        ObjectMeta { name: Some(key.name.clone()), uid: Some(key.uid.clone()), ..ObjectMeta::default() };
+    // Both are preconditions: nothing is said of a job that was made anew, or on grounds that no longer hold.
+    let metadata = ObjectMeta {
+        name: Some(key.name.clone()),
+        uid: Some(key.uid.clone()),
+        resource_version: job.metadata.resource_version.clone(),
+        ..ObjectMeta::default()
+    };
     let object = json!({
         "apiVersion": ComputeJob::api_version(&()), "kind": ComputeJob::kind(&()), "metadata": metadata, "status": status,
     });

@@ -1,8 +1,8 @@
 //! Whether a job may start an attempt: its queue, its prices, its budget. Judged before anything is created.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::{api::core::v1::Container, apimachinery::pkg::api::resource::Quantity};
 use plasma_api::{
     ComputeJobSpec, ComputeQueue,
     compute_job::Role,
@@ -10,6 +10,15 @@ use plasma_api::{
     names::{GPU_PRODUCT_LABEL, GPU_RESOURCE},
 };
 use plasma_types::{PricePerGpuHour, Xpl};
+
+/// What earlier attempts cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// The sum of the receipts, in wei.
+    pub recorded: Xpl,
+    /// How many pods of each role ran and have no receipt yet: what they cost is unknown, which isn't nothing.
+    pub unrecorded: BTreeMap<String, u32>,
+}
 
 /// Why a job may not start. Each names the object, the rule and the way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +57,15 @@ pub enum Refusal {
         /// What is left.
         left: Xpl,
     },
+    /// The budget covers the attempt only if pods that ran before cost less than they may; their receipts will say.
+    ReceiptsPending(u32),
+    /// An object that the job needs exists and isn't the job's.
+    NameTaken {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
     /// A GPU request that is no whole number.
     GpuRequest {
         /// The role.
@@ -67,6 +85,8 @@ impl Refusal {
             Self::PriceTooHigh { .. } => "PriceTooHigh",
             Self::NoPrice { .. } => "NoPrice",
             Self::BudgetTooSmall { .. } => "BudgetTooSmall",
+            Self::ReceiptsPending(_) => "ReceiptsPending",
+            Self::NameTaken { .. } => "NameTaken",
             Self::GpuRequest { .. } => "InvalidGpuRequest",
         }
     }
@@ -103,6 +123,14 @@ impl fmt::Display for Refusal {
                 "spec.budget: an attempt may cost {worst} XPL, and {left} are left: raise it, or lower \
                  maxRuntimeSeconds, replicas or GPUs"
             ),
+            Self::ReceiptsPending(pods) => write!(
+                f,
+                "spec.budget: waiting for the receipts of {pods} pods of earlier attempts, which decide whether \
+                 another attempt fits; raise it to go on at once"
+            ),
+            Self::NameTaken { kind, name } => {
+                write!(f, "{kind} {name} exists and isn't this job's: rename the job, or delete that object")
+            }
             Self::GpuRequest { role, text } => {
                 write!(f, "role {role}: {GPU_RESOURCE} must be a whole number of GPUs, not {text:?}")
             }
@@ -118,7 +146,7 @@ pub fn admit(
     spec: &ComputeJobSpec,
     namespace: &str,
     queue: Option<&ComputeQueue>,
-    spent: Xpl,
+    spent: &Spent,
 ) -> Result<(), Refusal> {
     let queue = queue.ok_or_else(|| Refusal::QueueNotFound(spec.queue.clone()))?;
     if !queue.spec.namespaces.iter().any(|served| served == namespace) {
@@ -136,10 +164,10 @@ pub fn admit(
     }
 }
 
-fn admit_cost(spec: &ComputeJobSpec, billing: &Billing, spent: Xpl) -> Result<(), Refusal> {
+fn admit_cost(spec: &ComputeJobSpec, billing: &Billing, spent: &Spent) -> Result<(), Refusal> {
     let ceiling = spec.max_price_per_gpu_hour.ok_or(Refusal::LimitsMissing("spec.maxPricePerGpuHour"))?;
     let budget = spec.budget.ok_or(Refusal::LimitsMissing("spec.budget"))?;
-    let mut worst = Xpl::ZERO;
+    let (mut worst, mut pending) = (Xpl::ZERO, Xpl::ZERO);
     for role in &spec.roles {
         let gpus = gpus(role)?;
         if gpus == 0 {
@@ -150,12 +178,26 @@ fn admit_cost(spec: &ComputeJobSpec, billing: &Billing, spent: Xpl) -> Result<()
             return Err(Refusal::PriceTooHigh { role: role.name.clone(), price, ceiling });
         }
         let seconds = u128::try_from(spec.max_runtime_seconds).unwrap_or(0);
-        let devices = u128::from(gpus) * u128::try_from(role.replicas).unwrap_or(0);
-        let cost = Xpl::from_wei(price.per_second().0).checked_mul(devices * seconds);
-        worst = cost.and_then(|cost| worst.checked_add(cost)).unwrap_or(Xpl::from_wei(u128::MAX));
+        let of_pods =
+            |pods: u128| Xpl::from_wei(price.per_second().0).checked_mul(u128::from(gpus) * pods * seconds);
+        let replicas = u128::try_from(role.replicas).unwrap_or(0);
+        let unrecorded = spent.unrecorded.get(&role.name).copied().unwrap_or(0);
+        worst = add(worst, of_pods(replicas));
+        pending = add(pending, of_pods(u128::from(unrecorded)));
     }
-    let left = budget.saturating_sub(spent);
-    if worst > left { Err(Refusal::BudgetTooSmall { worst, left }) } else { Ok(()) }
+    let left = budget.saturating_sub(spent.recorded);
+    if worst > left {
+        return Err(Refusal::BudgetTooSmall { worst, left });
+    }
+    if add(worst, Some(pending)) > left {
+        return Err(Refusal::ReceiptsPending(spent.unrecorded.values().sum()));
+    }
+    Ok(())
+}
+
+/// A sum that can't be told is more than anybody has.
+fn add(sum: Xpl, cost: Option<Xpl>) -> Xpl {
+    cost.and_then(|cost| sum.checked_add(cost)).unwrap_or(Xpl::from_wei(u128::MAX))
 }
 
 /// The price of the model that the role's node selector names, else the dearest that it could get.
@@ -170,15 +212,29 @@ fn price_of(role: &Role, billing: &Billing) -> Result<PricePerGpuHour, Refusal> 
     price.ok_or_else(|| Refusal::NoPrice { role: role.name.clone(), model: model() })
 }
 
-/// How many GPUs each pod of the role asks for.
+/// How many GPUs each pod of the role gets: all its containers together, or one init container that asks for more.
 pub(crate) fn gpus(role: &Role) -> Result<u32, Refusal> {
-    let containers = role.template.spec.iter().flat_map(|spec| &spec.containers);
-    let limits =
-        containers.filter_map(|container| container.resources.as_ref()?.limits.as_ref()?.get(GPU_RESOURCE));
-    let count = |Quantity(text): &Quantity| {
+    let Some(spec) = &role.template.spec else { return Ok(0) };
+    let asked = |container: &Container| {
+        let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+        let Some(Quantity(text)) = limits.and_then(|limits| limits.get(GPU_RESOURCE)) else { return Ok(0) };
         text.parse::<u32>().map_err(|_| Refusal::GpuRequest { role: role.name.clone(), text: text.clone() })
     };
-    limits.map(count).try_fold(0_u32, |sum, count| Ok(sum.saturating_add(count?)))
+    let (mut together, mut largest, mut side_cars) = (0_u32, 0_u32, 0_u32);
+    for container in spec.init_containers.iter().flatten() {
+        let count = asked(container)?;
+        // A side-car stays beside everything that starts after it.
+        if container.restart_policy.as_deref() == Some("Always") {
+            side_cars = side_cars.saturating_add(count);
+            largest = largest.max(side_cars);
+        } else {
+            largest = largest.max(side_cars.saturating_add(count));
+        }
+    }
+    for container in &spec.containers {
+        together = together.saturating_add(asked(container)?);
+    }
+    Ok(largest.max(together.saturating_add(side_cars)))
 }
 
 #[cfg(test)]
@@ -187,10 +243,15 @@ mod tests {
     use crate::fixtures::{job, queue};
 
     fn reason(job: &plasma_api::ComputeJob, queue: Option<&ComputeQueue>, spent: &str) -> &'static str {
-        match admit(&job.spec, "team", queue, spent.parse().unwrap()) {
-            Ok(()) => "admitted",
-            Err(refusal) => refusal.reason(),
-        }
+        reason_after(job, queue, &Spent { recorded: spent.parse().unwrap(), ..Spent::default() })
+    }
+
+    fn reason_after(
+        job: &plasma_api::ComputeJob,
+        queue: Option<&ComputeQueue>,
+        spent: &Spent,
+    ) -> &'static str {
+        admit(&job.spec, "team", queue, spent).map_or_else(|refusal| refusal.reason(), |()| "admitted")
     }
 
     #[test]
@@ -235,6 +296,33 @@ mod tests {
         (job.spec.budget, job.spec.max_price_per_gpu_hour) = (None, None);
         assert_eq!(reason(&job, Some(&free), "0"), "admitted");
         assert_eq!(reason(&job, Some(&queue()), "0"), "LimitsMissing");
+    }
+
+    #[test]
+    fn a_pod_without_a_receipt_may_have_cost_all_that_it_could() {
+        let unrecorded =
+            |pods| Spent { unrecorded: [("worker".to_owned(), pods)].into(), ..Spent::default() };
+        // An attempt may cost 7.2 of 8; a pod that ran, 3.6.
+        assert_eq!(reason_after(&job(), Some(&queue()), &unrecorded(1)), "ReceiptsPending");
+        let mut rich = job();
+        rich.spec.budget = Some("10.8".parse().unwrap());
+        assert_eq!(reason_after(&rich, Some(&queue()), &unrecorded(1)), "admitted");
+        assert_eq!(reason_after(&rich, Some(&queue()), &unrecorded(2)), "ReceiptsPending");
+    }
+
+    #[test]
+    fn gpus_of_init_containers_are_paid_for_too() {
+        let mut hidden = job();
+        let spec = hidden.spec.roles[0].template.spec.as_mut().unwrap();
+        let mut container = spec.containers[0].clone();
+        let limits = container.resources.as_mut().unwrap();
+        limits.limits = Some([(GPU_RESOURCE.to_owned(), Quantity("2".to_owned()))].into());
+        spec.init_containers = Some(vec![container]);
+        assert_eq!(gpus(&hidden.spec.roles[0]), Ok(2), "one after the other");
+        assert_eq!(reason(&hidden, Some(&queue()), "0"), "BudgetTooSmall");
+        let spec = hidden.spec.roles[0].template.spec.as_mut().unwrap();
+        spec.init_containers.as_mut().unwrap()[0].restart_policy = Some("Always".to_owned());
+        assert_eq!(gpus(&hidden.spec.roles[0]), Ok(3), "a side-car beside the container");
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub fn conclude(
     }
     let attempts = status.attempts.unwrap_or_default();
     let (phase, message, attempts) = match (refused, step) {
+        (_, Step::Pause(_, why)) => (Phase::Waiting, Some(why.clone()), attempts),
         (Some(refusal), _) if attempts.started == 0 => (Phase::Refused, Some(refusal.to_string()), attempts),
         (Some(refusal), Step::Start(_, after)) => {
             let message = format!("no further attempt: {refusal}");

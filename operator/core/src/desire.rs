@@ -59,8 +59,8 @@ pub fn role_job_name(job: &str, role: &str, attempt: i32) -> String {
     format!("{job}-{role}-{attempt}")
 }
 
-/// The objects of one attempt; `ended` suspends its Jobs, which ends their pods.
-pub fn desire(parent: &Parent, spec: &ComputeJobSpec, attempt: i32, ended: bool) -> Children {
+/// The objects of one attempt.
+pub fn desire(parent: &Parent, spec: &ComputeJobSpec, attempt: i32) -> Children {
     let first = spec.roles.first().map(|role| role.name.as_str()).unwrap_or_default();
     let group = attempt_name(&parent.name, attempt);
     let master = format!("{}-0.{group}", role_job_name(&parent.name, first, attempt));
@@ -74,7 +74,7 @@ pub fn desire(parent: &Parent, spec: &ComputeJobSpec, attempt: i32, ended: bool)
             master: &master,
         };
         offset += role.replicas;
-        role_job(parent, spec, &place, &role.template, attempt, ended)
+        role_job(parent, spec, &place, &role.template, attempt)
     });
     let jobs: Vec<Job> = jobs.collect();
     let min_member = spec.roles.iter().map(|role: &Role| role.replicas).sum();
@@ -106,7 +106,6 @@ fn role_job(
     place: &Place<'_>,
     template: &PodTemplateSpec,
     attempt: i32,
-    ended: bool,
 ) -> Job {
     let mut labels = labels(parent, attempt);
     labels.insert(ROLE_LABEL.to_owned(), place.role.to_owned());
@@ -122,7 +121,6 @@ fn role_job(
             backoff_limit: Some(0),
             pod_replacement_policy: Some("Failed".to_owned()),
             pod_failure_policy: Some(ignore_disruptions()),
-            suspend: Some(ended),
             template,
             ..JobSpec::default()
         }),
@@ -228,7 +226,7 @@ mod tests {
 
     #[test]
     fn an_attempt_is_a_gang_a_service_and_a_job_for_each_role() {
-        let children = desire(&parent(true), &two_roles(), 1, false);
+        let children = desire(&parent(true), &two_roles(), 1);
         assert_eq!(children.gang.metadata.name.as_deref(), Some("ddp-1"));
         assert_eq!(children.gang.spec.min_member, 5);
         let names: Vec<_> = children.jobs.iter().filter_map(|job| job.metadata.name.as_deref()).collect();
@@ -241,7 +239,7 @@ mod tests {
 
     #[test]
     fn ranks_go_to_the_first_role_and_offsets_to_all() {
-        let children = desire(&parent(true), &two_roles(), 0, false);
+        let children = desire(&parent(true), &two_roles(), 0);
         let (workers, data) = (environment_of(&children.jobs[0]), environment_of(&children.jobs[1]));
         assert_eq!(workers["MASTER_ADDR"].as_deref(), Some("ddp-worker-0-0.ddp-0"));
         assert_eq!(workers["WORLD_SIZE"].as_deref(), Some("2"));
@@ -259,7 +257,7 @@ mod tests {
             value: Some("1234".to_owned()),
             value_from: None,
         }]);
-        let children = desire(&parent(true), &spec, 0, false);
+        let children = desire(&parent(true), &spec, 0);
         assert_eq!(environment_of(&children.jobs[0])["MASTER_PORT"].as_deref(), Some("1234"));
         let pod = children.jobs[0].spec.as_ref().unwrap().template.spec.as_ref().unwrap();
         let ports = pod.containers[0].env.iter().flatten().filter(|variable| variable.name == "MASTER_PORT");
@@ -269,7 +267,7 @@ mod tests {
     #[test]
     fn only_billed_pods_are_held_for_settlement() {
         for billed in [true, false] {
-            let children = desire(&parent(billed), &job().spec, 0, false);
+            let children = desire(&parent(billed), &job().spec, 0);
             let metadata = children.jobs[0].spec.as_ref().unwrap().template.metadata.clone().unwrap();
             assert_eq!(
                 metadata.finalizers.is_some_and(|held| held.contains(&SETTLEMENT_FINALIZER.to_owned())),

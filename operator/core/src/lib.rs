@@ -9,10 +9,10 @@ mod desire;
 mod environment;
 mod progress;
 
-pub use admit::{Refusal, admit};
+pub use admit::{Refusal, Spent, admit};
 pub use conclude::conclude;
 pub use desire::{Children, Parent, attempt_name, desire, role_job_name};
-pub use progress::{Observed, Progress, Step, next_step};
+pub use progress::{Observed, Progress, Step, next_step, unrecorded};
 
 #[cfg(test)]
 mod fixtures;

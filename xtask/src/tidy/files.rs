@@ -137,6 +137,13 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_no_mod_names_is_found() {
+        let folder = paths::repository().join("xtask/src/tidy");
+        assert!(is_reached(&folder.join("files.rs")));
+        assert!(!is_reached(&folder.join("nobody.rs")));
+    }
+
+    #[test]
     fn unfinished_words_are_found() {
         assert_eq!(of_file("cli/src/a.rs", concat!("//! A.\ntodo", "!()\n")).len(), 1);
     }

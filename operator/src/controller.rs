@@ -23,7 +23,7 @@ use plasma_runtime::{CancellationToken, Gate};
 use crate::{
     apply::apply,
     metrics::Metrics,
-    observe::{current, observe},
+    observe::{World, current, observe},
     report::report,
 };
 
@@ -139,15 +139,8 @@ async fn reconcile(job: Arc<Guarded>, context: Arc<Context>) -> Result<Action, F
     }
     let world = observe(client, &job, &key).await?; // client
     let now = Timestamp::now();
-    let mut step = next_step(&world.attempt, job.spec.backoff_limit, now); // pure
-    let mut refused = match step {
-        Step::Start(..) if world.begun && world.queue.is_some() => None,
-        Step::Start(..) => admit(&job.spec, &key.namespace, world.queue.as_ref(), &world.spent).err(), // pure
-        _ => None,
-    };
-    if let (Step::Start(attempt, _), Some(pending @ Refusal::ReceiptsPending(_))) = (&step, &refused) {
-        step = Step::Pause(attempt - 1, pending.to_string());
-    }
+    let step = next_step(&world.attempt, job.spec.backoff_limit, now); // pure
+    let (mut step, mut refused) = ask(&job, &key, &world, step); // pure
     let parent = Parent {
         name: key.name.clone(),
         namespace: key.namespace.clone(),
@@ -181,6 +174,21 @@ async fn reconcile(job: Arc<Guarded>, context: Arc<Context>) -> Result<Action, F
     let status = conclude(&job, &step, refused.as_ref(), world.gang.as_ref(), progress, &Time(now)); // pure
     report(client, &job, &key, status).await?; // client
     Ok(Action::requeue(if matches!(step, Step::Pause(..)) { PAUSED } else { LOOK }))
+}
+
+/// Whether the attempt that would start may; one whose cost only receipts can tell pauses until they do.
+fn ask(job: &ComputeJob, key: &Key, world: &World, step: Step) -> (Step, Option<Refusal>) {
+    let Step::Start(attempt, _) = step else { return (step, None) };
+    if world.begun && world.queue.is_some() {
+        return (step, None);
+    }
+    match admit(&job.spec, &key.namespace, world.queue.as_ref(), &world.spent) {
+        Ok(()) => (step, None),
+        Err(pending @ Refusal::ReceiptsPending(_)) => {
+            (Step::Pause(attempt - 1, pending.to_string()), Some(pending))
+        }
+        Err(refusal) => (step, Some(refusal)),
+    }
 }
 
 /// Suspends the Jobs of a failed attempt that still have pods.

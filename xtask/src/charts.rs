@@ -3,51 +3,126 @@
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use crate::{command, paths, tools};
 
-/// Settings under which the chart is complete on a chain of one's own, and on a real one.
+/// Settings under which the chart is complete on a real chain, and on a chain of one's own.
 const REAL: &[&str] =
     &["chain.rpc=https://rpc.example", "chain.contract=0x5fbdb2315678afecb367f032d93f642f64180aa3"];
 const DEV: &[&str] = &["chain.dev.enabled=true", "chain.id=31337", "devicePlugin.simulated.enabled=true"];
+/// The one program that is not confined like the others, and says why.
+const EXCEPTION: &str = "plasma-device-plugin";
+/// The one service account whose pods see the provider's key.
+const KEY_HOLDER: &str = "plasma-settlement";
 
 /// Lints and renders them.
 pub(crate) fn check() -> Result<()> {
     command::output(helm(&["lint", "--strict"], &[])?.arg(folder("plasma-crds")))?;
     for settings in [REAL, DEV] {
         command::output(helm(&["lint", "--strict"], settings)?.arg(folder("plasma")))?;
-        let rendered = render(settings)?;
-        ensure!(
-            !rendered.contains("resources: [\"*\"]") && !rendered.contains("verbs: [\"*\"]"),
-            "a role with a wildcard"
-        );
-        // The device plugin is the one program that is not confined like the others, and says why.
-        let programs = rendered.matches("kind: Deployment").count();
-        ensure!(rendered.matches("runAsNonRoot: true").count() >= programs, "a program may run as root");
-        ensure!(
-            rendered.matches("privileged: true").count() <= 1,
-            "more than the device plugin is privileged"
-        );
-        ensure!(
-            rendered.matches("secretName: plasma-settlement-key").count() == 1,
-            "the key is mounted more than once"
-        );
+        rules(&render(settings)?).with_context(|| format!("charts/plasma with {settings:?}"))?;
     }
-    let refused = |settings: &[&str], why: &str| {
-        let fault = render(settings).err().map(|fault| format!("{fault:#}")).unwrap_or_default();
-        ensure!(fault.contains(why), "{settings:?} must be refused with {why:?}, got {fault:?}");
-        Ok(())
-    };
     refused(&["chain.dev.enabled=true", "chain.id=9745"], "set chain.id to 31337, not 9745")?;
     refused(&[], "chain.rpc is needed")?;
     refused(&["chain.rpc=https://rpc.example"], "chain.contract is needed")?;
     refused(&["chain.rpc=rpc.example"], "chain")
 }
 
-fn render(settings: &[&str]) -> Result<String> {
+fn refused(settings: &[&str], why: &str) -> Result<()> {
+    let fault = render(settings).err().map(|fault| format!("{fault:#}")).unwrap_or_default();
+    ensure!(fault.contains(why), "{settings:?} must be refused with {why:?}, got {fault:?}");
+    Ok(())
+}
+
+/// What must hold of every object.
+fn rules(objects: &[Value]) -> Result<()> {
+    let mut key_mounts = 0;
+    for object in objects {
+        let name = object["metadata"]["name"].as_str().context("an object without a name")?;
+        match object["kind"].as_str() {
+            Some("ClusterRole" | "Role") => least_rights(name, object)?,
+            Some("Deployment" | "DaemonSet" | "Job") => {
+                let pod = &object["spec"]["template"]["spec"];
+                confined(name, pod)?;
+                key_mounts += key_mounts_of(name, pod)?;
+            }
+            Some("ValidatingAdmissionPolicy") => guards_every_way(name, object)?,
+            _ => {}
+        }
+    }
+    ensure!(key_mounts == 1, "the key is mounted {key_mounts} times, not once");
+    Ok(())
+}
+
+fn least_rights(name: &str, role: &Value) -> Result<()> {
+    for rule in items(&role["rules"]) {
+        for field in ["apiGroups", "resources", "verbs"] {
+            ensure!(!items(&rule[field]).any(|word| word == "*"), "{name} has a wildcard in {field}: {rule}");
+        }
+        ensure!(!items(&rule["resources"]).any(|word| word == "secrets"), "{name} may see secrets: {rule}");
+    }
+    Ok(())
+}
+
+/// No container of the pod may do anything to its node, whatever it runs.
+fn confined(name: &str, pod: &Value) -> Result<()> {
+    let containers: Vec<&Value> = items(&pod["initContainers"]).chain(items(&pod["containers"])).collect();
+    ensure!(!containers.is_empty(), "{name} has no container");
+    let seccomp = &pod["securityContext"]["seccompProfile"]["type"];
+    ensure!(seccomp == "RuntimeDefault", "{name} runs without the runtime's seccomp profile");
+    for container in containers {
+        let security = &container["securityContext"];
+        ensure!(security["readOnlyRootFilesystem"] == true, "{name} may write to its root file system");
+        if name == EXCEPTION {
+            continue;
+        }
+        ensure!(security["privileged"] != true, "{name} is privileged");
+        ensure!(security["allowPrivilegeEscalation"] == false, "{name} may gain privileges");
+        ensure!(security["capabilities"]["drop"][0] == "ALL", "{name} keeps capabilities");
+        ensure!(security["runAsUser"].is_null(), "{name} names another user than its pod");
+    }
+    if name != EXCEPTION {
+        ensure!(pod["securityContext"]["runAsNonRoot"] == true, "{name} may run as root");
+        ensure!(items(&pod["volumes"]).all(|volume| volume["hostPath"].is_null()), "{name} mounts its node");
+    }
+    Ok(())
+}
+
+/// How often the pod mounts a Secret; only settlement's may, and none may have one in its environment.
+fn key_mounts_of(name: &str, pod: &Value) -> Result<usize> {
+    let mounts = items(&pod["volumes"]).filter(|volume| !volume["secret"].is_null()).count();
+    let holder = pod["serviceAccountName"] == KEY_HOLDER;
+    ensure!(mounts == 0 || holder, "{name} mounts a Secret, and isn't settlement");
+    let text = pod.to_string();
+    ensure!(
+        !text.contains("secretKeyRef") && !text.contains("secretRef"),
+        "{name} has a Secret in its environment"
+    );
+    Ok(mounts)
+}
+
+/// A pod's metadata can be changed through its status, too.
+fn guards_every_way(name: &str, policy: &Value) -> Result<()> {
+    let rules = items(&policy["spec"]["matchConstraints"]["resourceRules"]);
+    let guarded: Vec<&Value> = rules.flat_map(|rule| items(&rule["resources"])).collect();
+    for way in ["pods", "pods/status"] {
+        ensure!(guarded.iter().any(|resource| *resource == way), "{name} doesn't look at {way}");
+    }
+    Ok(())
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+/// The objects that the chart makes of the settings.
+fn render(settings: &[&str]) -> Result<Vec<Value>> {
     let mut template = helm(&["template", "plasma"], settings)?;
-    command::output(template.arg(folder("plasma")).args(["--namespace", "plasma-system"]))
-        .context("render charts/plasma")
+    let text = command::output(template.arg(folder("plasma")).args(["--namespace", "plasma-system"]))
+        .context("render charts/plasma")?;
+    let objects: Vec<Value> = serde_saphyr::from_multiple(&text).context("understand what helm rendered")?;
+    Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
 }
 
 fn helm(verb: &[&str], settings: &[&str]) -> Result<Command> {
@@ -61,4 +136,78 @@ fn helm(verb: &[&str], settings: &[&str]) -> Result<Command> {
 
 fn folder(chart: &str) -> std::path::PathBuf {
     paths::repository().join("charts").join(chart)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn program(change: impl FnOnce(&mut Value)) -> Value {
+        let mut object = json!({
+            "kind": "Deployment",
+            "metadata": { "name": "plasma-settlement" },
+            "spec": { "template": { "spec": {
+                "serviceAccountName": "plasma-settlement",
+                "securityContext": { "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } },
+                "containers": [{ "securityContext": {
+                    "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] },
+                } }],
+                "volumes": [{ "secret": { "secretName": "key" } }],
+            } } },
+        });
+        change(&mut object["spec"]["template"]["spec"]);
+        object
+    }
+
+    fn fault(objects: &[Value]) -> String {
+        rules(objects).err().map(|fault| fault.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_program_that_is_not_confined_is_refused_by_what_it_lacks() {
+        assert_eq!(fault(&[program(|_| {})]), "");
+        for (pointer, value, says) in [
+            ("/securityContext/runAsNonRoot", json!(false), "may run as root"),
+            ("/securityContext/seccompProfile", json!({}), "seccomp"),
+            ("/containers", json!([]), "no container"),
+            ("/containers/0/securityContext/readOnlyRootFilesystem", json!(false), "root file system"),
+            ("/containers/0/securityContext/allowPrivilegeEscalation", json!(true), "gain privileges"),
+            ("/containers/0/securityContext/capabilities", json!({}), "capabilities"),
+            ("/volumes/0", json!({ "hostPath": { "path": "/" } }), "mounts its node"),
+            ("/volumes/0", json!({ "emptyDir": {} }), "mounted 0 times"),
+            ("/serviceAccountName", json!("plasma-operator"), "isn't settlement"),
+        ] {
+            let changed = program(|pod| {
+                if let Some(place) = pod.pointer_mut(pointer) {
+                    *place = value;
+                }
+            });
+            let fault = fault(&[changed]);
+            assert!(fault.contains(says), "{pointer}: {fault:?}");
+        }
+    }
+
+    #[test]
+    fn a_role_with_a_wildcard_or_with_secrets_is_refused() {
+        for (rule, says) in [
+            (json!({ "apiGroups": [""], "resources": ["pods"], "verbs": ["*"] }), "wildcard in verbs"),
+            (json!({ "apiGroups": ["*"], "resources": ["pods"], "verbs": ["get"] }), "wildcard in apiGroups"),
+            (json!({ "apiGroups": [""], "resources": ["secrets"], "verbs": ["get"] }), "secrets"),
+        ] {
+            let role = json!({ "kind": "ClusterRole", "metadata": { "name": "role" }, "rules": [rule] });
+            assert!(fault(&[program(|_| {}), role]).contains(says), "{says}");
+        }
+    }
+
+    #[test]
+    fn a_policy_that_overlooks_the_status_is_refused() {
+        let rule = json!({ "resources": ["pods"] });
+        let policy = json!({
+            "kind": "ValidatingAdmissionPolicy", "metadata": { "name": "finalizer" },
+            "spec": { "matchConstraints": { "resourceRules": [rule] } },
+        });
+        assert!(fault(&[program(|_| {}), policy]).contains("pods/status"));
+    }
 }

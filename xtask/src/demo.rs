@@ -50,6 +50,7 @@ pub(crate) fn run(json: bool, keep: bool) -> Result<()> {
         });
         println!("{line}");
     }
+    ensure!(found.pods > 0, "the job had no pod");
     ensure!(found.settled == found.pods && found.duplicates == 0, "not every pod was settled exactly once");
     ensure!(found.receipts == found.chain, "the receipts and the chain disagree");
     Ok(())

@@ -14,9 +14,10 @@ use std::{
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, ListParams, ObjectMeta, PostParams},
+    api::{DeleteParams, GetParams, ListParams, ObjectMeta, PostParams},
+    core::Request,
 };
-use plasma_api::{ComputeJob, ComputeQueue, SettlementBatch, compute_job::Phase};
+use plasma_api::{ComputeJob, ComputeQueue, SettlementBatch, compute_job::Phase, names};
 use plasma_chain::{Chain, Endpoint, SettledPod};
 use plasma_types::{JobUid, PodUid, Xpl};
 use serde_json::{Value, json};
@@ -157,6 +158,21 @@ impl World {
     pub async fn batches(&self) -> Vec<SettlementBatch> {
         let batches: Api<SettlementBatch> = Api::all(self.client.clone());
         batches.list(&ListParams::default()).await.expect("batches").items
+    }
+
+    /// Settlement's metric of this name, read through the API server as it stands now; `None` while nobody answers.
+    ///
+    /// # Panics
+    /// Where settlement answers, but doesn't have it.
+    pub async fn settlement_metric(&self, name: &str) -> Option<f64> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), names::SYSTEM_NAMESPACE);
+        let selector = ListParams::default().labels("app.kubernetes.io/name=plasma-settlement");
+        let pod = pods.list(&selector).await.ok()?.items.first()?.name_any();
+        let proxy = format!("/api/v1/namespaces/{}/pods/{pod}:9090/proxy", names::SYSTEM_NAMESPACE);
+        let request = Request::new(proxy).get("metrics", &GetParams::default()).ok()?;
+        let text = self.client.request_text(request).await.ok()?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        Some(value.unwrap_or_else(|| panic!("no metric {name} in:\n{text}")))
     }
 
     /// Removes a job and waits for nothing.

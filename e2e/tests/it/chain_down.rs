@@ -3,6 +3,9 @@
 use plasma_api::{ComputeJob, compute_job::Phase, condition, settlement_batch::BatchPhase};
 use plasma_e2e::{NAMESPACE, Victim, World, job, phase, resume, settled, stop};
 
+/// What an alert on the chain looks at.
+const REACHABLE: &str = "plasma_settlement_chain_reachable";
+
 #[tokio::test]
 async fn an_unreachable_chain_delays_payment_and_nothing_else() {
     let world = World::connect().await;
@@ -29,6 +32,7 @@ async fn an_unreachable_chain_delays_payment_and_nothing_else() {
         let conditions =
             open.filter_map(|batch| batch.status).flat_map(|status| status.conditions).collect::<Vec<_>>();
         assert_eq!(condition::find(&conditions, "ChainReachable").expect("a condition").status, "False");
+        assert_eq!(world.settlement_metric(REACHABLE).await, Some(0.0), "{REACHABLE}");
         waiting
     })
     .await;
@@ -36,6 +40,7 @@ async fn an_unreachable_chain_delays_payment_and_nothing_else() {
 
     let made = outcome.expect("the job ran without the chain");
     world.wait(&made, "paid after all", 180, |job| settled(job) == 2).await;
+    assert_eq!(world.settlement_metric(REACHABLE).await, Some(1.0), "{REACHABLE}");
     let paid = world.paid(&made).await;
     assert!(paid.len() == 2 && paid.values().all(|payments| payments.len() == 1), "{paid:?}");
     world.delete(&first).await;

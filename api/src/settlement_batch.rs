@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
-use plasma_types::{Duration, Hash, JobUid, PodUid, RentalId, UnixMillis, UnixSeconds, Xpl};
+use plasma_types::{Duration, Hash, JobUid, Leaf, PodUid, RentalId, UnixMillis, UnixSeconds, Xpl};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -189,4 +189,21 @@ pub enum BatchPhase {
     Final,
     /// The transaction was reverted in a final block: planned anew.
     Reverted,
+}
+
+impl Receipt {
+    /// What goes on chain for it.
+    pub fn leaf(&self) -> Leaf {
+        Leaf {
+            pod_uid: self.pod_uid,
+            job_uid: self.job_uid,
+            end: self.end,
+            duration: self.duration,
+            device_ms: self.device_ms,
+            price_class: self.price_class,
+            node_index: self.node_index,
+            device_mask: self.device_mask,
+            flags: self.flags,
+        }
+    }
 }

@@ -6,7 +6,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use plasma_api::{ComputeJob, SettlementBatch};
-use plasma_settlement_core::{Leaf, Recorded};
+use plasma_settlement_core::Recorded;
 use plasma_types::{JobUid, WeiPerGpuSecond};
 
 use crate::{args::Connection, failure::Failure};
@@ -62,20 +62,6 @@ pub(crate) fn recorded(batch: &SettlementBatch) -> Result<Recorded, Failure> {
         let parsed = text.parse().map(WeiPerGpuSecond);
         parsed.map_err(|fault| Failure::Batch(batch.name_any(), format!("price {text:?}: {fault}")))
     };
-    let leaf = |receipt: &plasma_api::settlement_batch::Receipt| {
-        let leaf = Leaf {
-            pod_uid: receipt.pod_uid,
-            job_uid: receipt.job_uid,
-            end: receipt.end,
-            duration: receipt.duration,
-            device_ms: receipt.device_ms,
-            price_class: receipt.price_class,
-            node_index: receipt.node_index,
-            device_mask: receipt.device_mask,
-            flags: receipt.flags,
-        };
-        (leaf, receipt.amount)
-    };
     Ok(Recorded {
         name: batch.name_any(),
         rental: spec.rental,
@@ -84,6 +70,6 @@ pub(crate) fn recorded(batch: &SettlementBatch) -> Result<Recorded, Failure> {
         head: spec.head,
         to: spec.to,
         prices: spec.prices.iter().map(price).collect::<Result<_, _>>()?,
-        leaves: spec.receipts.iter().map(leaf).collect(),
+        leaves: spec.receipts.iter().map(|receipt| (receipt.leaf(), receipt.amount)).collect(),
     })
 }

@@ -145,23 +145,9 @@ pub(crate) fn spec_of(
 
 /// The packed leaves of a stored batch.
 pub(crate) fn packed(batch: &SettlementBatch) -> Result<Vec<u8>, Failure> {
-    let pack = |receipt: &Receipt| leaf_of(receipt).pack();
+    let pack = |receipt: &Receipt| receipt.leaf().pack();
     let leaves: Result<Vec<_>, _> = batch.spec.receipts.iter().map(pack).collect();
     Ok(leaves.map_err(|fault| Failure::Leaf(batch.name_any(), fault))?.concat())
-}
-
-fn leaf_of(receipt: &Receipt) -> plasma_settlement_core::Leaf {
-    plasma_settlement_core::Leaf {
-        pod_uid: receipt.pod_uid,
-        job_uid: receipt.job_uid,
-        end: receipt.end,
-        duration: receipt.duration,
-        device_ms: receipt.device_ms,
-        price_class: receipt.price_class,
-        node_index: receipt.node_index,
-        device_mask: receipt.device_mask,
-        flags: receipt.flags,
-    }
 }
 
 /// The prices of a stored batch.

@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 
 use plasma_types::{Hash, PodUid, UnixMillis, UnixSeconds, WeiPerGpuSecond, Xpl};
 
-use crate::{
-    head::next_head,
-    leaf::{Leaf, LeafError, flag},
-};
+use crate::{Leaf, LeafError, flag, head::next_head};
 
 /// Where a rental's chain of batches stands: what the next batch follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

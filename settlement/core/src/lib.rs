@@ -5,15 +5,16 @@
 
 mod batch;
 mod head;
-mod leaf;
 mod outbox;
 mod standing;
 mod usage;
 mod verify;
 
+// A receipt's leaf is a word that its object in the cluster shares.
+pub use plasma_types::{Leaf, LeafError, flag};
+
 pub use batch::{Batch, Position, plan_batch};
 pub use head::{genesis, next_head, price_hash};
-pub use leaf::{Leaf, LeafError, flag};
 pub use outbox::{Attempt, ChainView, Follow, MinedAt, Payment, Seen, Stage, follow};
 pub use standing::{Standing, standing};
 pub use usage::{ContainerRun, PodRun, Usage, measure};

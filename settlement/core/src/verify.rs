@@ -2,10 +2,7 @@
 
 use plasma_types::{Hash, PodUid, RentalId, UnixSeconds, WeiPerGpuSecond, Xpl};
 
-use crate::{
-    head::next_head,
-    leaf::{Leaf, LeafError},
-};
+use crate::{Leaf, LeafError, head::next_head};
 
 /// A batch as the cluster recorded it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! One receipt as 64 bytes, and what it is worth.
 
-use plasma_types::{Duration, JobUid, PodUid, UnixMillis, WeiPerGpuSecond, Xpl};
+use crate::{Duration, JobUid, PodUid, UnixMillis, WeiPerGpuSecond, Xpl};
 
 /// Flags of a leaf.
 pub mod flag {

@@ -42,14 +42,12 @@ impl Cluster {
         job.and_then(|job| job.job_uid()).ok_or_else(missing)
     }
 
-    /// The batches that hold receipts of the job, by rental and sequence.
-    pub(crate) async fn batches_of(&self, job: JobUid) -> Result<Vec<SettlementBatch>, Failure> {
+    /// Every batch, by rental and sequence.
+    pub(crate) async fn batches(&self) -> Result<Vec<SettlementBatch>, Failure> {
         let batches: Api<SettlementBatch> = Api::all(self.client.clone());
         let listed =
             batches.list(&ListParams::default()).await.map_err(Failure::kube("listing SettlementBatches"))?;
-        let holds =
-            |batch: &SettlementBatch| batch.spec.receipts.iter().any(|receipt| receipt.job_uid == job);
-        let mut found: Vec<_> = listed.into_iter().filter(holds).collect();
+        let mut found = listed.items;
         found.sort_by_key(|batch| (batch.spec.rental, batch.spec.first_sequence));
         Ok(found)
     }

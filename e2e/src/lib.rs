@@ -3,6 +3,7 @@
 // A test that can't go on says so and ends: that is what these are for.
 #![allow(clippy::expect_used, clippy::panic)]
 
+mod command;
 mod processes;
 
 use std::{
@@ -22,7 +23,8 @@ use plasma_chain::{Chain, Endpoint, SettledPod};
 use plasma_types::{JobUid, PodUid, Xpl};
 use serde_json::{Value, json};
 
-pub use processes::{Victim, kill, resume, stop};
+pub use command::{Said, helm, kubectl_plasma};
+pub use processes::{Victim, kill, resume, runs, stop};
 
 /// The queue that the cluster was set up with, and the namespace that it serves.
 pub const QUEUE: &str = "research";

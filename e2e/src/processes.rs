@@ -45,13 +45,26 @@ pub fn resume(victim: Victim) -> bool {
     signal(victim, Signal::CONT)
 }
 
+/// Whether the program runs.
+pub fn runs(victim: Victim) -> bool {
+    !processes(victim).is_empty()
+}
+
 fn signal(victim: Victim, signal: Signal) -> bool {
     let mut found = false;
+    for pid in processes(victim) {
+        found |= kill_process(pid, signal).is_ok();
+    }
+    found
+}
+
+fn processes(victim: Victim) -> Vec<Pid> {
+    let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let is_victim = program(&entry.path()).is_some_and(|program| program == victim.program());
         let pid = entry.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw);
         if let Some(pid) = pid.filter(|_| is_victim && is_in_a_container(&entry.path())) {
-            found |= kill_process(pid, signal).is_ok();
+            found.push(pid);
         }
     }
     found

@@ -1,18 +1,40 @@
 //! Uninstalling: no pod may be left waiting for a program that is gone.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt as _, api::ListParams};
 
 use crate::{failure::Failure, pods};
 
-/// Takes the finalizer off every pod, and says of which.
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+/// So many looks in a row must show nothing to let go: pods that were on their way are there by then.
+const QUIET_LOOKS: u32 = 5;
+
+/// Takes the finalizer off every pod, and says of which; ends when nobody is left who adds any.
 pub(crate) async fn release_all(client: &Client) -> Result<(), Failure> {
     let every: Api<Pod> = Api::all(client.clone());
-    let listed = every.list(&ListParams::default()).await.map_err(Failure::kube("listing pods"))?;
-    for pod in listed.iter().filter(|pod| pods::is_held(pod)) {
-        pods::release(client, pod).await?;
-        let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
-        tracing::info!("let {namespace}/{name} go without a receipt");
+    let mut quiet = 0;
+    while quiet < QUIET_LOOKS {
+        let listed = every.list(&ListParams::default()).await.map_err(Failure::kube("listing pods"))?;
+        let held: Vec<&Pod> = listed.iter().filter(|pod| pods::is_held(pod)).collect();
+        let is_quiet = held.is_empty() && !listed.iter().any(makes_pods);
+        quiet = if is_quiet { quiet + 1 } else { 0 };
+        for pod in held {
+            let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+            // One that can't be let go must not keep the others; the next look shows it again.
+            match pods::release(client, pod).await {
+                Ok(()) => tracing::info!("let {namespace}/{name} go without a receipt"),
+                Err(fault) => tracing::warn!("{fault}"),
+            }
+        }
+        tokio::time::sleep(LOOK).await;
     }
     Ok(())
+}
+
+/// An operator that has not ended yet may still start a job.
+fn makes_pods(pod: &Pod) -> bool {
+    pod.labels().get("app.kubernetes.io/name").is_some_and(|name| name == "plasma-operator")
 }

@@ -36,14 +36,18 @@ pub(crate) fn compile() -> Result<PathBuf> {
     progress::step("compile Plasma", Some(&log), || {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.current_dir(paths::repository()).arg("build");
-        for program in PROGRAMS.iter().chain(&["plasma-device-plugin-fake-nvml"]) {
+        for program in PROGRAMS.iter().chain(&["plasma-device-plugin-fake-nvml", "plasma-cli"]) {
             cargo.args(["--package", program]);
         }
         command::logged(&mut cargo, &log)
     })?;
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| paths::repository().join("target"), PathBuf::from);
-    Ok(target.join("debug"))
+    Ok(folder())
+}
+
+/// Where compiled programs are.
+pub(crate) fn folder() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR");
+    target.map_or_else(|| paths::repository().join("target"), PathBuf::from).join("debug")
 }
 
 /// Every image that the charts name, and the example's.

@@ -6,9 +6,9 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 use crate::{
-    charts, cluster, codegen, command, contracts, debian, paths, progress,
+    charts, cluster, codegen, command, contracts, debian, paths, programs, progress,
     stack::{CONTRACT, RPC_ON_HOST, Stack},
-    tidy,
+    tidy, tools,
 };
 
 /// One thing that must pass.
@@ -95,27 +95,29 @@ fn run_one(step: Step) -> Result<()> {
     }
 }
 
-/// Plasma in a cluster of its own, and the tests against it, one after the other: they kill what others need.
+/// Plasma in a cluster of its own, and the tests against it, one after the other: they kill what others need. The last of
+/// them uninstalls it.
 fn e2e() -> Result<()> {
     cluster::down()?;
-    let outcome = Stack::up(&[]).and_then(|stack| {
-        let log = paths::logs()?.join("e2e.log");
-        let _ = std::fs::remove_file(&log);
-        let mut tests = Command::new(env!("CARGO"));
-        tests.current_dir(paths::repository()).args([
-            "test",
-            "--package",
-            "plasma-e2e",
-            "--",
-            "--test-threads=1",
-        ]);
-        tests.env("KUBECONFIG", stack.cluster.kubeconfig());
-        tests.env("PLASMA_RPC", format!("http://{RPC_ON_HOST}")).env("PLASMA_CONTRACT", CONTRACT);
-        progress::step("end-to-end tests", Some(&log), || command::logged(&mut tests, &log))
-    });
+    let stack = Stack::up(&[])?;
+    let log = paths::logs()?.join("e2e.log");
+    let _ = std::fs::remove_file(&log);
+    for (what, binary) in [("end-to-end tests", "it"), ("uninstalling", "uninstall")] {
+        progress::step(what, Some(&log), || command::logged(&mut end_to_end(&stack, binary)?, &log))?;
+    }
     // A failure leaves the cluster as it is, to be looked at.
-    outcome?;
     progress::step("bring everything down", None, cluster::down)
+}
+
+fn end_to_end(stack: &Stack, binary: &str) -> Result<Command> {
+    let mut tests = Command::new(env!("CARGO"));
+    tests.current_dir(paths::repository()).args(["test", "--package", "plasma-e2e", "--test", binary]);
+    tests.args(["--", "--test-threads=1"]);
+    tests.env("KUBECONFIG", stack.cluster.kubeconfig());
+    tests.env("PLASMA_RPC", format!("http://{RPC_ON_HOST}")).env("PLASMA_CONTRACT", CONTRACT);
+    tests.env("PLASMA_HELM", tools::build(&tools::HELM)?.join("helm"));
+    tests.env("PLASMA_CLI", programs::folder().join("kubectl-plasma"));
+    Ok(tests)
 }
 
 fn cargo(what: &str, arguments: &[&str]) -> Result<()> {

@@ -10,7 +10,7 @@ use crate::{args::Output, cluster::Cluster, failure::Failure};
 
 pub(crate) async fn run(cluster: &Cluster, job: &str, output: Output) -> Result<(), Failure> {
     let uid = cluster.job_uid(job).await?;
-    let receipts = receipts(&cluster.batches_of(uid).await?, uid);
+    let receipts = receipts(&cluster.batches().await?, uid);
     if receipts.is_empty() {
         return Err(Failure::NoReceipts(format!("{}/{job}", cluster.namespace)));
     }

@@ -1,16 +1,19 @@
 //! Every program is killed, in turn and all at once, while a job runs and while it is being settled: the job ends, each
 //! pod is paid exactly once, and the sums agree to the wei.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plasma_api::{ComputeJob, compute_job::Phase};
-use plasma_e2e::{NAMESPACE, Victim, World, job, kill, phase, settled};
+use plasma_e2e::{NAMESPACE, Victim, World, job, kill, phase, runs, settled};
 use plasma_types::Xpl;
 
 /// When the programs die.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
     WhileItRuns,
+    /// The pods are over, and nothing says yet what they cost.
+    BeforeTheReceipt,
+    /// Between the receipt and the final block.
     WhileItIsSettled,
 }
 
@@ -18,25 +21,40 @@ enum Moment {
 const PATIENCE: u64 = 240;
 
 async fn survives(world: &World, name: &str, victims: &[Victim], moment: Moment) {
+    all_run(victims).await;
     let made = world.create(NAMESPACE, job(name, (2, 1), "sleep 6")).await.expect("a job");
     match moment {
         Moment::WhileItRuns => {
             drop(world.wait(&made, "running", PATIENCE, |job| phase(job) == Some(Phase::Running)).await)
         }
+        Moment::BeforeTheReceipt => {
+            drop(world.wait(&made, "over", PATIENCE, |job| phase(job) == Some(Phase::Succeeded)).await)
+        }
         Moment::WhileItIsSettled => {
-            let over = |job: &ComputeJob| phase(job) == Some(Phase::Succeeded);
-            world.wait(&made, "over", PATIENCE, over).await;
-            // Somewhere between the receipt and the final block.
-            tokio::time::sleep(Duration::from_millis(2500)).await;
+            let at_it = |job: &ComputeJob| {
+                let cost = job.status.as_ref().and_then(|status| status.cost.as_ref());
+                let unpaid = cost.is_some_and(|cost| cost.recorded > 0 && cost.settled < 2);
+                unpaid && phase(job) == Some(Phase::Succeeded)
+            };
+            world.wait(&made, "being settled", PATIENCE, at_it).await;
         }
     }
     for victim in victims {
-        assert!(kill(*victim) || victims.len() == 1, "{victim:?} doesn't run");
+        assert!(kill(*victim), "{victim:?} doesn't run");
     }
     let paid = |job: &ComputeJob| phase(job) == Some(Phase::Succeeded) && settled(job) == 2;
     let done = world.wait(&made, "done and paid", PATIENCE, paid).await;
     each_pod_is_paid_once(world, &done).await;
     world.delete(&done).await;
+}
+
+/// Whoever was killed before may still wait for the kubelet: nobody can be killed who doesn't run.
+async fn all_run(victims: &[Victim]) {
+    let begun = Instant::now();
+    while !victims.iter().all(|victim| runs(*victim)) {
+        assert!(begun.elapsed() < Duration::from_secs(PATIENCE), "{victims:?}: not all of them run");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
 }
 
 async fn each_pod_is_paid_once(world: &World, job: &ComputeJob) {
@@ -70,5 +88,6 @@ async fn a_job_survives_the_death_of_every_program_while_it_is_settled() {
     for (at, victim) in Victim::PLASMA.into_iter().enumerate() {
         survives(&world, &format!("settle-{at}"), &[victim], Moment::WhileItIsSettled).await;
     }
+    survives(&world, "settle-early", &[Victim::Settlement], Moment::BeforeTheReceipt).await;
     survives(&world, "settle-all", &Victim::PLASMA, Moment::WhileItIsSettled).await;
 }

@@ -5,4 +5,5 @@
 mod chain_down;
 mod finalizer;
 mod kills;
+mod receipts;
 mod refusals;

@@ -18,4 +18,4 @@ pub use head::{genesis, next_head, price_hash};
 pub use outbox::{Attempt, ChainView, Follow, MinedAt, Payment, Seen, Stage, follow};
 pub use standing::{Standing, standing};
 pub use usage::{ContainerRun, PodRun, Usage, measure};
-pub use verify::{ChainBatch, ChainPod, Difference, Recorded, verify};
+pub use verify::{ChainBatch, ChainPod, Difference, Recorded, each_is_recorded, verify};

@@ -1,5 +1,7 @@
 //! Whether what was recorded is what stands on chain: for anyone who has the batches and an endpoint.
 
+use std::collections::BTreeSet;
+
 use plasma_types::{Hash, PodUid, RentalId, UnixSeconds, WeiPerGpuSecond, Xpl};
 
 use crate::{Leaf, LeafError, head::next_head};
@@ -97,6 +99,20 @@ pub enum Difference {
         /// Pod and amount on chain.
         on_chain: String,
     },
+    /// The chain paid for a pod that no batch records.
+    #[error(
+        "receipt {sequence} of rental {rental}: the chain paid {amount} XPL for pod {pod}, which no SettlementBatch records: one was deleted, or is in another cluster"
+    )]
+    Unrecorded {
+        /// The rental.
+        rental: RentalId,
+        /// The pod.
+        pod: PodUid,
+        /// The receipt's sequence.
+        sequence: u64,
+        /// What it was paid.
+        amount: Xpl,
+    },
 }
 
 /// Recomputes amounts and head from the leaves, and compares with the chain's events.
@@ -125,6 +141,31 @@ pub fn verify(recorded: &Recorded, on_chain: &[ChainBatch]) -> Result<(), Differ
         on_chain.iter().find(|there| there.head == recorded.head && there.prev_head == recorded.prev_head);
     let Some(there) = found else { return Err(Difference::NotOnChain { batch, head: recorded.head }) };
     compare_pods(recorded, there)
+}
+
+/// Whether each payment that the chain made of this rental is recorded: what `verify` can't see, since it begins with the
+/// records.
+///
+/// # Errors
+/// The first payment that no batch records.
+pub fn each_is_recorded(
+    rental: RentalId,
+    recorded: &[Recorded],
+    paid: &[ChainPod],
+) -> Result<(), Difference> {
+    let of_rental = || recorded.iter().filter(|batch| batch.rental == rental);
+    let receipts = |batch: &Recorded| {
+        let sequences = batch.first_sequence..;
+        let pods = batch.leaves.iter().map(|(leaf, _)| leaf.pod_uid);
+        sequences.zip(pods).collect::<Vec<_>>()
+    };
+    let known: BTreeSet<(u64, PodUid)> = of_rental().flat_map(receipts).collect();
+    match paid.iter().find(|pod| !known.contains(&(pod.sequence, pod.pod_uid))) {
+        None => Ok(()),
+        Some(&ChainPod { pod_uid: pod, sequence, amount }) => {
+            Err(Difference::Unrecorded { rental, pod, sequence, amount })
+        }
+    }
 }
 
 fn compare_pods(recorded: &Recorded, there: &ChainBatch) -> Result<(), Difference> {
@@ -212,5 +253,20 @@ mod tests {
         let mut more = chain;
         more[0].pods.push(ChainPod { pod_uid: PodUid([9; 16]), sequence: 8, amount: Xpl::ZERO });
         assert!(matches!(verify(&good, &more), Err(Difference::Pod { sequence: 8, .. })));
+    }
+
+    #[test]
+    fn a_payment_that_no_batch_of_its_rental_records_is_named() {
+        let (good, chain) = recorded();
+        let (rental, paid) = (good.rental, chain[0].pods.clone());
+        assert_eq!(each_is_recorded(rental, std::slice::from_ref(&good), &paid), Ok(()));
+        let unrecorded = |recorded: &[Recorded], paid: &[ChainPod]| {
+            matches!(each_is_recorded(rental, recorded, paid), Err(Difference::Unrecorded { .. }))
+        };
+        assert!(unrecorded(&[], &paid), "its batch is gone");
+        let elsewhere = Recorded { rental: RentalId([5; 32]), ..good.clone() };
+        assert!(unrecorded(&[elsewhere], &paid), "another rental's records say nothing of this one");
+        let twice = [paid[0], ChainPod { sequence: 8, ..paid[0] }];
+        assert!(unrecorded(&[good], &twice), "paid a second time");
     }
 }

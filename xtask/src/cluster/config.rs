@@ -67,6 +67,7 @@ evictionHard: {{ memory.available: 100Mi, nodefs.available: 1%, imagefs.availabl
 imageGCHighThresholdPercent: 100
 nodeStatusUpdateFrequency: 5s
 registerWithTaints: []
+crashLoopBackOff: {{ maxContainerRestartPeriod: 5s }}
 shutdownGracePeriod: 0s
 "
     )

@@ -1,0 +1,97 @@
+//! What a job cost, as its owner asks for it; and that a record that was tampered with is named.
+
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, ObjectMeta, PostParams},
+};
+use plasma_api::{ComputeJob, SettlementBatch, names::SYSTEM_NAMESPACE};
+use plasma_e2e::{NAMESPACE, Victim, World, job, kubectl_plasma, resume, settled, stop};
+use plasma_types::Xpl;
+use serde_json::Value;
+
+#[tokio::test]
+async fn receipts_are_listed_and_verified_and_tampering_is_named() {
+    let world = World::connect().await;
+    let made = world.create(NAMESPACE, job("receipts", (2, 1), "sleep 2")).await.expect("a job");
+    let paid = world.wait(&made, "paid", 120, |job| settled(job) == 2).await;
+    lists_what_the_chain_paid(&world, &paid).await;
+
+    let rpc = std::env::var("PLASMA_RPC").expect("PLASMA_RPC");
+    let verify = || kubectl_plasma(&["verify", "receipts", "--rpc", &rpc]);
+    let said = verify();
+    assert!(said.succeeded && said.output.contains("verified: 2 pods of receipts"), "{said:?}");
+
+    // Nobody may notice before we have asked: settlement doesn't run meanwhile.
+    assert!(stop(Victim::Settlement), "settlement doesn't run");
+    let outcome = tokio::spawn(tampering_is_named(paid.clone(), rpc.clone())).await;
+    assert!(resume(Victim::Settlement), "settlement doesn't run");
+    outcome.expect("tampering is named");
+    let said = verify();
+    assert!(said.succeeded, "as it was: {said:?}");
+    world.delete(&made).await;
+}
+
+async fn lists_what_the_chain_paid(world: &World, job: &ComputeJob) {
+    let said = kubectl_plasma(&["receipts", "receipts", "--output", "json"]);
+    assert!(said.succeeded, "{said:?}");
+    let listed: Vec<Value> = serde_json::from_str(&said.output).expect("JSON");
+    let amount = |receipt: &Value| receipt["amount"].as_str().expect("an amount").parse().expect("XPL");
+    let listed: Xpl = listed.iter().map(amount).sum();
+    let paid: Xpl = world.paid(job).await.into_values().flatten().sum();
+    assert!(listed == paid && paid > Xpl::ZERO, "listed {listed} XPL, paid {paid} XPL");
+    let table = kubectl_plasma(&["receipts", "receipts"]);
+    assert!(table.output.contains(&format!("total {paid} XPL")), "{table:?}");
+}
+
+async fn tampering_is_named(job: ComputeJob, rpc: String) {
+    let world = World::connect().await;
+    let uid = job.job_uid().expect("a UID");
+    let holds = |batch: &SettlementBatch| batch.spec.receipts.iter().any(|receipt| receipt.job_uid == uid);
+    let good = world.batches().await.into_iter().find(holds).expect("a batch");
+    let pod = good.spec.receipts.iter().find(|receipt| receipt.job_uid == uid).expect("a receipt").pod_uid;
+    let verify = || kubectl_plasma(&["verify", "receipts", "--rpc", &rpc]);
+
+    let mut dearer = good.clone();
+    let receipt = dearer.spec.receipts.iter_mut().find(|receipt| receipt.pod_uid == pod).expect("a receipt");
+    receipt.amount = [receipt.amount, Xpl::from_wei(1)].into_iter().sum();
+    replace(&world, &good, Some(&dearer)).await;
+    let said = verify();
+    assert!(!said.succeeded && said.errors.contains(&pod.to_string()), "an amount: {said:?}");
+
+    let mut longer = good.clone();
+    longer.spec.receipts[0].end.0 += 1;
+    replace(&world, &good, Some(&longer)).await;
+    let said = verify();
+    let names_it = said.errors.contains(&good.name_any()) && said.errors.contains("recorded head");
+    assert!(!said.succeeded && names_it, "a time: {said:?}");
+
+    replace(&world, &good, None).await;
+    let said = verify();
+    let names_it = said.errors.contains("no SettlementBatch records");
+    assert!(!said.succeeded && names_it, "a batch that is gone: {said:?}");
+
+    replace(&world, &good, Some(&good)).await;
+}
+
+/// A recorded batch can't be changed: whoever tampers with it makes it anew.
+async fn replace(world: &World, good: &SettlementBatch, by: Option<&SettlementBatch>) {
+    let batches: Api<SettlementBatch> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
+    let name = good.name_any();
+    let mut changed = good.clone();
+    changed.spec.queue = "other".to_owned();
+    let refused = batches.replace(&name, &PostParams::default(), &changed).await;
+    if let Err(kube::Error::Api(status)) = &refused {
+        assert!(status.code == 404 || status.message.contains("cannot be changed"), "{status:?}");
+    }
+    assert!(refused.is_err(), "a recorded batch was changed");
+    match batches.delete(&name, &DeleteParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        outcome => drop(outcome.expect("it is deleted")),
+    }
+    let Some(by) = by else { return };
+    let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
+    let made = SettlementBatch { metadata, ..by.clone() };
+    let mut made = batches.create(&PostParams::default(), &made).await.expect("it is made anew");
+    made.status = good.status.clone();
+    batches.replace_status(&name, &PostParams::default(), &made).await.expect("its status");
+}

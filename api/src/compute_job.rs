@@ -162,7 +162,7 @@ pub enum Phase {
     Refused,
     /// Waiting for room, or for its pods to start.
     Waiting,
-    /// All pods are placed.
+    /// Every pod has started.
     Running,
     /// Every pod succeeded.
     Succeeded,

@@ -11,16 +11,20 @@
 pub mod compute_job;
 pub mod compute_queue;
 pub mod condition;
+mod finalizer;
 pub mod gang;
 pub mod gpu_node;
+mod gpus;
 pub mod names;
 mod schema;
 pub mod settlement_batch;
 
 pub use compute_job::{ComputeJob, ComputeJobSpec, ComputeJobStatus};
 pub use compute_queue::{ComputeQueue, ComputeQueueSpec};
+pub use finalizer::release_patch;
 pub use gang::{Gang, GangSpec, GangStatus};
 pub use gpu_node::{GpuNode, GpuNodeSpec, GpuNodeStatus};
+pub use gpus::{NotWhole, gpus};
 pub use settlement_batch::{SettlementBatch, SettlementBatchSpec, SettlementBatchStatus};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

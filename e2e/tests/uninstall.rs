@@ -60,8 +60,13 @@ async fn nothing_of_ours_is_left(world: &World) {
     assert!(roles.items.is_empty(), "{:?}", roles.iter().map(|role| role.name_any()).collect::<Vec<_>>());
     let pods: Api<Pod> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
     let begun = Instant::now();
-    while !pods.list(&ours).await.expect("pods").items.is_empty() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "pods of Plasma are left");
+    loop {
+        let left = pods.list(&ours).await.expect("pods").items;
+        if left.is_empty() {
+            return;
+        }
+        let left: Vec<_> = left.iter().map(|pod| pod.name_any()).collect();
+        assert!(begun.elapsed() < Duration::from_secs(60), "{left:?} are left");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }

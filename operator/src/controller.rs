@@ -13,16 +13,17 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, ResourceExt as _,
+    api::ListParams,
     core::{DeserializeGuard, error_boundary::InvalidObject},
     runtime::{Controller, controller::Action, reflector::ObjectRef, watcher::Config},
 };
 use plasma_api::{ComputeJob, ComputeQueue, Gang, compute_job::Phase, names::JOB_NAME_LABEL};
 use plasma_operator_core::{Parent, Progress, Refusal, Step, admit, conclude, desire, next_step};
-use plasma_runtime::{CancellationToken, Gate};
+use plasma_runtime::{Gate, Runtime};
 
 use crate::{
     apply::apply,
-    metrics::Metrics,
+    metrics::{Jobs, Metrics},
     observe::{World, current, observe},
     report::report,
 };
@@ -91,27 +92,30 @@ struct Context {
     metrics: Metrics,
 }
 
+/// One object that isn't understood must not blind us to the others.
 type Guarded = DeserializeGuard<ComputeJob>;
 
 /// Reconciles until the program is asked to end.
-pub(crate) async fn run(client: Client, metrics: Metrics, ready: Gate, shutdown: CancellationToken) {
+pub(crate) async fn run(client: Client, runtime: &Runtime) {
+    let (metrics, ready) = (Metrics::register(&runtime.registry), runtime.health.gate("computejobs"));
     let context = Arc::new(Context { client: client.clone(), metrics });
     let jobs: Api<Guarded> = Api::all(client.clone());
     let controller = Controller::new(jobs, Config::default());
     let known = controller.store();
-    let waiting_in = move |queue: ComputeQueue| {
+    Jobs::register(&runtime.registry, controller.store());
+    let waiting_in = move |queue: DeserializeGuard<ComputeQueue>| {
         let serves =
             move |job: &Arc<Guarded>| job.0.as_ref().is_ok_and(|job| job.spec.queue == queue.name_any());
         known.state().into_iter().filter(serves).map(|job| ObjectRef::from_obj(&*job)).collect::<Vec<_>>()
     };
-    ready.set(true);
+    tokio::spawn(open_once_answered(Api::all(client.clone()), ready));
     controller
         .owns(Api::<Job>::all(client.clone()), Config::default())
-        .owns(Api::<Gang>::all(client.clone()), Config::default())
+        .owns(Api::<DeserializeGuard<Gang>>::all(client.clone()), Config::default())
         .owns(Api::<Service>::all(client.clone()), Config::default())
-        .watches(Api::<ComputeQueue>::all(client.clone()), Config::default(), waiting_in)
+        .watches(Api::<DeserializeGuard<ComputeQueue>>::all(client.clone()), Config::default(), waiting_in)
         .watches(Api::<Pod>::all(client), Config::default().labels(JOB_NAME_LABEL), job_of)
-        .graceful_shutdown_on(shutdown.cancelled_owned())
+        .graceful_shutdown_on(runtime.shutdown.clone().cancelled_owned())
         .run(reconcile, retry, context)
         .for_each(async |outcome| {
             if let Err(fault) = outcome {
@@ -119,6 +123,15 @@ pub(crate) async fn run(client: Client, metrics: Metrics, ready: Gate, shutdown:
             }
         })
         .await;
+}
+
+/// Ready is who was given ComputeJobs once: the API server answers, their definition is there, and we may read them.
+async fn open_once_answered(jobs: Api<Guarded>, ready: Gate) {
+    while let Err(fault) = jobs.list_metadata(&ListParams::default().limit(1)).await {
+        tracing::warn!("ComputeJobs can't be listed: {fault}; is the chart plasma-crds installed?");
+        tokio::time::sleep(RETRY).await;
+    }
+    ready.set(true);
 }
 
 fn job_of(pod: Pod) -> Option<ObjectRef<Guarded>> {

@@ -21,7 +21,6 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), StartError> {
     let runtime = Runtime::start(&args.runtime).await?;
     let client = runtime.kube_client().await?;
-    let metrics = metrics::Metrics::register(&runtime.registry);
-    controller::run(client, metrics, runtime.health.gate("watches"), runtime.shutdown).await;
+    controller::run(client, &runtime).await;
     Ok(())
 }

@@ -5,12 +5,14 @@
 
 mod args;
 mod health;
+mod metrics;
 mod server;
 
 use std::{fmt::Display, process::ExitCode, time::Duration};
 
 pub use args::{LogFormat, RuntimeArgs};
 pub use health::{Gate, Health};
+pub use metrics::register;
 pub use prometheus;
 pub use tokio_util::sync::CancellationToken;
 

@@ -49,11 +49,7 @@ impl Metrics {
             Box::new(metrics.waiting_gangs.clone()),
             Box::new(metrics.refused_gangs.clone()),
         ];
-        for collector in collectors {
-            if let Err(fault) = registry.register(collector) {
-                tracing::error!("a metric can't be registered: {fault}");
-            }
-        }
+        plasma_runtime::register(registry, collectors);
         metrics
     }
 }

@@ -55,11 +55,7 @@ impl Metrics {
             ),
             rental_forked: IntGaugeVec::new(forked, &["rental"]).expect("a valid name"),
         };
-        for collector in metrics.collectors() {
-            if let Err(fault) = registry.register(collector) {
-                tracing::error!("a metric can't be registered: {fault}");
-            }
-        }
+        plasma_runtime::register(registry, metrics.collectors());
         metrics
     }
 

@@ -8,7 +8,7 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
 };
-use plasma_api::names::{GPU_RESOURCE, SETTLEMENT_FINALIZER};
+use plasma_api::names::SETTLEMENT_FINALIZER;
 use plasma_settlement_core::{ContainerRun, PodRun};
 use plasma_types::UnixMillis;
 
@@ -59,27 +59,17 @@ fn millis(time: &Time) -> Option<UnixMillis> {
     u64::try_from(time.0.as_millisecond()).ok().map(UnixMillis)
 }
 
-/// How many GPUs it held: those of its containers together, or of the init container with most.
+/// How many GPUs it held. A request that isn't a whole number never became a pod: the API server refuses it.
 pub(crate) fn gpus(pod: &Pod) -> u32 {
-    let Some(spec) = &pod.spec else { return 0 };
-    let asked = |container: &k8s_openapi::api::core::v1::Container| -> u32 {
-        let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
-        limits.and_then(|limits| limits.get(GPU_RESOURCE)).and_then(|count| count.0.parse().ok()).unwrap_or(0)
-    };
-    let together = spec.containers.iter().map(asked).fold(0, u32::saturating_add);
-    let alone = spec.init_containers.iter().flatten().map(asked).max().unwrap_or(0);
-    together.max(alone)
+    pod.spec.as_ref().and_then(|spec| plasma_api::gpus(spec).ok()).unwrap_or(0)
 }
 
 /// Takes our finalizer off this very pod, and no other's.
 pub(crate) async fn release(client: &Client, pod: &Pod) -> Result<(), Failure> {
     let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
-    // A strategic merge can name one entry of the list, so that others' finalizers are not touched.
-    let patch = serde_json::json!({
-        "metadata": { "uid": pod.uid(), "$deleteFromPrimitiveList/finalizers": [SETTLEMENT_FINALIZER] }
-    });
-    match pods.patch(&name, &PatchParams::default(), &Patch::Strategic(patch)).await {
+    let patch = Patch::Strategic(plasma_api::release_patch(pod.uid().as_deref()));
+    match pods.patch(&name, &PatchParams::default(), &patch).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         // Another pod has that name by now: the one that was meant is gone.
@@ -154,14 +144,5 @@ mod tests {
         assert!(is_over(&deleted("2026-01-01T00:04:59Z", Value::Null), now), "it has no node");
         assert!(!is_over(&deleted("2026-01-01T00:00:01Z", json!("n")), now), "its kubelet may still tell");
         assert!(is_over(&deleted("2026-01-01T00:00:00Z", json!("n")), now), "its kubelet is silent");
-    }
-
-    #[test]
-    fn gpus_are_those_of_the_containers_or_of_the_largest_init_container() {
-        let asks = |count: u32| json!({ "name": "c", "resources": { "limits": { GPU_RESOURCE: count.to_string() } } });
-        let spec = json!({ "containers": [asks(1), asks(2)], "initContainers": [asks(2), asks(4)] });
-        assert_eq!(gpus(&pod(json!({}), spec, json!({}))), 4);
-        let spec = json!({ "containers": [asks(1), asks(2)] });
-        assert_eq!(gpus(&pod(json!({}), spec, json!({}))), 3);
     }
 }

@@ -26,23 +26,68 @@ pub(crate) const NODE: &[Needed] = &[
     Needed { file: "/bin/busybox", package: "busybox-static" },
 ];
 
-/// Programs that no package of the distribution brings new enough, and what to say where one is missing.
-const TOOLCHAINS: &[(&str, &str)] = &[
-    ("go", "Go 1.26 or newer, which builds Kubernetes: https://go.dev/doc/install"),
-    ("npm", "Node.js 20 or newer with npm, which brings the contract tool chain: https://nodejs.org"),
-    ("cc", "a C compiler: on Debian or Ubuntu, apt-get install gcc libc6-dev"),
+/// A program that no package of the distribution brings new enough.
+struct Toolchain {
+    program: &'static str,
+    /// Prints the version.
+    version: &'static [&'static str],
+    /// The oldest that does, as major and minor.
+    oldest: (u32, u32),
+    /// What to say where it is missing or too old.
+    what: &'static str,
+}
+
+const TOOLCHAINS: &[Toolchain] = &[
+    Toolchain {
+        program: "go",
+        version: &["env", "GOVERSION"],
+        oldest: (1, 26),
+        what: "Go 1.26 or newer, which builds Kubernetes: https://go.dev/doc/install",
+    },
+    Toolchain {
+        program: "node",
+        version: &["--version"],
+        oldest: (20, 0),
+        what: "Node.js 20 or newer, which runs the contract tool chain: https://nodejs.org",
+    },
+    Toolchain {
+        program: "npm",
+        version: &["--version"],
+        oldest: (0, 0),
+        what: "npm, which brings the contract tool chain: it comes with Node.js",
+    },
+    Toolchain {
+        program: "cc",
+        version: &["--version"],
+        oldest: (0, 0),
+        what: "a C compiler: on Debian or Ubuntu, apt-get install gcc libc6-dev",
+    },
 ];
 
-/// Says plainly which tool chain is missing, before anything long begins.
+/// Says plainly which tool chain is missing or too old, before anything long begins.
 pub(crate) fn require_toolchains() -> Result<()> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let is_there = |name: &str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
-    let missing: Vec<&str> =
-        TOOLCHAINS.iter().filter(|(name, _)| !is_there(name)).map(|(_, what)| *what).collect();
+    let missing: Vec<String> = TOOLCHAINS.iter().filter_map(lacks).collect();
     if missing.is_empty() {
         return Ok(());
     }
     bail!("missing on this machine:\n  {}", missing.join("\n  "))
+}
+
+fn lacks(need: &Toolchain) -> Option<String> {
+    // Outside the repository: what a folder pins doesn't matter here.
+    let mut ask = Command::new(need.program);
+    let Ok(told) = command::output(ask.current_dir("/").args(need.version)) else {
+        return Some(need.what.to_owned());
+    };
+    let is_old = version(&told).is_some_and(|found| found < need.oldest);
+    is_old.then(|| format!("{} (there is only {})", need.what, told.trim()))
+}
+
+/// Major and minor of what a program says of its version: `go1.26.8`, `v20.20.2`, `12.2.0`.
+fn version(told: &str) -> Option<(u32, u32)> {
+    let digits = told.trim().trim_start_matches(|sign: char| !sign.is_ascii_digit());
+    let mut numbers = digits.split('.').map_while(|number| number.parse().ok());
+    Some((numbers.next()?, numbers.next().unwrap_or(0)))
 }
 
 /// Whether this process may change the system.
@@ -74,4 +119,26 @@ fn apt() -> Command {
     let mut apt = Command::new("apt-get");
     apt.env("DEBIAN_FRONTEND", "noninteractive");
     apt
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_read_from_what_programs_say() {
+        assert_eq!(version("go1.26.8\n"), Some((1, 26)));
+        assert_eq!(version("v20.20.2"), Some((20, 20)));
+        assert_eq!(version("12"), Some((12, 0)));
+        assert_eq!(version("none"), None);
+    }
+
+    #[test]
+    fn what_is_missing_or_too_old_is_named() {
+        let need = |program, oldest| Toolchain { program, version: &["--version"], oldest, what: "a thing" };
+        assert_eq!(lacks(&need("no-such-program", (0, 0))).as_deref(), Some("a thing"));
+        assert_eq!(lacks(&need("cargo", (1, 0))), None);
+        let old = lacks(&need("cargo", (99, 0))).expect("too old");
+        assert!(old.starts_with("a thing (there is only cargo 1."), "{old}");
+    }
 }

@@ -56,10 +56,16 @@ pub(crate) fn run(json: bool, keep: bool) -> Result<()> {
     Ok(())
 }
 
+/// The parts of the demo.
+const PARTS: usize = 4;
+
 fn attempt() -> Result<Findings> {
     debian::require_toolchains()?;
+    progress::part(1, PARTS, "the example's image");
     let pytorch = programs::pytorch()?;
+    progress::part(2, PARTS, "a cluster with Plasma in it");
     let stack = Stack::up(&[pytorch])?;
+    progress::part(3, PARTS, "a distributed training job");
     let job = ["computejob", JOB, "-n", NAMESPACE];
     command::output(stack.cluster.kubectl()?.args(["delete", "--ignore-not-found", "--wait"]).args(job))?;
     stack.apply_file(&paths::repository().join("examples/pytorch-ddp.yaml"))?;
@@ -77,6 +83,7 @@ fn attempt() -> Result<Findings> {
     })?;
     let accuracy = accuracy(&stack)?;
     ensure!(accuracy > 0.9, "test accuracy {accuracy} is not above 0.9");
+    progress::part(4, PARTS, "its payment");
     let finished = progress::step("settle", None, || {
         stack.wait("the payments", Duration::from_secs(120), |stack| {
             let object = stack.get(&job)?;

@@ -58,7 +58,7 @@ pub(crate) fn run(only: Option<Step>) -> Result<()> {
     let (steps, left_out): (Vec<Step>, Vec<Step>) =
         steps.into_iter().partition(|step| debian::is_root() || !ROOT_ONLY.contains(step));
     for (at, step) in steps.iter().enumerate() {
-        eprintln!("— {} of {}: {}", at + 1, steps.len(), name(*step));
+        progress::part(at + 1, steps.len(), name(*step));
         run_one(*step)?;
     }
     if !left_out.is_empty() {

@@ -6,7 +6,6 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use plasma_api::names::SETTLEMENT_FINALIZER;
-use serde_json::json;
 
 use crate::{cluster::Cluster, failure::Failure};
 
@@ -22,9 +21,8 @@ pub(crate) async fn run(cluster: &Cluster, name: &str, yes: bool) -> Result<(), 
     if !yes {
         return Err(Failure::NotConfirmed(name.to_owned()));
     }
-    // Only ours, and only of this very pod.
-    let patch = json!({ "metadata": { "uid": pod.uid(), "$deleteFromPrimitiveList/finalizers": [SETTLEMENT_FINALIZER] } });
-    let patched = pods.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await;
+    let patch = Patch::Strategic(plasma_api::release_patch(pod.uid().as_deref()));
+    let patched = pods.patch(name, &PatchParams::default(), &patch).await;
     patched.map_err(Failure::kube("letting the pod go"))?;
     println!("pod {name} is let go without a receipt; nobody is paid for it");
     Ok(())

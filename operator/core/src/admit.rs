@@ -2,12 +2,9 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use k8s_openapi::{api::core::v1::Container, apimachinery::pkg::api::resource::Quantity};
 use plasma_api::{
-    ComputeJobSpec, ComputeQueue,
-    compute_job::Role,
-    compute_queue::Billing,
-    names::{GPU_PRODUCT_LABEL, GPU_RESOURCE},
+    ComputeJobSpec, ComputeQueue, NotWhole, compute_job::Role, compute_queue::Billing,
+    names::GPU_PRODUCT_LABEL,
 };
 use plasma_types::{PricePerGpuHour, Xpl};
 
@@ -71,7 +68,7 @@ pub enum Refusal {
         /// The role.
         role: String,
         /// What it asks for.
-        text: String,
+        fault: NotWhole,
     },
 }
 
@@ -131,9 +128,7 @@ impl fmt::Display for Refusal {
             Self::NameTaken { kind, name } => {
                 write!(f, "{kind} {name} exists and isn't this job's: rename the job, or delete that object")
             }
-            Self::GpuRequest { role, text } => {
-                write!(f, "role {role}: {GPU_RESOURCE} must be a whole number of GPUs, not {text:?}")
-            }
+            Self::GpuRequest { role, fault } => write!(f, "role {role}: {fault}"),
         }
     }
 }
@@ -212,33 +207,17 @@ fn price_of(role: &Role, billing: &Billing) -> Result<PricePerGpuHour, Refusal> 
     price.ok_or_else(|| Refusal::NoPrice { role: role.name.clone(), model: model() })
 }
 
-/// How many GPUs each pod of the role gets: all its containers together, or one init container that asks for more.
+/// How many GPUs each pod of the role gets.
 pub(crate) fn gpus(role: &Role) -> Result<u32, Refusal> {
     let Some(spec) = &role.template.spec else { return Ok(0) };
-    let asked = |container: &Container| {
-        let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
-        let Some(Quantity(text)) = limits.and_then(|limits| limits.get(GPU_RESOURCE)) else { return Ok(0) };
-        text.parse::<u32>().map_err(|_| Refusal::GpuRequest { role: role.name.clone(), text: text.clone() })
-    };
-    let (mut together, mut largest, mut side_cars) = (0_u32, 0_u32, 0_u32);
-    for container in spec.init_containers.iter().flatten() {
-        let count = asked(container)?;
-        // A side-car stays beside everything that starts after it.
-        if container.restart_policy.as_deref() == Some("Always") {
-            side_cars = side_cars.saturating_add(count);
-            largest = largest.max(side_cars);
-        } else {
-            largest = largest.max(side_cars.saturating_add(count));
-        }
-    }
-    for container in &spec.containers {
-        together = together.saturating_add(asked(container)?);
-    }
-    Ok(largest.max(together.saturating_add(side_cars)))
+    plasma_api::gpus(spec).map_err(|fault| Refusal::GpuRequest { role: role.name.clone(), fault })
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+    use plasma_api::names::GPU_RESOURCE;
+
     use super::*;
     use crate::fixtures::{job, queue};
 
@@ -320,9 +299,6 @@ mod tests {
         spec.init_containers = Some(vec![container]);
         assert_eq!(gpus(&hidden.spec.roles[0]), Ok(2), "one after the other");
         assert_eq!(reason(&hidden, Some(&queue()), "0"), "BudgetTooSmall");
-        let spec = hidden.spec.roles[0].template.spec.as_mut().unwrap();
-        spec.init_containers.as_mut().unwrap()[0].restart_policy = Some("Always".to_owned());
-        assert_eq!(gpus(&hidden.spec.roles[0]), Ok(3), "a side-car beside the container");
     }
 
     #[test]

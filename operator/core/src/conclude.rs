@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use plasma_api::{
-    ComputeJob, ComputeJobStatus, Gang,
+    ComputeJob, ComputeJobSpec, ComputeJobStatus, Gang,
     compute_job::{Attempts, Phase},
     condition::{self, Holds, Statement},
 };
@@ -10,6 +10,7 @@ use plasma_api::{
 use crate::{
     admit::Refusal,
     progress::{Progress, Step},
+    starting::Starting,
 };
 
 /// The status after a step. Everything but `cost`, which is settlement's.
@@ -35,6 +36,9 @@ pub fn conclude(
     if let Some(scheduled) = gang.and_then(scheduled) {
         say(scheduled);
     }
+    let running = running(&job.spec, step, gang, &progress.starting);
+    let (all_run, held_up) = (running.holds == Holds::True, running.message.clone());
+    say(running);
     let attempts = status.attempts.unwrap_or_default();
     let (phase, message, attempts) = match (refused, step) {
         (_, Step::Pause(_, why)) => (Phase::Waiting, Some(why.clone()), attempts),
@@ -58,7 +62,8 @@ pub fn conclude(
             Some(format!("attempt {attempt} failed; its other pods are being ended")),
             *attempts,
         ),
-        (_, Step::Watch(_)) if is_scheduled(gang) => (Phase::Running, None, attempts),
+        (_, Step::Watch(_)) if all_run => (Phase::Running, None, attempts),
+        (_, Step::Watch(_)) if is_scheduled(gang) => (Phase::Waiting, Some(held_up), attempts),
         (_, Step::Watch(_)) => (Phase::Waiting, waits_for(gang), attempts),
     };
     status.attempts = Some(attempts);
@@ -95,6 +100,22 @@ fn scheduled(gang: &Gang) -> Option<Statement> {
     Some(statement("Scheduled", holds, &copied.reason, &copied.message))
 }
 
+/// Whether every pod of the attempt runs, or ran already.
+fn running(spec: &ComputeJobSpec, step: &Step, gang: Option<&Gang>, starting: &Starting) -> Statement {
+    let no = |reason: &str, message: &str| statement("Running", Holds::False, reason, message);
+    let pods: i32 = spec.roles.iter().map(|role| role.replicas).sum();
+    match step {
+        Step::Succeed | Step::Fail(..) => no("Ended", "the job is over"),
+        Step::End(..) | Step::Pause(..) | Step::Start(..) => no("BetweenAttempts", "no attempt is under way"),
+        Step::Watch(_) if !is_scheduled(gang) => no("NotScheduled", "its pods are not placed"),
+        Step::Watch(_) if starting.started < pods => {
+            let kept_by = starting.kept_by.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
+            no("PodsStarting", &format!("{} of {pods} pods have started{kept_by}", starting.started))
+        }
+        Step::Watch(_) => statement("Running", Holds::True, "PodsStarted", "every pod has started"),
+    }
+}
+
 fn is_scheduled(gang: Option<&Gang>) -> bool {
     gang.and_then(scheduled).is_some_and(|statement| statement.holds == Holds::True)
 }
@@ -123,7 +144,7 @@ mod tests {
         Time(Timestamp::from_second(second).unwrap())
     }
 
-    fn started() -> ComputeJob {
+    fn started_job() -> ComputeJob {
         let mut job = job();
         let start = Step::Start(0, Attempts { started: 1, failed: 0 });
         job.status = Some(conclude(&job, &start, None, None, Progress::default(), &at(1)));
@@ -154,7 +175,8 @@ mod tests {
     #[test]
     fn a_waiting_job_repeats_what_the_scheduler_says() {
         let gang = gang("False", "needs 6 GPUs, 4 free");
-        let status = conclude(&started(), &Step::Watch(0), None, Some(&gang), Progress::default(), &at(2));
+        let status =
+            conclude(&started_job(), &Step::Watch(0), None, Some(&gang), Progress::default(), &at(2));
         assert_eq!(
             (status.phase, status.message.as_deref()),
             (Some(Phase::Waiting), Some("needs 6 GPUs, 4 free"))
@@ -162,8 +184,26 @@ mod tests {
     }
 
     #[test]
+    fn a_placed_job_runs_once_every_pod_has_started_and_says_until_then_what_keeps_it() {
+        let gang = gang("True", "2 pods are bound");
+        let after = |started, kept_by: Option<&str>| {
+            let starting = Starting { started, kept_by: kept_by.map(str::to_owned) };
+            let progress = Progress { starting, ..Progress::default() };
+            conclude(&started_job(), &Step::Watch(0), None, Some(&gang), progress, &at(2))
+        };
+        let pulling = after(1, Some("pod b: ErrImagePull"));
+        let message = "1 of 2 pods have started; pod b: ErrImagePull";
+        assert_eq!((pulling.phase, pulling.message.as_deref()), (Some(Phase::Waiting), Some(message)));
+        let running = condition::find(&pulling.conditions, "Running").unwrap();
+        assert_eq!((running.status.as_str(), running.reason.as_str()), ("False", "PodsStarting"));
+        let all = after(2, None);
+        assert_eq!((all.phase, all.message.as_deref()), (Some(Phase::Running), None));
+        assert_eq!(condition::find(&all.conditions, "Running").unwrap().status, "True");
+    }
+
+    #[test]
     fn concluding_the_same_again_changes_nothing() {
-        let mut job = started();
+        let mut job = started_job();
         let gang = gang("True", "2 pods are bound");
         job.status = Some(conclude(&job, &Step::Watch(0), None, Some(&gang), Progress::default(), &at(2)));
         let again = conclude(&job, &Step::Watch(0), None, Some(&gang), Progress::default(), &at(9));
@@ -172,7 +212,7 @@ mod tests {
 
     #[test]
     fn the_end_is_timed_once() {
-        let mut job = started();
+        let mut job = started_job();
         job.status = Some(conclude(&job, &Step::Succeed, None, None, Progress::default(), &at(5)));
         let again = conclude(&job, &Step::Succeed, None, None, Progress::default(), &at(9));
         assert_eq!(again.completion_time, Some(at(5)));

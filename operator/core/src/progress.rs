@@ -14,6 +14,8 @@ use plasma_api::{
     names::ROLE_LABEL,
 };
 
+use crate::starting::Starting;
+
 /// How long the second attempt in a row that doesn't count waits, in seconds; each further one twice as long.
 const FIRST_PAUSE: i64 = 5;
 /// The longest pause between attempts, in seconds.
@@ -33,7 +35,7 @@ pub struct Observed {
 }
 
 /// Counts of the current attempt's pods.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Running, or waiting to run.
     pub active: i32,
@@ -41,6 +43,8 @@ pub struct Progress {
     pub succeeded: i32,
     /// Failed.
     pub failed: i32,
+    /// How far those that wait to run are.
+    pub starting: Starting,
 }
 
 /// What to do next.
@@ -61,7 +65,7 @@ pub enum Step {
 }
 
 impl Progress {
-    /// From the Jobs' own counts.
+    /// From the Jobs' own counts, and what the kubelets say of the pods.
     pub fn of(observed: &Observed) -> Self {
         let sum = |count: fn(&JobStatus) -> Option<i32>| {
             observed.jobs.iter().filter_map(|job| count(job.status.as_ref()?)).sum()
@@ -70,6 +74,7 @@ impl Progress {
             active: sum(|job| job.active),
             succeeded: sum(|job| job.succeeded),
             failed: sum(|job| job.failed),
+            starting: Starting::of(&observed.pods),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Flags, each with an environment variable.
 
-use clap::Parser;
+use clap::{ArgAction, Parser};
 use plasma_runtime::RuntimeArgs;
 
 /// Turns ComputeJobs into Jobs, Gangs and Services.
@@ -9,4 +9,8 @@ use plasma_runtime::RuntimeArgs;
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) runtime: RuntimeArgs,
+
+    /// Whether this cluster has settlement; where it has none, queues that bill take no job.
+    #[arg(long, env = "SETTLEMENT", default_value_t = true, action = ArgAction::Set)]
+    pub(crate) settlement: bool,
 }

@@ -90,15 +90,17 @@ impl Key {
 struct Context {
     client: Client,
     metrics: Metrics,
+    /// Whether there is settlement.
+    settles: bool,
 }
 
 /// One object that isn't understood must not blind us to the others.
 type Guarded = DeserializeGuard<ComputeJob>;
 
 /// Reconciles until the program is asked to end.
-pub(crate) async fn run(client: Client, runtime: &Runtime) {
+pub(crate) async fn run(client: Client, runtime: &Runtime, settles: bool) {
     let (metrics, ready) = (Metrics::register(&runtime.registry), runtime.health.gate("computejobs"));
-    let context = Arc::new(Context { client: client.clone(), metrics });
+    let context = Arc::new(Context { client: client.clone(), metrics, settles });
     let jobs: Api<Guarded> = Api::all(client.clone());
     let controller = Controller::new(jobs, Config::default());
     let known = controller.store();
@@ -153,7 +155,7 @@ async fn reconcile(job: Arc<Guarded>, context: Arc<Context>) -> Result<Action, F
     let world = observe(client, &job, &key).await?; // client
     let now = Timestamp::now();
     let step = next_step(&world.attempt, job.spec.backoff_limit, now); // pure
-    let (mut step, mut refused) = ask(&job, &key, &world, step); // pure
+    let (mut step, mut refused) = ask(&job, &key, (&world, context.settles), step); // pure
     let parent = Parent {
         name: key.name.clone(),
         namespace: key.namespace.clone(),
@@ -190,12 +192,12 @@ async fn reconcile(job: Arc<Guarded>, context: Arc<Context>) -> Result<Action, F
 }
 
 /// Whether the attempt that would start may; one whose cost only receipts can tell pauses until they do.
-fn ask(job: &ComputeJob, key: &Key, world: &World, step: Step) -> (Step, Option<Refusal>) {
+fn ask(job: &ComputeJob, key: &Key, (world, settles): (&World, bool), step: Step) -> (Step, Option<Refusal>) {
     let Step::Start(attempt, _) = step else { return (step, None) };
     if world.begun && world.queue.is_some() {
         return (step, None);
     }
-    match admit(&job.spec, &key.namespace, world.queue.as_ref(), &world.spent) {
+    match admit(&job.spec, &key.namespace, world.queue.as_ref(), &world.spent, settles) {
         Ok(()) => (step, None),
         Err(pending @ Refusal::ReceiptsPending(_)) => {
             (Step::Pause(attempt - 1, pending.to_string()), Some(pending))

@@ -29,6 +29,8 @@ pub enum Refusal {
         /// The job's namespace.
         namespace: String,
     },
+    /// The queue bills, and nobody here could settle.
+    NoSettlement(String),
     /// The queue bills, and the job doesn't say what it may cost.
     LimitsMissing(&'static str),
     /// A GPU of a role costs more than the job allows.
@@ -78,6 +80,7 @@ impl Refusal {
         match self {
             Self::QueueNotFound(_) => "QueueNotFound",
             Self::NamespaceNotServed { .. } => "NamespaceNotServed",
+            Self::NoSettlement(_) => "NoSettlement",
             Self::LimitsMissing(_) => "LimitsMissing",
             Self::PriceTooHigh { .. } => "PriceTooHigh",
             Self::NoPrice { .. } => "NoPrice",
@@ -101,6 +104,11 @@ impl fmt::Display for Refusal {
             Self::NamespaceNotServed { queue, namespace } => write!(
                 f,
                 "spec.queue: ComputeQueue {queue} doesn't serve namespace {namespace}: name another, or ask an admin to add it"
+            ),
+            Self::NoSettlement(queue) => write!(
+                f,
+                "spec.queue: ComputeQueue {queue} bills, and this cluster has no settlement: install it \
+                 (settlement.enabled), or name a queue without billing"
             ),
             Self::LimitsMissing(field) => {
                 write!(f, "{field} is needed, since the queue bills: say what the job may cost")
@@ -133,7 +141,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Whether the job may start an attempt now, having spent `spent` before.
+/// Whether the job may start an attempt now, having spent `spent` before, in a cluster that `settles` or doesn't.
 ///
 /// # Errors
 /// Why not.
@@ -142,6 +150,7 @@ pub fn admit(
     namespace: &str,
     queue: Option<&ComputeQueue>,
     spent: &Spent,
+    settles: bool,
 ) -> Result<(), Refusal> {
     let queue = queue.ok_or_else(|| Refusal::QueueNotFound(spec.queue.clone()))?;
     if !queue.spec.namespaces.iter().any(|served| served == namespace) {
@@ -155,6 +164,8 @@ pub fn admit(
     }
     match &queue.spec.billing {
         None => Ok(()),
+        // Its pods would wait for their receipts forever.
+        Some(_) if !settles => Err(Refusal::NoSettlement(spec.queue.clone())),
         Some(billing) => admit_cost(spec, billing, spent),
     }
 }
@@ -230,7 +241,7 @@ mod tests {
         queue: Option<&ComputeQueue>,
         spent: &Spent,
     ) -> &'static str {
-        admit(&job.spec, "team", queue, spent).map_or_else(|refusal| refusal.reason(), |()| "admitted")
+        admit(&job.spec, "team", queue, spent, true).map_or_else(|refusal| refusal.reason(), |()| "admitted")
     }
 
     #[test]
@@ -287,6 +298,15 @@ mod tests {
         rich.spec.budget = Some("10.8".parse().unwrap());
         assert_eq!(reason_after(&rich, Some(&queue()), &unrecorded(1)), "admitted");
         assert_eq!(reason_after(&rich, Some(&queue()), &unrecorded(2)), "ReceiptsPending");
+    }
+
+    #[test]
+    fn a_queue_that_bills_takes_no_job_where_nobody_settles() {
+        let (job, mut queue) = (job(), queue());
+        let ask = |queue: &ComputeQueue| admit(&job.spec, "team", Some(queue), &Spent::default(), false);
+        assert_eq!(ask(&queue), Err(Refusal::NoSettlement("research".to_owned())));
+        queue.spec.billing = None;
+        assert_eq!(ask(&queue), Ok(()));
     }
 
     #[test]

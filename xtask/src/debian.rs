@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use crate::{command, paths, progress};
 
 /// A program that must be there, and the Debian package that brings it.
+#[derive(Clone, Copy)]
 pub(crate) struct Needed {
     /// A file whose presence says that the package is installed.
     pub(crate) file: &'static str,
@@ -24,6 +25,12 @@ pub(crate) const NODE: &[Needed] = &[
     Needed { file: "/usr/bin/buildah", package: "buildah" },
     Needed { file: "/etc/ssl/certs/ca-certificates.crt", package: "ca-certificates" },
     Needed { file: "/bin/busybox", package: "busybox-static" },
+];
+
+/// What the image of the PyTorch example needs beside it.
+pub(crate) const PYTORCH: &[Needed] = &[
+    Needed { file: "/usr/bin/mmdebstrap", package: "mmdebstrap" },
+    Needed { file: "/usr/share/keyrings/debian-archive-keyring.gpg", package: "debian-archive-keyring" },
 ];
 
 /// A program that no package of the distribution brings new enough.
@@ -96,9 +103,13 @@ pub(crate) fn is_root() -> bool {
 }
 
 /// Installs what is missing with apt-get; without root, says what to install.
-pub(crate) fn require(needed: &[Needed]) -> Result<()> {
-    let missing: Vec<_> =
-        needed.iter().filter(|need| !Path::new(need.file).exists()).map(|need| need.package).collect();
+pub(crate) fn require(needed: &[&[Needed]]) -> Result<()> {
+    let missing: Vec<_> = needed
+        .concat()
+        .into_iter()
+        .filter(|need| !Path::new(need.file).exists())
+        .map(|need| need.package)
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -61,6 +61,7 @@ const PARTS: usize = 4;
 
 fn attempt() -> Result<Findings> {
     debian::require_toolchains()?;
+    debian::require(&[debian::NODE, debian::PYTORCH])?;
     progress::part(1, PARTS, "the example's image");
     let pytorch = programs::pytorch()?;
     progress::part(2, PARTS, "a cluster with Plasma in it");

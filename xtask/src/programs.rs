@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
 
-use crate::{command, contracts, debian, image, paths, progress};
+use crate::{command, contracts, image, paths, progress};
 
 /// The programs that run in the cluster.
 pub(crate) const PROGRAMS: &[&str] =
@@ -110,13 +110,6 @@ fn chain_image() -> Result<Image> {
 
 /// The image of the PyTorch example: a small Debian with PyTorch and scikit-learn from its own packages.
 pub(crate) fn pytorch() -> Result<Image> {
-    const NEEDED: &[debian::Needed] = &[
-        debian::Needed { file: "/usr/bin/mmdebstrap", package: "mmdebstrap" },
-        debian::Needed {
-            file: "/usr/share/keyrings/debian-archive-keyring.gpg",
-            package: "debian-archive-keyring",
-        },
-    ];
     const RECIPE: &[&str] = &[
         "--variant=minbase",
         "--include=python3-torch,python3-sklearn",
@@ -127,7 +120,6 @@ pub(crate) fn pytorch() -> Result<Image> {
         "--customize-hook=rm -rf \"$1\"/usr/include \"$1\"/usr/lib/gcc \"$1\"/usr/share/perl \"$1\"/var/cache/apt \"$1\"/var/lib/apt/lists",
         "bookworm",
     ];
-    debian::require(NEEDED)?;
     // The name that the example has; raise its tag with every change of the recipe.
     let name = "plasma.dev/pytorch:1".to_owned();
     let log = paths::logs()?.join("pytorch.log");

@@ -79,7 +79,7 @@ pub(crate) fn up() -> Result<Cluster> {
         bail!("the local cluster needs root: it makes namespaces, mounts and cgroups");
     }
     debian::require_toolchains()?;
-    debian::require(debian::NODE)?;
+    debian::require(&[debian::NODE])?;
     let cluster = Cluster { layout: Layout::new()? };
     if node::init_pid(&cluster.layout).is_some() {
         if cluster.becomes_ready(Duration::from_secs(20)) {

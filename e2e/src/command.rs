@@ -21,6 +21,14 @@ pub fn kubectl_plasma(arguments: &[&str]) -> Said {
     run("PLASMA_CLI", &[&["--namespace", crate::NAMESPACE], arguments].concat())
 }
 
+/// `kubectl` with these arguments, in the namespace that the tests' jobs are in.
+///
+/// # Panics
+/// Where the program can't be started.
+pub fn kubectl(arguments: &[&str]) -> Said {
+    run("PLASMA_KUBECTL", &[&["--namespace", crate::NAMESPACE], arguments].concat())
+}
+
 /// `helm` with these arguments, in Plasma's namespace.
 ///
 /// # Panics

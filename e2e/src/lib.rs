@@ -23,7 +23,7 @@ use plasma_chain::{Chain, Endpoint, SettledPod};
 use plasma_types::{JobUid, PodUid, Xpl};
 use serde_json::{Value, json};
 
-pub use command::{Said, helm, kubectl_plasma};
+pub use command::{Said, helm, kubectl, kubectl_plasma};
 pub use processes::{Victim, kill, resume, runs, stop};
 
 /// The queue that the cluster was set up with, and the namespace that it serves.

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod chain_down;
+mod examples;
 mod finalizer;
 mod kills;
 mod receipts;

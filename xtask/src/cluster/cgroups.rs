@@ -47,6 +47,11 @@ pub(crate) fn remove() {
     }
 }
 
+/// The node's cgroups that there are.
+pub(crate) fn existing() -> impl Iterator<Item = PathBuf> {
+    hierarchies().into_iter().map(|hierarchy| hierarchy.join(CGROUP)).filter(|group| group.exists())
+}
+
 fn remove_tree(group: &Path) {
     for entry in fs::read_dir(group).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

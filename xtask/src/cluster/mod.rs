@@ -12,6 +12,7 @@ mod init;
 mod layout;
 mod node;
 mod pki;
+mod traces;
 
 use std::{fs, path::PathBuf, process::Command, thread, time::Duration, time::Instant};
 
@@ -20,6 +21,7 @@ use clap::Subcommand;
 
 use crate::{command, debian, progress, tools};
 use layout::{API_ON_HOST, Layout};
+pub(crate) use traces::Traces;
 
 /// How long a healthy start takes at the very most.
 const START_TIMEOUT: Duration = Duration::from_secs(180);

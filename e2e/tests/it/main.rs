@@ -5,6 +5,7 @@
 mod chain_down;
 mod examples;
 mod finalizer;
+mod key;
 mod kills;
 mod receipts;
 mod refusals;

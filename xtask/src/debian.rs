@@ -9,7 +9,7 @@ use crate::{command, paths, progress};
 /// A program that must be there, and the Debian package that brings it.
 #[derive(Clone, Copy)]
 pub(crate) struct Needed {
-    /// A file whose presence says that the package is installed.
+    /// A program, or the path of a file, whose presence says that the package is installed.
     pub(crate) file: &'static str,
     /// The package's name in Debian and Ubuntu.
     pub(crate) package: &'static str,
@@ -17,19 +17,19 @@ pub(crate) struct Needed {
 
 /// What the node needs: namespaces, container runtime, pod networks, service rules, images.
 pub(crate) const NODE: &[Needed] = &[
-    Needed { file: "/usr/bin/unshare", package: "util-linux" },
-    Needed { file: "/usr/sbin/ip", package: "iproute2" },
-    Needed { file: "/usr/sbin/runc", package: "runc" },
-    Needed { file: "/usr/sbin/nft", package: "nftables" },
+    Needed { file: "unshare", package: "util-linux" },
+    Needed { file: "ip", package: "iproute2" },
+    Needed { file: "runc", package: "runc" },
+    Needed { file: "nft", package: "nftables" },
     Needed { file: "/usr/lib/cni/ptp", package: "containernetworking-plugins" },
-    Needed { file: "/usr/bin/buildah", package: "buildah" },
+    Needed { file: "buildah", package: "buildah" },
     Needed { file: "/etc/ssl/certs/ca-certificates.crt", package: "ca-certificates" },
     Needed { file: "/bin/busybox", package: "busybox-static" },
 ];
 
 /// What the image of the PyTorch example needs beside it.
 pub(crate) const PYTORCH: &[Needed] = &[
-    Needed { file: "/usr/bin/mmdebstrap", package: "mmdebstrap" },
+    Needed { file: "mmdebstrap", package: "mmdebstrap" },
     Needed { file: "/usr/share/keyrings/debian-archive-keyring.gpg", package: "debian-archive-keyring" },
 ];
 
@@ -107,7 +107,7 @@ pub(crate) fn require(needed: &[&[Needed]]) -> Result<()> {
     let missing: Vec<_> = needed
         .concat()
         .into_iter()
-        .filter(|need| !Path::new(need.file).exists())
+        .filter(|need| !is_installed(need.file))
         .map(|need| need.package)
         .collect();
     if missing.is_empty() {
@@ -126,6 +126,11 @@ pub(crate) fn require(needed: &[&[Needed]]) -> Result<()> {
     })
 }
 
+/// Distributions keep some programs in different folders.
+fn is_installed(file: &str) -> bool {
+    ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].iter().any(|folder| Path::new(folder).join(file).exists())
+}
+
 fn apt() -> Command {
     let mut apt = Command::new("apt-get");
     apt.env("DEBIAN_FRONTEND", "noninteractive");
@@ -142,6 +147,12 @@ mod tests {
         assert_eq!(version("v20.20.2"), Some((20, 20)));
         assert_eq!(version("12"), Some((12, 0)));
         assert_eq!(version("none"), None);
+    }
+
+    #[test]
+    fn a_program_is_found_in_any_of_its_folders_and_a_file_at_its_path() {
+        assert!(is_installed("sh") && is_installed("/proc/self/status"));
+        assert!(!is_installed("no-such-program") && !is_installed("/no/such/file"));
     }
 
     #[test]

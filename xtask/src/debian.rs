@@ -102,6 +102,14 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Says that root is needed, and for what, before anything long begins.
+pub(crate) fn require_root() -> Result<()> {
+    if is_root() {
+        return Ok(());
+    }
+    bail!("the local cluster needs root: it makes namespaces, mounts and cgroups. Run this as root (sudo)")
+}
+
 /// Installs what is missing with apt-get; without root, says what to install.
 pub(crate) fn require(needed: &[&[Needed]]) -> Result<()> {
     let missing: Vec<_> = needed

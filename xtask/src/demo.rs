@@ -32,6 +32,9 @@ struct Findings {
 /// Runs it; `json` prints one closing line, `keep` leaves everything running.
 pub(crate) fn run(json: bool, keep: bool) -> Result<()> {
     let begun = Instant::now();
+    debian::require_root()?;
+    debian::require_toolchains()?;
+    debian::require(&[debian::NODE, debian::PYTORCH])?;
     let outcome = attempt();
     if keep {
         look_around()?;
@@ -60,8 +63,6 @@ pub(crate) fn run(json: bool, keep: bool) -> Result<()> {
 const PARTS: usize = 4;
 
 fn attempt() -> Result<Findings> {
-    debian::require_toolchains()?;
-    debian::require(&[debian::NODE, debian::PYTORCH])?;
     progress::part(1, PARTS, "the example's image");
     let pytorch = programs::pytorch()?;
     progress::part(2, PARTS, "a cluster with Plasma in it");

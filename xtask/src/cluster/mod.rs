@@ -77,9 +77,7 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
 
 /// Brings the cluster up, or finds it up. What is half dead is ended first.
 pub(crate) fn up() -> Result<Cluster> {
-    if !debian::is_root() {
-        bail!("the local cluster needs root: it makes namespaces, mounts and cgroups");
-    }
+    debian::require_root()?;
     debian::require_toolchains()?;
     debian::require(&[debian::NODE])?;
     let cluster = Cluster { layout: Layout::new()? };

@@ -16,6 +16,7 @@ pub mod gang;
 pub mod gpu_node;
 mod gpus;
 pub mod names;
+mod runs;
 mod schema;
 pub mod settlement_batch;
 
@@ -25,6 +26,7 @@ pub use finalizer::release_patch;
 pub use gang::{Gang, GangSpec, GangStatus};
 pub use gpu_node::{GpuNode, GpuNodeSpec, GpuNodeStatus};
 pub use gpus::{NotWhole, gpus};
+pub use runs::{has_run, is_told, started_at};
 pub use settlement_batch::{SettlementBatch, SettlementBatchSpec, SettlementBatchStatus};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

@@ -36,7 +36,7 @@ impl Batch {
     /// What the next batch follows.
     pub fn position(&self) -> Position {
         let count = self.leaves.len() as u64;
-        Position { head: self.head, next_sequence: self.from.next_sequence + count, through: self.to }
+        Position { head: self.head, next_sequence: self.from.next_sequence.saturating_add(count), through: self.to }
     }
 
     /// The packed leaves, as they go on chain.
@@ -80,7 +80,7 @@ pub fn plan_batch(
 }
 
 fn after_watermark(leaf: Leaf, through: UnixSeconds) -> Leaf {
-    let first = UnixMillis(UnixMillis::from(through).0 + 1);
+    let first = UnixMillis(UnixMillis::from(through).0.saturating_add(1));
     if first <= leaf.end { leaf } else { Leaf { end: first, flags: leaf.flags | flag::LATE, ..leaf } }
 }
 

@@ -9,8 +9,9 @@ use plasma_types::{Hash, UnixSeconds};
 /// How long the first transaction may stay out of blocks before its fee is raised; twice as long for each that follows,
 /// since every attempt is kept, and an object holds only so many.
 const PATIENCE_SECONDS: u64 = 30;
-/// How often the patience doubles: from half a minute to a little over four hours.
-const PATIENCE_DOUBLES: usize = 9;
+/// So many transactions are signed at one nonce at most: the last waits four hours, and pays three times what the first did.
+/// From then on the newest is sent again and again; a chain whose fees stay above it is for a person to look at.
+const MOST_ATTEMPTS: usize = 11;
 
 /// A block that holds a transaction of the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +138,7 @@ pub fn follow(payment: &Payment, chain: &ChainView, now: UnixSeconds) -> Follow 
             None => Follow::Sign { replaces: false },
         },
         Stage::Signed | Stage::Broadcast => {
-            unless_used_up(payment, seen).unwrap_or_else(|| push(payment, now))
+            unless_used_up(payment, seen).unwrap_or_else(|| push(payment, seen, now))
         }
         Stage::Final(_) => Follow::Wait("paid".to_owned()),
     }
@@ -168,10 +169,14 @@ fn unless_used_up(payment: &Payment, seen: &Seen) -> Option<Follow> {
         .then(|| Follow::Wait(format!("nonce {nonce} was used in a block that is not final yet")))
 }
 
-fn push(payment: &Payment, now: UnixSeconds) -> Follow {
+fn push(payment: &Payment, seen: &Seen, now: UnixSeconds) -> Follow {
+    let attempts = payment.attempts.len();
     let signed = payment.attempts.last().map_or(now, |attempt| attempt.signed);
-    let raised = payment.attempts.len().saturating_sub(1).min(PATIENCE_DOUBLES);
-    if now.0.saturating_sub(signed.0) >= PATIENCE_SECONDS << raised {
+    let patience = PATIENCE_SECONDS << attempts.saturating_sub(1).min(MOST_ATTEMPTS);
+    // One that the contract refuses by now can't be signed anew: what is out must use the nonce up, or nobody else's
+    // payment can follow.
+    let may_raise = attempts < MOST_ATTEMPTS && seen.refused.is_none();
+    if may_raise && now.0.saturating_sub(signed.0) >= patience {
         return Follow::Sign { replaces: true };
     }
     // A node may have dropped it: the same bytes again do no harm.

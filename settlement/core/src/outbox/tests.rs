@@ -16,6 +16,8 @@ struct Transaction {
     nonce: u64,
     /// One that isn't ours to settle with: it only uses the nonce up.
     foreign: bool,
+    /// The contract refused it, in the block that holds it.
+    reverted: bool,
 }
 
 /// A chain with one account, one rental, and a pool that forgets.
@@ -24,6 +26,8 @@ struct Chain {
     blocks: Vec<Vec<Transaction>>,
     pool: Vec<Transaction>,
     reachable: bool,
+    /// Whether the contract refuses the batch from now on: its transaction is mined, and reverts.
+    refuses: bool,
     /// How many blocks can't be undone any more.
     final_ever: usize,
     settled_ever: usize,
@@ -36,7 +40,7 @@ impl Chain {
 
     fn settled(&self) -> Option<MinedAt> {
         let in_block = |(number, block): (usize, &Vec<Transaction>)| {
-            let ours = block.iter().find(|transaction| !transaction.foreign)?;
+            let ours = block.iter().find(|transaction| !transaction.foreign && !transaction.reverted)?;
             Some(MinedAt { transaction: ours.hash, number: number as u64, block: Hash([number as u8; 32]) })
         };
         self.blocks.iter().enumerate().find_map(in_block)
@@ -46,9 +50,13 @@ impl Chain {
         let nonce = self.nonce_at(self.blocks.len());
         let settled = self.settled().is_some();
         let position = self.pool.iter().position(|transaction| transaction.nonce == nonce);
-        let chosen = position.map(|position| self.pool.remove(position));
+        let mut chosen = position.map(|position| self.pool.remove(position));
+        if let Some(transaction) = &mut chosen {
+            transaction.reverted = self.refuses && !transaction.foreign;
+        }
         // The contract takes one successor of a head: a second one of ours does nothing.
-        self.settled_ever += usize::from(!settled && chosen.is_some_and(|transaction| !transaction.foreign));
+        let settles = |transaction: Transaction| !transaction.foreign && !transaction.reverted;
+        self.settled_ever += usize::from(!settled && chosen.is_some_and(settles));
         self.blocks.push(chosen.into_iter().collect());
         self.final_ever = self.final_ever.max(self.final_blocks());
     }
@@ -64,9 +72,9 @@ impl Chain {
         }
         let undone = self.blocks.pop().unwrap_or_default();
         let settled_before = self.settled().is_some();
-        let settled_there = undone.iter().any(|transaction| !transaction.foreign);
+        let settled_there = undone.iter().any(|transaction| !transaction.foreign && !transaction.reverted);
         self.settled_ever -= usize::from(settled_there && !settled_before);
-        self.pool.extend(undone);
+        self.pool.extend(undone.into_iter().map(|transaction| Transaction { reverted: false, ..transaction }));
     }
 
     fn view(&self) -> ChainView {
@@ -80,7 +88,7 @@ impl Chain {
             final_nonce: self.nonce_at(self.final_ever),
             final_number: self.final_ever as u64 - 1,
             settled,
-            refused: None,
+            refused: (self.refuses && settled.is_none()).then(|| "RentalEnded".to_owned()),
         })
     }
 }
@@ -133,7 +141,7 @@ impl Program {
             }
             Follow::Send => {
                 let (attempt, nonce) = (self.durable.attempts.last().unwrap(), self.durable.nonce.unwrap());
-                let transaction = Transaction { hash: attempt.hash, nonce, foreign: false };
+                let transaction = Transaction { hash: attempt.hash, nonce, foreign: false, reverted: false };
                 if !chain.pool.contains(&transaction) {
                     chain.pool.push(transaction);
                 }
@@ -174,13 +182,43 @@ proptest! {
                 Fate::PoolForgets => chain.pool.retain(|transaction| transaction.foreign),
                 Fate::ForeignTransaction => {
                     let nonce = chain.nonce_at(chain.blocks.len());
-                    chain.pool.insert(0, Transaction { hash: Hash([255; 32]), nonce, foreign: true });
+                    chain.pool.insert(0, Transaction { hash: Hash([255; 32]), nonce, foreign: true, reverted: false });
                 }
                 _ => {}
             }
         }
         prop_assert!(matches!(program.durable.stage, Stage::Final(_)), "{:?}", program.durable);
         prop_assert_eq!(chain.settled_ever, 1);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+    /// Whatever came before, a batch that the contract refuses for good ends up without a nonce: those of other rentals go on.
+    #[test]
+    fn a_batch_that_is_refused_holds_up_no_other(fates in fates()) {
+        let mut chain = Chain { reachable: true, blocks: vec![vec![]; 3], final_ever: 1, ..Chain::default() };
+        let payment = Payment { prev_head: PREV, head: HEAD, stage: Stage::Recorded, nonce: None, attempts: vec![] };
+        let mut program = Program { durable: payment, signed: 0 };
+        let mut tick = 0;
+        let mut turn = |chain: &mut Chain, killed| {
+            tick += 10;
+            program.step(chain, UnixSeconds(tick), killed);
+            program.durable.clone()
+        };
+        // Blocks without its transaction: it is out, and then the node forgets it.
+        for fate in fates.iter().filter(|fate| !matches!(fate, Fate::Mine)) {
+            turn(&mut chain, matches!(fate, Fate::KilledBeforeDurable));
+        }
+        chain.pool.clear();
+        chain.refuses = true;
+        for _ in 0..60 {
+            turn(&mut chain, false);
+            chain.mine();
+        }
+        let durable = turn(&mut chain, false);
+        prop_assert_eq!((durable.stage, durable.nonce), (Stage::Recorded, None));
+        prop_assert_eq!(chain.settled_ever, 0);
     }
 }
 
@@ -230,7 +268,7 @@ fn a_transaction_that_no_block_takes_is_replaced_by_one_that_pays_more() {
 }
 
 #[test]
-fn each_raise_waits_twice_as_long_as_the_one_before_up_to_a_bound() {
+fn each_raise_waits_twice_as_long_as_the_one_before_and_they_come_to_an_end() {
     let waits = |attempts: usize| {
         let attempt = Attempt { hash: Hash([9; 32]), signed: UnixSeconds(0) };
         let payment = Payment { attempts: vec![attempt; attempts], ..paying(Stage::Broadcast, Some(5)) };
@@ -240,7 +278,8 @@ fn each_raise_waits_twice_as_long_as_the_one_before_up_to_a_bound() {
         };
         (0..100_000).find(|now| raises(*now))
     };
-    assert_eq!([1, 2, 3, 10, 11, 60].map(waits), [30, 60, 120, 15_360, 15_360, 15_360].map(Some));
+    assert_eq!([1, 2, 3, 10].map(waits), [30, 60, 120, 15_360].map(Some));
+    assert_eq!([11, 60].map(waits), [None, None], "every attempt is kept, and an object holds only so many");
 }
 
 #[test]
@@ -258,6 +297,9 @@ fn a_nonce_at_which_nothing_was_signed_is_given_back_when_the_batch_would_be_ref
     let next = follow(&reserved, &ChainView::Seen(refused.clone()), UnixSeconds(0));
     assert!(matches!(&next, Follow::StartOver(why) if why.contains("ClaimDeadlinePassed")), "{next:?}");
     // Once bytes exist they may be anywhere: the nonce stays theirs.
-    let next = follow(&paying(Stage::Signed, Some(5)), &ChainView::Seen(refused), UnixSeconds(100));
+    let next = follow(&paying(Stage::Signed, Some(5)), &ChainView::Seen(refused.clone()), UnixSeconds(100));
+    assert_eq!(next, Follow::Send);
+    // Nor can others be signed: what is out is sent until it is in a block, though it reverts there.
+    let next = follow(&paying(Stage::Broadcast, Some(5)), &ChainView::Seen(refused), UnixSeconds(9999));
     assert_eq!(next, Follow::Send);
 }

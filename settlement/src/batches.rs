@@ -7,7 +7,7 @@ use plasma_api::{
     SettlementBatch, SettlementBatchSpec,
     settlement_batch::{BatchPhase, Receipt},
 };
-use plasma_settlement_core::{Attempt, Batch, MinedAt, Payment, Position, Stage};
+use plasma_settlement_core::{Attempt, Batch, MinedAt, Payment, Position, Span, Stage};
 use plasma_types::{PodUid, RentalId, UnixSeconds, WeiPerGpuSecond, Xpl};
 
 use crate::{collect::Finished, failure::Failure, settle::Surroundings};
@@ -61,16 +61,10 @@ impl Batches {
         turns
     }
 
-    /// Where the rental stood before its first recorded batch, and after each.
-    pub(crate) fn positions(&self, rental: RentalId) -> Vec<Position> {
+    /// The rental's recorded batches, in order.
+    pub(crate) fn spans(&self, rental: RentalId) -> Vec<Span> {
         let recorded = self.by_rental.get(&rental);
-        let specs = || recorded.iter().flat_map(|of_rental| of_rental.values()).map(|batch| &batch.spec);
-        let before = specs().next().map(|first| Position {
-            head: first.prev_head,
-            next_sequence: first.first_sequence,
-            through: first.through,
-        });
-        before.into_iter().chain(specs().map(after)).collect()
+        recorded.iter().flat_map(|of_rental| of_rental.values()).map(|batch| span(&batch.spec)).collect()
     }
 
     /// Every batch.
@@ -79,10 +73,13 @@ impl Batches {
     }
 }
 
-/// Where the rental stands after a batch.
-fn after(batch: &SettlementBatchSpec) -> Position {
-    let next_sequence = batch.first_sequence + u64::from(batch.count);
-    Position { head: batch.head, next_sequence, through: batch.to }
+/// Where the rental stands before and after a batch.
+fn span(batch: &SettlementBatchSpec) -> Span {
+    let next_sequence = batch.first_sequence.saturating_add(u64::from(batch.count));
+    Span {
+        from: Position { head: batch.prev_head, next_sequence: batch.first_sequence, through: batch.through },
+        to: Position { head: batch.head, next_sequence, through: batch.to },
+    }
 }
 
 /// How far a batch's payment is.

@@ -25,9 +25,23 @@ pub(crate) struct Finished {
     pub(crate) bill: Bill,
 }
 
+impl Finished {
+    /// The job that its receipt is told to.
+    pub(crate) fn job_uid(&self) -> Option<JobUid> {
+        let label = self.pod.labels().get(JOB_UID_LABEL)?;
+        label.parse().ok()
+    }
+
+    /// The job's namespace and name, where the pod waits for a receipt.
+    pub(crate) fn waits_for_receipt(&self) -> Option<(JobUid, (String, String))> {
+        let Bill::Receipt { job, .. } = &self.bill else { return None };
+        Some((self.job_uid()?, (self.pod.namespace()?, job.clone())))
+    }
+}
+
 /// What is to become of it.
 pub(crate) enum Bill {
-    /// Nothing to be paid: no container started, or its queue doesn't bill.
+    /// Nothing to be paid: no container started.
     Nothing,
     /// A receipt for this queue's rental.
     Receipt { queue: String, billing: Billing, leaf: Box<Leaf>, job: String },
@@ -119,7 +133,6 @@ impl Prices {
         let Some(queue) = self.queues.get(name) else {
             return Bill::Wait(format!("ComputeQueue {name}, which pays, doesn't exist: make it again"));
         };
-        let Some(billing) = &queue.spec.billing else { return Bill::Nothing };
         let namespace = pod.namespace().unwrap_or_default();
         if !queue.spec.namespaces.contains(&namespace) {
             // A pod may name any queue; whose payer it may spend is the queue's word.
@@ -127,6 +140,12 @@ impl Prices {
                 "ComputeQueue {name} doesn't serve namespace {namespace}: add it to spec.namespaces"
             ));
         }
+        let Some(billing) = &queue.spec.billing else {
+            return Bill::Wait(format!(
+                "it was billed when it was made, and ComputeQueue {name} bills no more: make the queue with its \
+                 billing again, or give the payment up with kubectl plasma release"
+            ));
+        };
         let label = |name: &str| pod.labels().get(name).cloned().unwrap_or_default();
         let job_uid = match label(JOB_UID_LABEL) {
             none if none.is_empty() => JobUid([0; 16]),
@@ -136,9 +155,12 @@ impl Prices {
             },
         };
         let node = pods::node(pod).and_then(|node| self.nodes.get(node));
-        if node.is_none() && pods::gpus(pod) > 0 && matches!(usage, Usage::Known { .. }) {
+        let is_described = node.is_some_and(|node| !node.spec.gpus.is_empty());
+        if !is_described && pods::gpus(pod) > 0 && matches!(usage, Usage::Known { .. }) {
             return Bill::Wait(
-                "its node's GpuNode isn't there, so whether its GPUs are real is unknown".to_owned(),
+                "its node's GpuNode isn't there or has no GPU, so which GPUs it had, and whether they are real, is \
+                 unknown"
+                    .to_owned(),
             );
         }
         let Some(leaf) = leaf(usage, billing, node, self.allow_simulated) else { return Bill::Nothing };
@@ -247,6 +269,14 @@ mod tests {
         assert!(matches!(no_queue, Bill::Wait(why) if why.contains("ComputeQueue gone")));
         let no_node = bill(&prices(false, false), &pod("team", "q", "gone"), USED);
         assert!(matches!(no_node, Bill::Wait(why) if why.contains("GpuNode")));
+        let mut no_gpus = prices(false, false);
+        no_gpus.nodes.values_mut().for_each(|node| node.spec.gpus.clear());
+        let no_gpus = bill(&no_gpus, &pod("team", "q", "n"), USED);
+        assert!(matches!(no_gpus, Bill::Wait(why) if why.contains("has no GPU")));
+        let mut unbilled = prices(false, false);
+        unbilled.queues.values_mut().for_each(|queue| queue.spec.billing = None);
+        let unbilled = bill(&unbilled, &pod("team", "q", "n"), USED);
+        assert!(matches!(unbilled, Bill::Wait(why) if why.contains("bills no more")));
     }
 
     #[test]

@@ -194,8 +194,8 @@ impl<'a> Deliverer<'a> {
         let settled =
             settled.map(|at| MinedAt { transaction: at.transaction, number: at.number, block: at.block });
         self.around.metrics.tell_rental(batch.spec.rental, &rental);
-        // Before anything is signed; later the bytes are out, and only the chain says what became of them.
-        let asks = matches!(payment.stage, Stage::Recorded | Stage::Reserved);
+        // Before anything is signed, and before anything is signed anew.
+        let asks = !matches!(payment.stage, Stage::Mined(_) | Stage::Final(_));
         let is_next = asks && rental.head == batch.spec.prev_head;
         let refused = if is_next { self.refusal(batch).await? } else { None };
         Ok(Seen {
@@ -246,7 +246,7 @@ impl<'a> Deliverer<'a> {
             value: Xpl::ZERO,
             data,
             // What the estimate misses when other transactions come first.
-            gas: gas + gas / 4,
+            gas: gas.saturating_add(gas / 4),
             fees,
         })?;
         status.attempts.push(Attempt {

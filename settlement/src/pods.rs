@@ -8,7 +8,7 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
 };
-use plasma_api::names::SETTLEMENT_FINALIZER;
+use plasma_api::{has_run, is_told, names::SETTLEMENT_FINALIZER, started_at};
 use plasma_settlement_core::{ContainerRun, PodRun};
 use plasma_types::UnixMillis;
 
@@ -41,18 +41,25 @@ pub(crate) fn run_of(pod: &Pod) -> PodRun {
     let statuses = pod.status.iter().flat_map(|status| {
         status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten())
     });
-    PodRun { containers: statuses.map(container_run).collect(), gpus: gpus(pod), seen_over: now_millis() }
+    let admitted = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
+    PodRun {
+        containers: statuses.map(|status| container_run(status, admitted)).collect(),
+        gpus: gpus(pod),
+        created: pod.metadata.creation_timestamp.as_ref().and_then(millis).unwrap_or(UnixMillis(0)),
+        seen_over: now_millis(),
+    }
 }
 
-fn container_run(status: &ContainerStatus) -> ContainerRun {
-    let state = status.state.clone().unwrap_or_default();
-    let (running, ended) = (state.running.and_then(|running| running.started_at), state.terminated);
-    let started = ended.as_ref().and_then(|ended| ended.started_at.clone()).or(running);
-    ContainerRun {
-        // A container that was never created is reported as ended at the beginning of time.
-        started: started.as_ref().and_then(millis).filter(|start| start.0 > 0),
-        finished: ended.and_then(|ended| ended.finished_at).as_ref().and_then(millis).filter(|end| end.0 > 0),
+/// `admitted` is when the kubelet took the pod, and with it its GPUs.
+fn container_run(status: &ContainerStatus, admitted: Option<&Time>) -> ContainerRun {
+    if !has_run(status) {
+        return ContainerRun::Never;
     }
+    // Of a container that began anew only the last run's times are told; the pod held its GPUs all the while.
+    let began = if status.restart_count > 0 { admitted } else { started_at(status) };
+    let ended = status.state.as_ref().and_then(|state| state.terminated.as_ref());
+    let ended = ended.and_then(|ended| ended.finished_at.as_ref()).filter(|time| is_told(time));
+    ContainerRun::Ran { started: began.and_then(millis), finished: ended.and_then(millis) }
 }
 
 fn millis(time: &Time) -> Option<UnixMillis> {
@@ -129,6 +136,26 @@ mod tests {
         assert!(matches!(used, Usage::Known { duration, .. } if duration.0 == 7000), "{used:?}");
         let runs = json!({ "running": { "startedAt": "2026-01-01T00:00:00Z" } });
         let used = measure(&run_of(&with_containers(json!([container(runs)]))));
+        assert!(matches!(used, Usage::Unknown { .. }), "{used:?}");
+    }
+
+    #[test]
+    fn a_container_that_began_anew_held_its_gpus_since_the_pod_was_admitted() {
+        let last = json!({ "terminated": { "exitCode": 0,
+            "startedAt": "2026-01-01T10:00:00Z", "finishedAt": "2026-01-01T10:00:01Z" } });
+        let mut again = container(last);
+        again["restartCount"] = json!(1);
+        let pod = with_status(json!({ "startTime": "2026-01-01T00:00:00Z", "containerStatuses": [again] }));
+        let used = measure(&run_of(&pod));
+        assert!(matches!(used, Usage::Known { duration, .. } if duration.0 == 36_001_000), "{used:?}");
+    }
+
+    #[test]
+    fn a_container_that_was_lost_ran_nobody_knows_how_long() {
+        let lost = json!({ "terminated": { "exitCode": 137, "reason": "ContainerStatusUnknown" } });
+        let known = json!({ "terminated": { "exitCode": 0,
+            "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:05Z" } });
+        let used = measure(&run_of(&with_containers(json!([container(known), container(lost)]))));
         assert!(matches!(used, Usage::Unknown { .. }), "{used:?}");
     }
 

@@ -1,4 +1,4 @@
-//! Making receipts durable, and only then letting the pods go.
+//! Making receipts durable.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -9,14 +9,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, ResourceExt as _, api::PostParams};
 use plasma_api::{SettlementBatch, compute_queue::Billing};
 use plasma_chain::ChainError;
-use plasma_settlement_core::{Leaf, Position, Standing, plan_batch, price_hash, standing};
-use plasma_types::{PodUid, RentalId, WeiPerGpuSecond};
+use plasma_settlement_core::{Leaf, Position, Span, Standing, is_whole, plan_batch, price_hash, standing};
+use plasma_types::{Hash, PodUid, RentalId, WeiPerGpuSecond};
 
 use crate::{
     batches::{Batches, name_of, spec_of},
     collect::{Bill, Finished},
     failure::Failure,
-    pods,
     settle::Surroundings,
 };
 
@@ -24,36 +23,41 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Recorder {
     /// Since when receipts of a rental wait to be settled together.
-    waiting_since: HashMap<RentalId, Instant>,
+    waiting_since: HashMap<Account, Instant>,
     /// What was last said of a pod that waits.
     said: HashMap<PodUid, String>,
-    /// Rentals of which the chain stands where the recorded batches say.
-    checked: HashSet<RentalId>,
+    /// Accounts whose rental stands, on chain, where the recorded batches say, and holds these prices.
+    checked: HashSet<Account>,
     /// Pods that the chain's events name and no batch here does.
     settled_before: HashSet<PodUid>,
 }
 
+/// A rental, and the hash of the prices that a queue has for it: two queues may name one rental, and a queue may be made
+/// anew with other prices.
+type Account = (RentalId, Hash);
+
 /// Receipts of one rental that aren't durable.
 struct Waiting<'a> {
     queue: &'a str,
-    billing: &'a Billing,
+    rental: RentalId,
+    prices: Vec<WeiPerGpuSecond>,
     pods: HashMap<PodUid, (&'a Finished, &'a str)>,
     leaves: Vec<Leaf>,
 }
 
 impl Recorder {
-    /// Records what can be recorded, and lets go whatever pod is recorded or has nothing to be paid: those that it gives.
+    /// Records what can be recorded; the pods that have a durable receipt now, or nothing to be paid.
     ///
     /// What goes wrong with one pod or one rental holds up no other.
-    pub(crate) async fn record(
+    pub(crate) async fn record<'a>(
         &mut self,
         around: &Surroundings,
-        finished: &[Finished],
+        finished: &'a [Finished],
         batches: &mut Batches,
         chain: &Result<(), ChainError>,
-    ) -> Vec<PodUid> {
+    ) -> Vec<&'a Finished> {
         let recorded = batches.recorded_pods();
-        let mut waiting: BTreeMap<RentalId, Waiting<'_>> = BTreeMap::new();
+        let mut waiting: BTreeMap<Account, Waiting<'_>> = BTreeMap::new();
         let mut free = Vec::new();
         let mut without_receipt = 0;
         for pod in finished {
@@ -68,30 +72,32 @@ impl Recorder {
                 }
                 Bill::Receipt { queue, billing, leaf, job } => {
                     without_receipt += 1;
-                    let empty = || Waiting { queue, billing, pods: HashMap::new(), leaves: Vec::new() };
-                    let of_rental = waiting.entry(billing.rental).or_insert_with(empty);
-                    of_rental.pods.insert(pod.pod_uid, (pod, job));
-                    of_rental.leaves.push(**leaf);
+                    let prices = prices_of(billing);
+                    let account = (billing.rental, price_hash(&prices));
+                    let of_account =
+                        waiting.entry(account).or_insert_with(|| Waiting::new(queue, billing, prices));
+                    of_account.pods.insert(pod.pod_uid, (pod, job));
+                    of_account.leaves.push(**leaf);
                 }
             }
         }
         around.metrics.waiting_pods.set(without_receipt);
-        self.waiting_since.retain(|rental, _| waiting.contains_key(rental));
+        self.waiting_since.retain(|account, _| waiting.contains_key(account));
         self.said.retain(|uid, _| finished.iter().any(|pod| pod.pod_uid == *uid));
-        for (rental, of_rental) in waiting {
-            if self.is_due(around, rental, of_rental.leaves.len()) {
-                match self.record_batch(around, (rental, &of_rental), batches, chain).await {
+        for (account, of_account) in waiting {
+            if self.is_due(around, account, of_account.leaves.len()) {
+                match self.record_batch(around, (account, &of_account), batches, chain).await {
                     Ok(pods) => free.extend(pods),
-                    Err(failure) => around.try_again(&format!("rental {rental}"), &failure),
+                    Err(failure) => around.try_again(&format!("rental {}", account.0), &failure),
                 }
             }
         }
-        let_go(around, free).await
+        free
     }
 
     /// Pods that finish together are settled together: the first one waits a little for the others.
-    fn is_due(&mut self, around: &Surroundings, rental: RentalId, count: usize) -> bool {
-        let since = self.waiting_since.entry(rental).or_insert_with(Instant::now);
+    fn is_due(&mut self, around: &Surroundings, account: Account, count: usize) -> bool {
+        let since = self.waiting_since.entry(account).or_insert_with(Instant::now);
         let waited = since.elapsed() >= Duration::from_secs(around.settings.batch_seconds);
         waited || count >= usize::from(around.settings.batch_limit)
     }
@@ -100,29 +106,29 @@ impl Recorder {
     async fn record_batch<'a>(
         &mut self,
         around: &Surroundings,
-        (rental, waiting): (RentalId, &Waiting<'a>),
+        (account, waiting): (Account, &Waiting<'a>),
         batches: &mut Batches,
         chain: &Result<(), ChainError>,
     ) -> Result<Vec<&'a Finished>, Failure> {
-        let prices: Vec<WeiPerGpuSecond> =
-            waiting.billing.prices.iter().map(|price| price.price_per_gpu_hour.per_second()).collect();
-        let recorded = batches.positions(rental);
+        let (rental, prices) = (waiting.rental, &waiting.prices);
+        let recorded = batches.spans(rental);
         let from = match (recorded.last(), chain) {
-            (Some(last), _) if self.checked.contains(&rental) => *last,
-            // What is recorded here counts while the chain can't be asked; where nothing is, pods wait.
-            (Some(last), Err(_)) => *last,
-            (None, Err(fault)) => return Err(fault.clone().into()),
-            (_, Ok(())) => self.compare(around, rental, &prices, &recorded).await?,
+            (Some(last), _) if self.checked.contains(&account) => last.to,
+            // What is recorded here counts while the chain can't be asked. Where nothing is, pods wait; so they do where
+            // something is missing, since only the chain knows which of them were settled with that.
+            (Some(last), Err(_)) if is_whole(&recorded) => last.to,
+            (_, Err(fault)) => return Err(fault.clone().into()),
+            (_, Ok(())) => self.compare(around, account, prices, &recorded).await?,
         };
         let unsettled = waiting.leaves.iter().filter(|leaf| !self.settled_before.contains(&leaf.pod_uid));
         let unsettled: Vec<Leaf> = unsettled.copied().collect();
         let limit = usize::from(around.settings.batch_limit);
         let name = name_of(rental, from.next_sequence);
-        let planned = plan_batch(from, &unsettled, &prices, limit);
+        let planned = plan_batch(from, &unsettled, prices, limit);
         let Some(batch) = planned.map_err(|fault| Failure::Leaf(name.clone(), fault))? else {
             return Ok(Vec::new());
         };
-        let spec = spec_of(around, waiting.queue, rental, &prices, (&batch, &waiting.pods));
+        let spec = spec_of(around, waiting.queue, rental, prices, (&batch, &waiting.pods));
         let object = SettlementBatch {
             metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
             spec,
@@ -134,7 +140,7 @@ impl Recorder {
         let created = created.map_err(Failure::kube(format!("recording SettlementBatch {name}")))?;
         tracing::info!("recorded {name}: {} receipts, {} XPL", batch.leaves.len(), batch.total);
         around.metrics.receipts.inc_by(batch.leaves.len() as u64);
-        self.waiting_since.remove(&rental);
+        self.waiting_since.remove(&account);
         batches.put(created);
         let of_leaf = |(leaf, _): &(Leaf, _)| waiting.pods.get(&leaf.pod_uid).map(|(finished, _)| *finished);
         Ok(batch.leaves.iter().filter_map(of_leaf).collect())
@@ -145,25 +151,37 @@ impl Recorder {
     async fn compare(
         &mut self,
         around: &Surroundings,
-        rental: RentalId,
+        account: Account,
         prices: &[WeiPerGpuSecond],
-        recorded: &[Position],
+        recorded: &[Span],
     ) -> Result<Position, Failure> {
+        let rental = account.0;
         let chain = position_on_chain(around, rental, prices).await?;
         let stands = standing(recorded, chain);
         around.metrics.tell_forked(rental, stands == Standing::Forked);
         match stands {
             Standing::Recorded(last) => {
-                self.checked.insert(rental);
+                if !is_whole(recorded) {
+                    self.remember_settled(around, rental).await?;
+                }
+                self.checked.insert(account);
                 Ok(last)
             }
+            // Where nothing was ever settled, no event needs to be looked for.
+            Standing::ChainAhead(chain) if chain.next_sequence == 0 => Ok(chain),
             Standing::ChainAhead(chain) => {
-                let settled = around.chain.settled_pods(rental).await?;
-                self.settled_before.extend(settled.into_iter().map(|pod| pod.pod_uid));
+                self.remember_settled(around, rental).await?;
                 Ok(chain)
             }
             Standing::Forked => Err(Failure::Forked(rental)),
         }
+    }
+
+    /// Reads from the chain's events which pods were settled: none of them is numbered again.
+    async fn remember_settled(&mut self, around: &Surroundings, rental: RentalId) -> Result<(), Failure> {
+        let settled = around.chain.settled_pods(rental).await?;
+        self.settled_before.extend(settled.into_iter().map(|pod| pod.pod_uid));
+        Ok(())
     }
 
     fn say(&mut self, finished: &Finished, why: &str) {
@@ -174,16 +192,14 @@ impl Recorder {
     }
 }
 
-/// Takes the finalizer off each; those from which it is off.
-async fn let_go(around: &Surroundings, free: Vec<&Finished>) -> Vec<PodUid> {
-    let mut gone = Vec::new();
-    for finished in free {
-        match pods::release(&around.client, &finished.pod).await {
-            Ok(()) => gone.push(finished.pod_uid),
-            Err(failure) => around.try_again(&format!("pod {}", finished.pod.name_any()), &failure),
-        }
+impl<'a> Waiting<'a> {
+    fn new(queue: &'a str, billing: &Billing, prices: Vec<WeiPerGpuSecond>) -> Self {
+        Self { queue, rental: billing.rental, prices, pods: HashMap::new(), leaves: Vec::new() }
     }
-    gone
+}
+
+fn prices_of(billing: &Billing) -> Vec<WeiPerGpuSecond> {
+    billing.prices.iter().map(|price| price.price_per_gpu_hour.per_second()).collect()
 }
 
 /// Where the chain says that the rental stands, and whether it is the one that the queue means.

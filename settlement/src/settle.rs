@@ -7,19 +7,20 @@ use std::{
 };
 
 use k8s_openapi::jiff::Timestamp;
-use kube::Client;
+use kube::{Client, ResourceExt as _};
 use plasma_chain::{Chain, ChainError, Endpoint, Key};
 use plasma_runtime::Runtime;
-use plasma_types::{UnixMillis, UnixSeconds};
+use plasma_types::{PodUid, UnixMillis, UnixSeconds};
 
 use crate::{
     args::{Settings, TEST_CHAINS},
     batches::Batches,
-    collect::Collector,
+    collect::{Collector, Finished},
     cost::Costs,
     deliver::Deliverer,
     failure::Failure,
     metrics::Metrics,
+    pods,
     record::Recorder,
 };
 
@@ -95,6 +96,8 @@ struct Memory {
     collector: Collector,
     recorder: Recorder,
     costs: Costs,
+    /// Whether the chain failed to answer somebody in the last round: until it does, jobs aren't told that it is back.
+    chain_was_silent: bool,
 }
 
 async fn round(around: &Surroundings, memory: &mut Memory) -> Result<(), Failure> {
@@ -102,18 +105,43 @@ async fn round(around: &Surroundings, memory: &mut Memory) -> Result<(), Failure
     let mut batches = Batches::read(around).await?;
     let finished = memory.collector.collect(around).await?;
     let free = memory.recorder.record(around, &finished, &mut batches, &chain).await;
-    memory.collector.forget(&free);
+    let is_free = |pod: &Finished| free.iter().any(|free| free.pod_uid == pod.pod_uid);
+    let waiting = finished.iter().filter(|pod| !is_free(pod)).filter_map(Finished::waits_for_receipt);
+    let waiting: Vec<_> = waiting.collect();
+    // A pod goes only once its job knows what it cost: whoever admits another attempt may count on that.
+    let reachable = chain.is_ok() && !memory.chain_was_silent;
+    let untold = memory.costs.tell(around, (&batches, &waiting), reachable).await;
+    let gone =
+        let_go(around, free.into_iter().filter(|pod| pod.job_uid().is_none_or(|job| !untold.contains(&job))))
+            .await;
+    memory.collector.forget(&gone);
     let delivered = Deliverer::new(around).deliver(&mut batches, &chain).await;
-    memory.costs.tell(around, &batches, matches!(delivered, Ok(true))).await?;
+    memory.chain_was_silent = !matches!(delivered, Ok(true));
+    memory.costs.tell(around, (&batches, &waiting), !memory.chain_was_silent).await;
     delivered.map(drop)
+}
+
+/// Takes the finalizer off each; those from which it is off.
+async fn let_go(around: &Surroundings, free: impl Iterator<Item = &Finished>) -> Vec<PodUid> {
+    let mut gone = Vec::new();
+    for finished in free {
+        match pods::release(&around.client, &finished.pod).await {
+            Ok(()) => gone.push(finished.pod_uid),
+            Err(failure) => around.try_again(&format!("pod {}", finished.pod.name_any()), &failure),
+        }
+    }
+    gone
 }
 
 /// Whether the chain that is meant answers: asked once a round, so that one that is down delays a round only once.
 async fn look_at_chain(around: &Surroundings) -> Result<(), ChainError> {
     let answer = around.chain.check_chain_id().await;
     around.metrics.chain_reachable.set(i64::from(answer.is_ok()));
-    if answer.is_ok() {
-        around.metrics.tell_key_balance(around.chain.balance(around.key.address()).await?);
+    // A gauge for people; whether it can be read decides nothing.
+    if answer.is_ok()
+        && let Ok(balance) = around.chain.balance(around.key.address()).await
+    {
+        around.metrics.tell_key_balance(balance);
     }
     answer
 }

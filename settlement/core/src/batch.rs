@@ -36,7 +36,11 @@ impl Batch {
     /// What the next batch follows.
     pub fn position(&self) -> Position {
         let count = self.leaves.len() as u64;
-        Position { head: self.head, next_sequence: self.from.next_sequence.saturating_add(count), through: self.to }
+        Position {
+            head: self.head,
+            next_sequence: self.from.next_sequence.saturating_add(count),
+            through: self.to,
+        }
     }
 
     /// The packed leaves, as they go on chain.

@@ -16,6 +16,6 @@ pub use plasma_types::{Leaf, LeafError, flag};
 pub use batch::{Batch, Position, plan_batch};
 pub use head::{genesis, next_head, price_hash};
 pub use outbox::{Attempt, ChainView, Follow, MinedAt, Payment, Seen, Stage, follow};
-pub use standing::{Standing, standing};
+pub use standing::{Span, Standing, is_whole, standing};
 pub use usage::{ContainerRun, PodRun, Usage, measure};
 pub use verify::{ChainBatch, ChainPod, Difference, Recorded, each_is_recorded, verify};

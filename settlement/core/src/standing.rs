@@ -4,6 +4,15 @@
 
 use crate::batch::Position;
 
+/// A recorded batch: where the rental stood before it, and where after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// What the batch follows.
+    pub from: Position,
+    /// What the next one follows.
+    pub to: Position,
+}
+
 /// What a rental's next batch follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -16,14 +25,21 @@ pub enum Standing {
     Forked,
 }
 
-/// Compares a rental's recorded positions with the chain's: `recorded` are those before the first and after each batch,
-/// in order; empty where none is recorded.
-pub fn standing(recorded: &[Position], chain: Position) -> Standing {
+/// Compares a rental's recorded batches, in order, with where the chain stands.
+pub fn standing(recorded: &[Span], chain: Position) -> Standing {
     let Some(last) = recorded.last() else { return Standing::ChainAhead(chain) };
-    if recorded.iter().any(|position| position.head == chain.head) {
-        return Standing::Recorded(*last);
+    // Also where a batch begins: after lost ones, that is where the chain stood when they were found missing.
+    if recorded.iter().any(|span| span.from.head == chain.head || span.to.head == chain.head) {
+        return Standing::Recorded(last.to);
     }
-    if last.next_sequence < chain.next_sequence { Standing::ChainAhead(chain) } else { Standing::Forked }
+    if last.to.next_sequence < chain.next_sequence { Standing::ChainAhead(chain) } else { Standing::Forked }
+}
+
+/// Whether every receipt of the rental is recorded here, from its very first. Where some aren't, only the chain's events
+/// name the pods that were settled with them.
+pub fn is_whole(recorded: &[Span]) -> bool {
+    let mut next = 0;
+    recorded.iter().all(|span| std::mem::replace(&mut next, span.to.next_sequence) == span.from.next_sequence)
 }
 
 #[cfg(test)]
@@ -36,12 +52,17 @@ mod tests {
         Position { head: Hash([head; 32]), next_sequence, through: UnixSeconds(1000 + next_sequence) }
     }
 
+    fn span(from: Position, to: Position) -> Span {
+        Span { from, to }
+    }
+
     #[test]
     fn a_chain_that_lags_behind_what_is_recorded_changes_nothing() {
-        let recorded = [at(0, 0), at(1, 3), at(2, 7)];
-        for chain in recorded {
+        let recorded = [span(at(0, 0), at(1, 3)), span(at(1, 3), at(2, 7))];
+        for chain in [at(0, 0), at(1, 3), at(2, 7)] {
             assert_eq!(standing(&recorded, chain), Standing::Recorded(at(2, 7)));
         }
+        assert!(is_whole(&recorded));
     }
 
     #[test]
@@ -51,12 +72,19 @@ mod tests {
 
     #[test]
     fn a_backup_that_lost_batches_goes_on_where_the_chain_stands() {
-        assert_eq!(standing(&[at(0, 0), at(1, 3)], at(9, 8)), Standing::ChainAhead(at(9, 8)));
+        let recorded = [span(at(0, 0), at(1, 3))];
+        assert_eq!(standing(&recorded, at(9, 8)), Standing::ChainAhead(at(9, 8)));
+        // Once the next one is recorded, and before it is settled, the chain stands where that one begins.
+        let after = [recorded[0], span(at(9, 8), at(10, 9))];
+        assert_eq!(standing(&after, at(9, 8)), Standing::Recorded(at(10, 9)));
+        assert!(!is_whole(&after), "what was lost is known to the chain alone");
+        assert!(!is_whole(&after[1..]));
     }
 
     #[test]
     fn two_histories_are_told_and_nothing_is_numbered() {
-        assert_eq!(standing(&[at(0, 0), at(1, 3)], at(9, 3)), Standing::Forked);
-        assert_eq!(standing(&[at(0, 0), at(1, 3)], at(9, 2)), Standing::Forked);
+        let recorded = [span(at(0, 0), at(1, 3))];
+        assert_eq!(standing(&recorded, at(9, 3)), Standing::Forked);
+        assert_eq!(standing(&recorded, at(9, 2)), Standing::Forked);
     }
 }

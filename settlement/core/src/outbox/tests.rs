@@ -74,7 +74,8 @@ impl Chain {
         let settled_before = self.settled().is_some();
         let settled_there = undone.iter().any(|transaction| !transaction.foreign && !transaction.reverted);
         self.settled_ever -= usize::from(settled_there && !settled_before);
-        self.pool.extend(undone.into_iter().map(|transaction| Transaction { reverted: false, ..transaction }));
+        self.pool
+            .extend(undone.into_iter().map(|transaction| Transaction { reverted: false, ..transaction }));
     }
 
     fn view(&self) -> ChainView {
@@ -134,6 +135,8 @@ impl Program {
                 next.nonce = Some(nonce);
                 next.stage = Stage::Reserved;
             }
+            // The estimate of its gas is refused: nothing can be signed.
+            Follow::Sign { .. } if chain.refuses && chain.settled().is_none() => {}
             Follow::Sign { .. } => {
                 self.signed += 1;
                 next.attempts.push(Attempt { hash: Hash([self.signed; 32]), signed: now });

@@ -9,7 +9,11 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 /// How much of a log a failure shows.
-const TAIL_LINES: usize = 25;
+const TAIL_LINES: usize = 40;
+/// How much of it where tests failed: all that they said, within reason.
+const FAILURE_LINES: usize = 400;
+/// The line from which on a test binary tells what failed and why.
+const FAILURES: &str = "failures:";
 
 /// Runs a command with its output appended to a log; on failure shows the log's end.
 pub(crate) fn logged(command: &mut Command, log: &Path) -> Result<()> {
@@ -45,9 +49,29 @@ fn run(command: &mut Command) -> Result<Output> {
     command.stdin(Stdio::null()).output().with_context(|| format!("start {command:?}"))
 }
 
-/// The last lines of a file, for an error message.
+/// What an error message shows of a log: what the tests in it said of their failures, else its last lines.
 pub(crate) fn tail(log: &Path) -> String {
     let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+    match lines.iter().position(|line| *line == FAILURES) {
+        Some(first) => lines[first..lines.len().min(first + FAILURE_LINES)].join("\n"),
+        None => lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_tests_own_words_are_shown_and_otherwise_the_end() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = folder.path().join("log");
+        let noise = "noise\n".repeat(100);
+        fs::write(&log, format!("{noise}failures:\n\n---- it stdout ----\nwhy\n{noise}")).expect("a log");
+        assert!(tail(&log).starts_with("failures:\n\n---- it stdout ----\nwhy\nnoise"));
+        fs::write(&log, format!("{noise}last")).expect("a log");
+        assert_eq!(tail(&log).lines().count(), TAIL_LINES);
+        assert!(tail(&log).ends_with("noise\nlast"));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{command, paths, progress};
 
@@ -24,7 +24,8 @@ pub(crate) const NODE: &[Needed] = &[
     Needed { file: "/usr/lib/cni/ptp", package: "containernetworking-plugins" },
     Needed { file: "buildah", package: "buildah" },
     Needed { file: "/etc/ssl/certs/ca-certificates.crt", package: "ca-certificates" },
-    Needed { file: "/bin/busybox", package: "busybox-static" },
+    // An ordinary installation has a /bin/busybox too, which needs libraries that no image of ours holds.
+    Needed { file: "/var/lib/dpkg/info/busybox-static.list", package: "busybox-static" },
 ];
 
 /// What the image of the PyTorch example needs beside it.
@@ -73,6 +74,11 @@ const TOOLCHAINS: &[Toolchain] = &[
 
 /// Says plainly which tool chain is missing or too old, before anything long begins.
 pub(crate) fn require_toolchains() -> Result<()> {
+    let machine = std::env::consts::ARCH;
+    ensure!(
+        machine == "x86_64",
+        "this needs an x86-64 machine, not {machine}: there is no other contract tool chain"
+    );
     let missing: Vec<String> = TOOLCHAINS.iter().filter_map(lacks).collect();
     if missing.is_empty() {
         return Ok(());
@@ -102,12 +108,21 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Says that root is needed, and for what, before anything long begins.
+/// Says that root is needed, and for what, before anything long begins. A container's root may not be enough.
 pub(crate) fn require_root() -> Result<()> {
-    if is_root() {
-        return Ok(());
+    if !is_root() {
+        let command: Vec<String> = std::env::args().skip(1).collect();
+        bail!(
+            "the local cluster needs root: it makes namespaces, mounts and cgroups. This keeps your tool chains: \
+             sudo --preserve-env=HOME env \"PATH=$PATH\" cargo xtask {}",
+            command.join(" ")
+        );
     }
-    bail!("the local cluster needs root: it makes namespaces, mounts and cgroups. Run this as root (sudo)")
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--mount-proc", "true"]);
+    command::output(&mut unshare).map(drop).context(
+        "this root may not make namespaces (in a container: it needs CAP_SYS_ADMIN, as with docker run --privileged)",
+    )
 }
 
 /// Installs what is missing with apt-get; without root, says what to install.
@@ -130,7 +145,9 @@ pub(crate) fn require(needed: &[&[Needed]]) -> Result<()> {
     let log = paths::logs()?.join("apt.log");
     progress::step(&format!("Debian packages: {packages}"), Some(&log), || {
         command::logged(apt().arg("update"), &log)?;
-        command::logged(apt().args(["install", "-y", "--no-install-recommends"]).args(&missing), &log)
+        // A fresh machine's own updates may hold the lock for a while.
+        let install = ["install", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=600"];
+        command::logged(apt().args(install).args(&missing), &log)
     })
 }
 

@@ -5,13 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use plasma_types::{Hash, WeiPerGpuSecond, Xpl};
 use serde_json::{Value, json};
 
 use crate::{
     cluster::{self, Cluster},
-    command, debian, paths, programs, progress,
+    command, debian, evidence, paths, programs, progress,
     stack::{CONTRACT, RPC_ON_HOST, Stack, cast},
 };
 
@@ -22,6 +22,7 @@ const VOID: u64 = 4;
 
 /// What the demo found: from the receipts, and from the chain itself.
 struct Findings {
+    /// Pods that ran: each has a receipt.
     pods: usize,
     settled: usize,
     duplicates: usize,
@@ -35,13 +36,11 @@ pub(crate) fn run(json: bool, keep: bool) -> Result<()> {
     debian::require_root()?;
     debian::require_toolchains()?;
     debian::require(&[debian::NODE, debian::PYTORCH])?;
-    let outcome = attempt();
-    if keep {
-        look_around()?;
-    } else {
-        progress::step("bring everything down", None, cluster::down)?;
-    }
+    let outcome = evidence::of(attempt(), "demo");
+    let end = if keep { look_around() } else { progress::step("bring everything down", None, cluster::down) };
+    // Why it failed comes before why there is nothing to look at, or why it couldn't be brought down.
     let found = outcome?;
+    end?;
     let seconds = begun.elapsed().as_secs();
     eprintln!("\n{} pods, {} settled, {} twice, in {seconds} s", found.pods, found.settled, found.duplicates);
     eprintln!("receipts say {} XPL, the chain says {} XPL", found.receipts, found.chain);
@@ -61,6 +60,7 @@ pub(crate) fn run(json: bool, keep: bool) -> Result<()> {
 
 /// The parts of the demo.
 const PARTS: usize = 4;
+const JOB_OBJECT: [&str; 4] = ["computejob", JOB, "-n", NAMESPACE];
 
 fn attempt() -> Result<Findings> {
     progress::part(1, PARTS, "the example's image");
@@ -68,40 +68,66 @@ fn attempt() -> Result<Findings> {
     progress::part(2, PARTS, "a cluster with Plasma in it");
     let stack = Stack::up(&[pytorch])?;
     progress::part(3, PARTS, "a distributed training job");
-    let job = ["computejob", JOB, "-n", NAMESPACE];
-    command::output(stack.cluster.kubectl()?.args(["delete", "--ignore-not-found", "--wait"]).args(job))?;
+    // With all that it made, or the next one of its name would find that.
+    let delete = ["delete", "--ignore-not-found", "--wait", "--cascade=foreground"];
+    command::output(stack.cluster.kubectl()?.args(delete).args(JOB_OBJECT))?;
     stack.apply_file(&paths::repository().join("examples/pytorch-ddp.yaml"))?;
-    progress::step("train", None, || {
-        stack.wait("the job's end", Duration::from_secs(600), |stack| {
-            let object = stack.get(&job)?;
-            let phase = object["status"]["phase"].as_str().unwrap_or_default().to_owned();
-            ensure!(
-                !matches!(phase.as_str(), "Failed" | "Refused"),
-                "the job is {phase}: {}",
-                object["status"]["message"]
-            );
-            Ok((phase == "Succeeded").then_some(()))
-        })
-    })?;
+    progress::step("train", None, || train(&stack))?;
     let accuracy = accuracy(&stack)?;
     ensure!(accuracy > 0.9, "test accuracy {accuracy} is not above 0.9");
     progress::part(4, PARTS, "its payment");
-    let finished = progress::step("settle", None, || {
-        stack.wait("the payments", Duration::from_secs(120), |stack| {
-            let object = stack.get(&job)?;
-            let (pods, settled) =
-                (object["status"]["pods"].as_u64(), object["status"]["cost"]["settled"].as_u64());
-            Ok((pods.is_some() && pods <= settled).then_some(object))
-        })
-    })?;
+    let finished = progress::step("settle", None, || settle(&stack))?;
     compare(&stack, &finished)
+}
+
+/// Says what the job says of itself, each time that it changes.
+fn train(stack: &Stack) -> Result<()> {
+    let mut said = String::new();
+    stack.wait("the job's end", Duration::from_secs(600), |stack| {
+        let status = stack.get(&JOB_OBJECT)?["status"].take();
+        let phase = status["phase"].as_str().unwrap_or("not looked at yet");
+        let told = format!("{phase}: {}", status["message"].as_str().unwrap_or_default());
+        if told != said {
+            progress::say(told.trim_end_matches([':', ' ']));
+        }
+        if matches!(phase, "Failed" | "Refused") {
+            worker_logs(stack, "50")?.lines().for_each(|line| eprintln!("  {line}"));
+            bail!("the job is {told}");
+        }
+        said = told;
+        Ok((said.starts_with("Succeeded")).then_some(()))
+    })
+}
+
+/// Waits until every receipt is paid, and there is one for each pod at least: a further attempt makes more.
+fn settle(stack: &Stack) -> Result<Value> {
+    let mut said = String::new();
+    stack.wait("the payments", Duration::from_secs(120), |stack| {
+        let object = stack.get(&JOB_OBJECT)?;
+        let (status, cost) = (&object["status"], &object["status"]["cost"]);
+        let [recorded, settled] =
+            [&cost["recorded"], &cost["settled"]].map(|count| count.as_u64().unwrap_or(0));
+        let told = format!("{recorded} receipts, {settled} of them paid for good");
+        if told != said {
+            progress::say(&told);
+        }
+        said = told;
+        let is_paid = status["pods"].as_u64().is_some_and(|pods| pods <= settled) && recorded == settled;
+        Ok(is_paid.then_some(object))
+    })
+}
+
+/// What the workers printed; those that never started have nothing to say.
+fn worker_logs(stack: &Stack, lines: &str) -> Result<String> {
+    let selector = format!("compute.plasma.dev/job-name={JOB}");
+    let tail = format!("--tail={lines}");
+    let logs = ["-n", NAMESPACE, "logs", "-l", &selector, &tail, "--prefix", "--ignore-errors"];
+    command::output(stack.cluster.kubectl()?.args(logs))
 }
 
 /// Shows what the workers printed, and reads the test accuracy from it.
 fn accuracy(stack: &Stack) -> Result<f64> {
-    let selector = format!("compute.plasma.dev/job-name={JOB}");
-    let logs = ["-n", NAMESPACE, "logs", "-l", &selector, "--tail=-1", "--prefix"];
-    let logs = command::output(stack.cluster.kubectl()?.args(logs))?;
+    let logs = worker_logs(stack, "-1")?;
     logs.lines().for_each(|line| eprintln!("  {line}"));
     let told = logs
         .lines()
@@ -125,10 +151,11 @@ fn compare(stack: &Stack, job: &Value) -> Result<Findings> {
             }
         }
     }
+    let pods = receipts.len();
     let on_chain = on_chain(uid)?;
     let duplicates = on_chain.values().filter(|amounts| amounts.len() > 1).count();
     Ok(Findings {
-        pods: usize::try_from(job["status"]["pods"].as_u64().unwrap_or(0)).unwrap_or(usize::MAX),
+        pods,
         settled: on_chain.len(),
         duplicates,
         receipts: receipts.into_iter().sum(),

@@ -7,6 +7,7 @@ mod command;
 mod contracts;
 mod debian;
 mod demo;
+mod evidence;
 mod image;
 mod paths;
 mod programs;
@@ -62,6 +63,11 @@ enum Verb {
         #[arg(long)]
         only: Option<test::Step>,
     },
+    /// End-to-end tests by name, against the cluster that is up: `demo --keep` leaves one.
+    E2e {
+        /// Parts of their names; none is all of them, except the one that uninstalls.
+        names: Vec<String>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -79,6 +85,7 @@ fn main() -> ExitCode {
         Verb::Contracts { verb: ContractsVerb::Check } => contracts::check(),
         Verb::Tidy => tidy::check(),
         Verb::Test { only } => test::run(only),
+        Verb::E2e { names } => test::some(&names),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use sha2::{Digest as _, Sha256};
+use cargo_metadata::MetadataCommand;
 
 use crate::{command, contracts, image, paths, progress};
 
@@ -20,6 +20,9 @@ pub(crate) const PROGRAMS: &[&str] =
 
 /// The distribution's certificate authorities.
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// A shell and its tools, in one static program.
+pub(crate) const BUSYBOX: &str = "/bin/busybox";
 
 /// An image in the cache.
 pub(crate) struct Image {
@@ -41,19 +44,21 @@ pub(crate) fn compile() -> Result<PathBuf> {
         }
         command::logged(&mut cargo, &log)
     })?;
-    Ok(folder())
+    folder()
 }
 
-/// Where compiled programs are.
-pub(crate) fn folder() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR");
-    target.map_or_else(|| paths::repository().join("target"), PathBuf::from).join("debug")
+/// Where compiled programs are: cargo's own settings decide.
+pub(crate) fn folder() -> Result<PathBuf> {
+    let mut ask = MetadataCommand::new();
+    let metadata =
+        ask.current_dir(paths::repository()).no_deps().exec().context("ask cargo for its folder")?;
+    Ok(metadata.target_directory.as_std_path().join("debug"))
 }
 
 /// Every image that the charts name, and the example's.
 pub(crate) fn images() -> Result<Vec<Image>> {
     let binaries = compile()?;
-    progress::step("images of Plasma", None, || {
+    progress::step("images of Plasma", Some(&image::log()?), || {
         let mut images = Vec::new();
         for program in PROGRAMS {
             images.push(program_image(program, &binaries)?);
@@ -68,8 +73,8 @@ fn program_image(program: &str, binaries: &Path) -> Result<Image> {
     // Beside the plugin, its substitute of NVML: used only where the chart is told to.
     let library = (program == "plasma-device-plugin").then(|| binaries.join("libplasma_fake_nvml.so"));
     let content: Vec<&Path> = std::iter::once(binary.as_path()).chain(library.as_deref()).collect();
-    let name = tagged(program, &content)?;
-    let archive = image::build(&name, |stage| {
+    let (name, recipe) = tagged(program, &content)?;
+    let archive = image::build(&name, &recipe, |stage| {
         stage_program(stage, &binary, &format!("usr/bin/{program}"))?;
         if let Some(library) = &library {
             stage_program(stage, library, "opt/plasma/libplasma_fake_nvml.so")?;
@@ -89,8 +94,8 @@ fn program_image(program: &str, binaries: &Path) -> Result<Image> {
 fn chain_image() -> Result<Image> {
     let (anvil, cast) = (contracts::program("anvil")?, contracts::program("cast")?);
     let abi = paths::repository().join("chain/abi/Rental.json");
-    let name = tagged("dev-chain", &[&anvil, &cast, &abi])?;
-    let archive = image::build(&name, |stage| {
+    let (name, recipe) = tagged("dev-chain", &[&anvil, &cast, &abi, Path::new(BUSYBOX)])?;
+    let archive = image::build(&name, &recipe, |stage| {
         stage_program(stage, &anvil, "usr/bin/anvil")?;
         stage_program(stage, &cast, "usr/bin/cast")?;
         let artifact = fs::read_to_string(&abi).context("read the contract's ABI")?;
@@ -100,51 +105,64 @@ fn chain_image() -> Result<Image> {
         fs::create_dir_all(stage.join("root/contracts")).context("stage the bytecode")?;
         fs::create_dir_all(stage.join("root/bin")).context("stage the shell")?;
         fs::write(stage.join("root/contracts/Rental.hex"), bytecode).context("stage the bytecode")?;
-        fs::copy("/bin/busybox", stage.join("root/bin/sh")).context("stage the shell")?;
-        fs::copy("/bin/busybox", stage.join("root/bin/busybox")).context("stage the shell")?;
+        fs::copy(BUSYBOX, stage.join("root/bin/sh")).context("stage the shell")?;
+        fs::copy(BUSYBOX, stage.join("root/bin/busybox")).context("stage the shell")?;
         let text = "FROM scratch\nCOPY root /\nENV PATH=/usr/bin:/bin HOME=/tmp\nUSER 65532\n";
         fs::write(stage.join("Dockerfile"), text).context("write the Dockerfile")
     })?;
     Ok(Image { name, archive })
 }
 
+/// How the image of the PyTorch example is made.
+const PYTORCH: &[&str] = &[
+    "--variant=minbase",
+    "--include=python3-torch,python3-sklearn",
+    "--aptopt=Acquire::Languages \"none\"",
+    "--dpkgopt=path-exclude=/usr/share/man/*",
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-exclude=/usr/share/locale/*",
+    TORCHRUN,
+    "--customize-hook=rm -rf \"$1\"/usr/include \"$1\"/usr/lib/gcc \"$1\"/usr/share/perl \"$1\"/var/cache/apt \"$1\"/var/lib/apt/lists",
+    "bookworm",
+];
+
+/// Debian's PyTorch 1.13 is older than its Python 3.11, which no longer yields a flag's zero when one goes through its
+/// members: torchrun asks for just that one, gets nothing, and every worker ends before it begins. Here they are named;
+/// a source without that line fails the build.
+const TORCHRUN: &str = r#"--customize-hook=api="$1"/usr/lib/python3/dist-packages/torch/distributed/elastic/multiprocessing/api.py; grep -q "for s in Std:" "$api" && sed -i "s/for s in Std:/for s in (Std.NONE, Std.OUT, Std.ERR, Std.ALL):/" "$api""#;
+
 /// The image of the PyTorch example: a small Debian with PyTorch and scikit-learn from its own packages.
 pub(crate) fn pytorch() -> Result<Image> {
-    const RECIPE: &[&str] = &[
-        "--variant=minbase",
-        "--include=python3-torch,python3-sklearn",
-        "--aptopt=Acquire::Languages \"none\"",
-        "--dpkgopt=path-exclude=/usr/share/man/*",
-        "--dpkgopt=path-exclude=/usr/share/doc/*",
-        "--dpkgopt=path-exclude=/usr/share/locale/*",
-        "--customize-hook=rm -rf \"$1\"/usr/include \"$1\"/usr/lib/gcc \"$1\"/usr/share/perl \"$1\"/var/cache/apt \"$1\"/var/lib/apt/lists",
-        "bookworm",
-    ];
-    // The name that the example has; raise its tag with every change of the recipe.
-    let name = "plasma.dev/pytorch:1".to_owned();
-    let log = paths::logs()?.join("pytorch.log");
+    const DOCKERFILE: &str =
+        "FROM scratch\nADD root.tar /\nENV PATH=/usr/bin:/bin\nUSER 65532\nCMD [\"python3\"]\n";
+    // The name that the example has. A change of the recipe makes another archive; raise the tag with it, since whoever
+    // has an image of this name already pulls no other.
+    let name = "plasma.dev/pytorch:2".to_owned();
+    let recipe = image::hash(PYTORCH.iter().chain([&DOCKERFILE]).map(|part| part.as_bytes()));
+    let log = image::log()?;
     let archive = progress::step("image of PyTorch", Some(&log), || {
-        image::build(&name, |stage| {
+        image::build(&name, &recipe, |stage| {
             let tar = stage.join("root.tar");
-            command::logged(Command::new("mmdebstrap").args(RECIPE).arg(&tar), &log)?;
-            let text =
-                "FROM scratch\nADD root.tar /\nENV PATH=/usr/bin:/bin\nUSER 65532\nCMD [\"python3\"]\n";
-            fs::write(stage.join("Dockerfile"), text).context("write the Dockerfile")
+            // What it mounts in the new system must go with it, however it ends: the stage is removed as a whole.
+            let mut mmdebstrap = Command::new("unshare");
+            mmdebstrap.args(["--mount", "mmdebstrap"]).args(PYTORCH).arg(&tar);
+            // It unpacks gigabytes: /tmp is in memory on many machines.
+            command::logged(mmdebstrap.env("TMPDIR", stage), &log)?;
+            fs::write(stage.join("Dockerfile"), DOCKERFILE).context("write the Dockerfile")
         })
     })?;
     Ok(Image { name, archive })
 }
 
-/// `plasma.dev/<name>:<hash of the content>`.
-fn tagged(name: &str, files: &[&Path]) -> Result<String> {
-    let mut hasher = Sha256::new();
+/// `plasma.dev/<name>:<hash of the content>`, and the hash.
+fn tagged(name: &str, files: &[&Path]) -> Result<(String, String)> {
     // What goes into an image beside the files is in this file.
-    hasher.update(include_str!("programs.rs"));
+    let mut content = vec![include_bytes!("programs.rs").to_vec()];
     for file in files {
-        hasher.update(fs::read(file).with_context(|| format!("read {}", file.display()))?);
+        content.push(fs::read(file).with_context(|| format!("read {}", file.display()))?);
     }
-    let hash = hex::encode(&hasher.finalize()[..6]);
-    Ok(format!("plasma.dev/{}:{hash}", name.trim_start_matches("plasma-")))
+    let hash = image::hash(content.iter().map(Vec::as_slice));
+    Ok((format!("plasma.dev/{}:{hash}", name.trim_start_matches("plasma-")), hash))
 }
 
 /// Puts a program or library into the stage, without its debug information, and every library that it names.

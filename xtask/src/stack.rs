@@ -36,15 +36,34 @@ impl Stack {
         let cluster = cluster::up()?;
         let images = programs::images()?;
         progress::step("give the images to the node", None, || {
-            images.iter().chain(extra).try_for_each(|image| cluster.import_image(&image.archive))
+            images.iter().chain(extra).try_for_each(|image| {
+                progress::say(&image.name);
+                cluster.import_image(&image.archive)
+            })
         })?;
         let stack = Self { cluster };
         stack.install(&images)?;
+        let kept: Vec<&str> = images.iter().chain(extra).map(|image| image.name.as_str()).collect();
+        stack.cluster.forget_older_images(&kept)?;
         progress::step("open a rental and make its queue", None, || stack.open_rental())?;
         Ok(stack)
     }
 
+    /// The one that is up.
+    pub(crate) fn running() -> Result<Self> {
+        Ok(Self { cluster: Cluster::running()? })
+    }
+
+    /// An interrupted helm leaves a record behind that says it is still at work, and refuses to go on for ever.
+    fn forget_interrupted(&self) -> Result<()> {
+        let pending = "owner=helm,status in (pending-install,pending-upgrade,pending-rollback)";
+        let mut delete = self.cluster.kubectl()?;
+        command::output(delete.args(["delete", "secrets", "--all-namespaces", "--selector", pending]))
+            .map(drop)
+    }
+
     fn install(&self, images: &[Image]) -> Result<()> {
+        self.forget_interrupted()?;
         let log = self.cluster.logs().join("helm.log");
         let charts = paths::repository().join("charts");
         progress::step("install the charts", Some(&log), || {
@@ -164,10 +183,7 @@ impl Stack {
             if let Some(answer) = ask(self)? {
                 return Ok(answer);
             }
-            anyhow::ensure!(
-                begun.elapsed() < timeout,
-                "{what}: not after {timeout:?}; look with kubectl (cargo xtask cluster status)"
-            );
+            anyhow::ensure!(begun.elapsed() < timeout, "{what}: not after {timeout:?}");
             thread::sleep(Duration::from_millis(500));
         }
     }

@@ -2,13 +2,13 @@
 
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::{
     charts,
     cluster::{self, Cluster, Traces},
-    codegen, command, contracts, debian, paths, programs, progress,
+    codegen, command, contracts, debian, evidence, paths, programs, progress,
     stack::{CONTRACT, RPC_ON_HOST, Stack},
     tidy, tools,
 };
@@ -83,13 +83,10 @@ fn run_one(step: Step) -> Result<()> {
         Step::Format => cargo("format", &["fmt", "--all", "--check"]),
         Step::Tidy => progress::step("architecture rules", None, tidy::check),
         Step::Deny => deny(),
-        Step::Clippy => cargo(
-            "clippy",
-            &["clippy", "--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"],
-        ),
-        Step::Unit => {
-            cargo("unit and property tests", &["test", "--workspace", "--exclude", "plasma-e2e", "--quiet"])
+        Step::Clippy => {
+            cargo("clippy", &["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])
         }
+        Step::Unit => cargo("unit and property tests", &["test", "--workspace", "--exclude", "plasma-e2e"]),
         Step::Contracts => contracts::check(),
         Step::Codegen => progress::step("generated files", None, || codegen::run(true)),
         Step::Charts => progress::step("charts", None, charts::check),
@@ -100,14 +97,20 @@ fn run_one(step: Step) -> Result<()> {
 /// Plasma in a cluster of its own, and the tests against it, one after the other: they kill what others need. The last of
 /// them uninstalls it.
 fn e2e() -> Result<()> {
+    debian::require_root()?;
     cluster::down()?;
-    let before = Traces::of_host();
+    let before = Traces::of_host()?;
     debian::require(&[debian::NODE, debian::PYTORCH])?;
+    evidence::of(on_a_cluster(before), "e2e")
+}
+
+fn on_a_cluster(before: Traces) -> Result<()> {
     let stack = Stack::up(&[programs::pytorch()?])?;
+    let before = before.and_of_node(stack.cluster.namespaces());
     let log = paths::logs()?.join("e2e.log");
     let _ = std::fs::remove_file(&log);
     for (what, binary) in [("end-to-end tests", "it"), ("uninstalling", "uninstall")] {
-        progress::step(what, Some(&log), || command::logged(&mut end_to_end(&stack, binary)?, &log))?;
+        progress::step(what, Some(&log), || command::logged(&mut end_to_end(&stack, binary, &[])?, &log))?;
     }
     // A failure leaves the cluster as it is, to be looked at.
     progress::step("bring everything down", None, || {
@@ -116,15 +119,24 @@ fn e2e() -> Result<()> {
     })
 }
 
-fn end_to_end(stack: &Stack, binary: &str) -> Result<Command> {
+/// The end-to-end tests of these names, shown as they run.
+pub(crate) fn some(names: &[String]) -> Result<()> {
+    let status = end_to_end(&Stack::running()?, "it", names)?.status().context("start cargo")?;
+    ensure!(status.success(), "end-to-end tests failed");
+    Ok(())
+}
+
+fn end_to_end(stack: &Stack, binary: &str, names: &[String]) -> Result<Command> {
     let mut tests = Command::new(env!("CARGO"));
     tests.current_dir(paths::repository()).args(["test", "--package", "plasma-e2e", "--test", binary]);
-    tests.args(["--", "--test-threads=1"]);
+    tests.args(["--", "--test-threads=1"]).args(names);
+    // A backtrace is long, and says nothing that the failed line doesn't.
+    tests.env("RUST_BACKTRACE", "0");
     tests.env("KUBECONFIG", stack.cluster.kubeconfig());
     tests.env("PLASMA_RPC", format!("http://{RPC_ON_HOST}")).env("PLASMA_CONTRACT", CONTRACT);
     tests.env("PLASMA_KUBECTL", Cluster::kubectl_path()?);
     tests.env("PLASMA_HELM", tools::build(&tools::HELM)?.join("helm"));
-    tests.env("PLASMA_CLI", programs::folder().join("kubectl-plasma"));
+    tests.env("PLASMA_CLI", programs::folder()?.join("kubectl-plasma"));
     Ok(tests)
 }
 
@@ -132,7 +144,9 @@ fn cargo(what: &str, arguments: &[&str]) -> Result<()> {
     let log = paths::logs()?.join(format!("{}.log", arguments[0]));
     let _ = std::fs::remove_file(&log);
     progress::step(what, Some(&log), || {
-        command::logged(Command::new(env!("CARGO")).current_dir(paths::repository()).args(arguments), &log)
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(paths::repository()).env("RUST_BACKTRACE", "0").args(arguments);
+        command::logged(&mut cargo, &log)
     })
 }
 

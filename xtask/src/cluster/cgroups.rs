@@ -1,8 +1,9 @@
 //! The cgroup that holds the node's pods: made before the kubelet asks for it, removed with the cluster.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -10,6 +11,8 @@ use anyhow::{Context as _, Result};
 use super::layout::CGROUP;
 
 const MOUNT: &str = "/sys/fs/cgroup";
+/// The kernel keeps a cgroup busy for a moment after its last process has ended.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Makes the cgroup in the unified hierarchy, or in each controller's where the machine still has those.
 pub(crate) fn create() -> Result<()> {
@@ -41,10 +44,10 @@ fn delegate(group: &Path) -> Result<()> {
 }
 
 /// Removes the cgroup and everything below it; its processes have ended before.
-pub(crate) fn remove() {
-    for hierarchy in hierarchies() {
-        remove_tree(&hierarchy.join(CGROUP));
-    }
+pub(crate) fn remove() -> Result<()> {
+    hierarchies()
+        .iter()
+        .try_for_each(|hierarchy| super::retry(PATIENCE, || remove_tree(&hierarchy.join(CGROUP))))
 }
 
 /// The node's cgroups that there are.
@@ -52,14 +55,19 @@ pub(crate) fn existing() -> impl Iterator<Item = PathBuf> {
     hierarchies().into_iter().map(|hierarchy| hierarchy.join(CGROUP)).filter(|group| group.exists())
 }
 
-fn remove_tree(group: &Path) {
+fn remove_tree(group: &Path) -> Result<()> {
     for entry in fs::read_dir(group).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_tree(&entry.path());
+            remove_tree(&entry.path())?;
         }
     }
     // A cgroup is removed by rmdir; one that is gone already is no fault.
-    let _ = fs::remove_dir(group);
+    match fs::remove_dir(group) {
+        Err(fault) if fault.kind() != io::ErrorKind::NotFound => {
+            Err(fault).with_context(|| format!("remove the cgroup {}", group.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn hierarchies() -> Vec<PathBuf> {

@@ -1,6 +1,10 @@
 //! What the daemons read: kubeconfigs, and the settings of kubelet, kube-proxy, containerd and the pod network.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 
@@ -25,21 +29,45 @@ pub(crate) fn kubeconfig(server: &str, authority: &str, identity: &Identity) -> 
     .to_string()
 }
 
-/// Writes the settings that aren't identities.
-pub(crate) fn write_all(layout: &Layout) -> Result<()> {
+/// The settings that aren't identities: each file with its text.
+pub(crate) fn all(layout: &Layout) -> Vec<(PathBuf, String)> {
     let folder = layout.config();
-    write(&folder.join("kubelet.yaml"), &kubelet(&layout.pki()))?;
-    write(&folder.join("kube-proxy.yaml"), &kube_proxy(&folder))?;
-    write(&folder.join("containerd.toml"), &containerd(layout))?;
-    write(&folder.join("cni/10-plasma.conflist"), POD_NETWORK)?;
-    write(&folder.join("hosts"), &format!("127.0.0.1 localhost\n{NODE_ADDRESS} {NODE}\n"))
+    let mut files = vec![
+        (folder.join("kubelet.yaml"), kubelet(&layout.pki())),
+        (folder.join("kube-proxy.yaml"), kube_proxy(&folder)),
+        (folder.join("containerd.toml"), containerd(layout)),
+        (folder.join("cni/10-plasma.conflist"), POD_NETWORK.to_owned()),
+        (folder.join("hosts"), format!("127.0.0.1 localhost\n{NODE_ADDRESS} {NODE}\n")),
+        (folder.join("dns.yaml"), include_str!("dns.yaml").to_owned()),
+    ];
+    for (setting, value) in KERNEL {
+        files.push((folder.join("kernel").join(setting), format!("{value}\n")));
+    }
+    files
 }
 
+/// The kernel's settings that a kubelet wants to have (`setupKernelTunables` in its `pkg/kubelet/cm`), below `/proc/sys`.
+/// They are the whole machine's: the node shows its kubelet these values, so that it changes nothing.
+pub(crate) const KERNEL: &[(&str, &str)] = &[
+    ("vm/overcommit_memory", "1"),
+    ("vm/panic_on_oom", "0"),
+    ("kernel/panic", "10"),
+    ("kernel/panic_on_oops", "1"),
+    ("kernel/keys/root_maxkeys", "1000000"),
+    ("kernel/keys/root_maxbytes", "25000000"),
+];
+
+/// Writes a file; what holds a private key is its owner's alone.
 pub(crate) fn write(file: &Path, text: &str) -> Result<()> {
     if let Some(folder) = file.parent() {
         fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     }
-    fs::write(file, text).with_context(|| format!("write {}", file.display()))
+    fs::write(file, text).with_context(|| format!("write {}", file.display()))?;
+    if !file.to_string_lossy().ends_with("kubeconfig") {
+        return Ok(());
+    }
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("protect {}", file.display()))
 }
 
 fn kubelet(pki: &Path) -> String {
@@ -67,7 +95,7 @@ evictionHard: {{ memory.available: 100Mi, nodefs.available: 1%, imagefs.availabl
 imageGCHighThresholdPercent: 100
 nodeStatusUpdateFrequency: 5s
 registerWithTaints: []
-crashLoopBackOff: {{ maxContainerRestartPeriod: 5s }}
+crashLoopBackOff: {{ maxContainerRestartPeriod: 1s }}
 shutdownGracePeriod: 0s
 "
     )
@@ -113,9 +141,9 @@ disabled_plugins = ['io.containerd.internal.v1.opt', 'io.containerd.nri.v1.nri']
 }
 
 /// Routed pairs instead of a bridge: every packet passes the node, so service replies find their way back
-/// without the kernel's bridge filter.
+/// without the kernel's bridge filter. The version is one that the plugins of older distributions know, too.
 const POD_NETWORK: &str = r#"{
-  "cniVersion": "1.0.0",
+  "cniVersion": "0.4.0",
   "name": "plasma-dev",
   "plugins": [
     { "type": "ptp", "ipMasq": false,

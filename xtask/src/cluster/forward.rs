@@ -17,25 +17,23 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::layout::Layout;
 
-/// Starts a forwarder as a process of its own, and notes its id in the state folder.
+/// Starts a forwarder as a process of its own.
 pub(crate) fn start(layout: &Layout, listen: &str, target: &str) -> Result<()> {
     drop(
         TcpListener::bind(listen)
             .with_context(|| format!("{listen} on this host is taken by another program"))?,
     );
-    let itself = std::env::current_exe().context("find this program")?;
     let log = layout.logs().join("forward.log");
     let log = File::options().create(true).append(true).open(&log).context("open the forwarder's log")?;
-    let child = Command::new(itself)
+    Command::new(layout.program())
         .args(["cluster", "forward", listen, target])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
         .process_group(0)
         .spawn()
-        .context("start the forwarder")?;
-    let note = layout.state.join(format!("forward-{}.pid", child.id()));
-    fs::write(&note, child.id().to_string()).with_context(|| format!("write {}", note.display()))
+        .map(drop)
+        .context("start the forwarder")
 }
 
 /// The forwarder itself: runs until it is ended.
@@ -72,22 +70,4 @@ fn carry(client: TcpStream, target: &str) -> io::Result<()> {
     let _ = to_client.shutdown(Shutdown::Both);
     let _ = upwards.join();
     carried.map(drop)
-}
-
-/// Ends the forwarders whose ids the state folder notes.
-pub(crate) fn stop_all(layout: &Layout) {
-    for entry in fs::read_dir(&layout.state).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(pid) = name.strip_prefix("forward-").and_then(|rest| rest.strip_suffix(".pid")) else {
-            continue;
-        };
-        // The id may belong to somebody else by now: only a process that calls itself a forwarder is ended.
-        let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        if command.contains("cluster\0forward")
-            && let Some(pid) = pid.parse().ok().and_then(rustix::process::Pid::from_raw)
-        {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-        let _ = fs::remove_file(entry.path());
-    }
 }

@@ -1,6 +1,7 @@
 //! The images that the cluster itself needs: the sandbox's pause, DNS, and a shell for tests.
 
 use std::{
+    collections::HashSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -8,14 +9,14 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{command, image, tools};
+use crate::{command, image, programs, tools};
 
 /// The image of a pod's sandbox.
 pub(crate) const PAUSE: &str = "plasma.dev/pause:1";
 /// The cluster's DNS.
 pub(crate) const COREDNS: &str = "plasma.dev/coredns:1.15.0";
 /// A shell, for tests and examples.
-pub(crate) const BUSYBOX: &str = "plasma.dev/busybox:1";
+pub(crate) const BUSYBOX: &str = "plasma.dev/busybox:2";
 
 /// Waits for its end, and reaps what the pod's containers leave behind.
 const PAUSE_SOURCE: &str = r"#include <signal.h>
@@ -31,7 +32,37 @@ int main(void) {
 
 /// The archives of all of them, built where they aren't in the cache.
 pub(crate) fn all() -> Result<Vec<PathBuf>> {
-    Ok(vec![image::build(PAUSE, pause)?, image::build(COREDNS, coredns)?, image::build(BUSYBOX, busybox)?])
+    let shell = fs::read(programs::BUSYBOX).context("read busybox")?;
+    let dns = tools::build(&tools::COREDNS)?.display().to_string();
+    let recipe = |content: &[u8]| image::hash([content, include_bytes!("images.rs")]);
+    Ok(vec![
+        image::build(PAUSE, &recipe(PAUSE_SOURCE.as_bytes()), pause)?,
+        image::build(COREDNS, &recipe(dns.as_bytes()), coredns)?,
+        image::build(BUSYBOX, &recipe(&shell), busybox)?,
+    ])
+}
+
+/// The names under which `ctr images ls` lists other versions of the images that are kept. containerd lets content go when
+/// its last name goes, and an image has several: with its tag, by its digest, by its id.
+pub(crate) fn older(listing: &str, kept: &[&str]) -> Vec<String> {
+    let listed: Vec<(&str, &str)> = listing
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let mut columns = line.split_whitespace();
+            Some((columns.next()?, columns.nth(1)?))
+        })
+        .collect();
+    let repository = |name: &str| name.split(':').next().unwrap_or_default().to_owned();
+    let current: HashSet<&str> =
+        listed.iter().filter(|(name, _)| kept.contains(name)).map(|(_, digest)| *digest).collect();
+    let is_of_ours = |name: &str| kept.iter().any(|kept| repository(kept) == repository(name));
+    let old: HashSet<&str> = listed
+        .iter()
+        .filter(|(name, digest)| is_of_ours(name) && !current.contains(digest))
+        .map(|(_, digest)| *digest)
+        .collect();
+    listed.iter().filter(|(_, digest)| old.contains(digest)).map(|(name, _)| (*name).to_owned()).collect()
 }
 
 fn pause(stage: &Path) -> Result<()> {
@@ -50,8 +81,8 @@ fn coredns(stage: &Path) -> Result<()> {
 
 fn busybox(stage: &Path) -> Result<()> {
     fs::create_dir_all(stage.join("bin")).context("stage busybox")?;
-    fs::copy("/bin/busybox", stage.join("bin/busybox")).context("stage busybox")?;
-    command::output(Command::new("/bin/busybox").args(["--install", "-s"]).arg(stage.join("bin")))?;
+    fs::copy(programs::BUSYBOX, stage.join("bin/busybox")).context("stage busybox")?;
+    command::output(Command::new(programs::BUSYBOX).args(["--install", "-s"]).arg(stage.join("bin")))?;
     // The links that --install makes name the host's own place of the program.
     for entry in fs::read_dir(stage.join("bin")).context("list busybox's links")?.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
@@ -64,4 +95,24 @@ fn busybox(stage: &Path) -> Result<()> {
 
 fn dockerfile(stage: &Path, text: &str) -> Result<()> {
     fs::write(stage.join("Dockerfile"), text).context("write the Dockerfile")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_of_an_older_version_is_found_and_no_other() {
+        let listing = "REF TYPE DIGEST SIZE PLATFORMS LABELS
+x/a:1 application/v 111 5 MiB linux/amd64 -
+x/a@111 application/v 111 5 MiB linux/amd64 -
+sha256:aaa application/v 111 5 MiB linux/amd64 -
+x/a:2 application/v 222 5 MiB linux/amd64 -
+sha256:bbb application/v 222 5 MiB linux/amd64 -
+x/b:1 application/v 333 5 MiB linux/amd64 -
+x/a:0 application/v 222 5 MiB linux/amd64 -
+";
+        assert_eq!(older(listing, &["x/a:2"]), ["x/a:1", "x/a@111", "sha256:aaa"]);
+        assert!(older(listing, &["x/a:3", "x/c:1"]).len() == 6, "nothing of a is current");
+    }
 }

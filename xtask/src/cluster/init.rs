@@ -17,6 +17,7 @@ use anyhow::{Context as _, Result};
 use rustix::process::{Pid, WaitOptions};
 
 use super::{
+    config,
     daemons::Daemon,
     layout::{Layout, NODE, NODE_ADDRESS},
 };
@@ -45,7 +46,21 @@ fn mounts(layout: &Layout) -> Result<()> {
             "mkdir -p {state}/{inside} {outside} && mount --bind --make-rshared {state}/{inside} {outside}"
         ))?;
     }
-    sh(&format!("mount --bind {}/hosts /etc/hosts && hostname {NODE}", layout.config().display()))
+    sh(&format!("mount --bind {}/hosts /etc/hosts && hostname {NODE}", layout.config().display()))?;
+    kernel_settings(layout)
+}
+
+/// Lays files with the values that the kubelet wants over the kernel's own, which it would change for the whole machine,
+/// and nobody would change back.
+fn kernel_settings(layout: &Layout) -> Result<()> {
+    for (setting, _) in config::KERNEL {
+        let (shown, real) =
+            (layout.config().join("kernel").join(setting), Path::new("/proc/sys").join(setting));
+        if real.exists() {
+            sh(&format!("mount --bind {} {}", shown.display(), real.display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn network() -> Result<()> {

@@ -60,6 +60,17 @@ impl Layout {
         self.state.join("init.pid")
     }
 
+    /// This program, as it was when the node was started: cargo may replace the original while the node lives. Every
+    /// process outside the node that belongs to it runs this file, and is known by it.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.state.join("xtask")
+    }
+
+    /// What the running node was made of.
+    pub(crate) fn fingerprint(&self) -> PathBuf {
+        self.state.join("fingerprint")
+    }
+
     /// The commands of the node's daemons, which its first process reads.
     pub(crate) fn daemons(&self) -> PathBuf {
         self.state.join("daemons.json")

@@ -1,6 +1,7 @@
 //! The local cluster: one real Kubernetes node, in network, mount, PID, UTS and IPC namespaces of its own.
 //!
-//! Nothing of it touches the host: its first process holds everything, and ending that process ends all of it.
+//! Its first process holds everything, and ending that process ends all of it: nothing is left on the host, and nothing of
+//! the host is changed.
 //! `docs/development/cluster.md` says how to look around.
 
 mod cgroups;
@@ -12,14 +13,22 @@ mod init;
 mod layout;
 mod node;
 mod pki;
+mod processes;
 mod traces;
 
-use std::{fs, path::PathBuf, process::Command, thread, time::Duration, time::Instant};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::PathBuf,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Subcommand;
 
-use crate::{command, debian, progress, tools};
+use crate::{command, debian, image, progress, tools};
 use layout::{API_ON_HOST, Layout};
 pub(crate) use traces::Traces;
 
@@ -29,7 +38,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(180);
 /// What can be done with the local cluster.
 #[derive(Subcommand)]
 pub(crate) enum Verb {
-    /// Bring it up; a cluster that is up stays as it is.
+    /// Bring it up; one that is up and of this version stays as it is.
     Up,
     /// End it, and remove everything but its caches.
     Down,
@@ -75,38 +84,36 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
     }
 }
 
-/// Brings the cluster up, or finds it up. What is half dead is ended first.
+/// Brings the cluster up, or finds it up. What is half dead, or was made otherwise, is ended first.
 pub(crate) fn up() -> Result<Cluster> {
     debian::require_root()?;
     debian::require_toolchains()?;
     debian::require(&[debian::NODE])?;
     let cluster = Cluster { layout: Layout::new()? };
-    if node::init_pid(&cluster.layout).is_some() {
-        if cluster.becomes_ready(Duration::from_secs(20)) {
-            progress::say("the cluster is up");
-            return Ok(cluster);
-        }
-        progress::say("the cluster is there but doesn't answer: making it anew");
-    }
-    down()?;
     let kubernetes = tools::build(&tools::KUBERNETES)?;
     let programs = tools::build(&tools::NODE)?;
-    let archives = progress::step("images of the cluster", None, images::all)?;
+    let programs = daemons::Programs { kubernetes: &kubernetes, node: &programs };
+    let archives = progress::step("images of the cluster", Some(&image::log()?), images::all)?;
+    let fingerprint = node::fingerprint(&cluster.layout, &programs, &archives)?;
+    if node::init_pid(&cluster.layout).is_some() && cluster.stays(&fingerprint) {
+        progress::say("the cluster is up");
+        return Ok(cluster);
+    }
+    down()?;
     let logs = cluster.layout.logs();
-    progress::step("start the cluster", Some(&logs), || {
-        node::start(&cluster.layout, &daemons::Programs { kubernetes: &kubernetes, node: &programs })?;
+    progress::step("start the cluster", Some(&logs.join("node.log")), || {
+        node::start(&cluster.layout, &programs)?;
         forward::start(&cluster.layout, API_ON_HOST, &format!("{}:6443", layout::NODE_ADDRESS))?;
         for archive in &archives {
             cluster.import_image(archive)?;
         }
         cluster.wait_for_api()?;
         let dns = cluster.layout.config().join("dns.yaml");
-        config::write(&dns, include_str!("dns.yaml"))?;
         command::output(cluster.kubectl()?.args(["apply", "--server-side", "-f"]).arg(&dns))?;
-        if cluster.becomes_ready(START_TIMEOUT) {
-            return Ok(());
-        }
-        bail!("the node or its DNS isn't ready after {START_TIMEOUT:?}: see the logs in {}", logs.display())
+        cluster
+            .becomes_ready(START_TIMEOUT)
+            .with_context(|| format!("not up after {START_TIMEOUT:?}, see the logs in {}", logs.display()))?;
+        config::write(&cluster.layout.fingerprint(), &fingerprint)
     })?;
     Ok(cluster)
 }
@@ -114,9 +121,8 @@ pub(crate) fn up() -> Result<Cluster> {
 /// Ends the cluster and removes its state; its caches stay. Nothing there is no fault.
 pub(crate) fn down() -> Result<()> {
     let layout = Layout::new()?;
-    forward::stop_all(&layout);
-    node::stop(&layout)?;
-    cgroups::remove();
+    processes::end_all(&layout)?;
+    cgroups::remove()?;
     for created in ["/var/lib/kubelet", "/var/lib/cni"] {
         // Mount points on the host, empty there; what others put into them keeps them.
         let _ = fs::remove_dir(created);
@@ -160,6 +166,24 @@ impl Cluster {
         self.layout.logs()
     }
 
+    /// The namespaces that the node has for itself.
+    pub(crate) fn namespaces(&self) -> BTreeSet<PathBuf> {
+        node::namespaces(&self.layout)
+    }
+
+    /// Whether a cluster that is there can be used as it is; says why not.
+    fn stays(&self, fingerprint: &str) -> bool {
+        if fs::read_to_string(self.layout.fingerprint()).unwrap_or_default() != fingerprint {
+            progress::say("the cluster that is up was made otherwise: making it anew");
+            return false;
+        }
+        let ready = self.becomes_ready(Duration::from_secs(20));
+        if let Err(fault) = &ready {
+            progress::say(format!("the cluster is there but doesn't answer ({fault:#}): making it anew"));
+        }
+        ready.is_ok()
+    }
+
     /// kubectl, of the cluster's own version.
     pub(crate) fn kubectl_path() -> Result<PathBuf> {
         Ok(tools::build(&tools::KUBERNETES)?.join("kubectl"))
@@ -181,12 +205,23 @@ impl Cluster {
     pub(crate) fn import_image(&self, archive: &std::path::Path) -> Result<()> {
         let ctr = tools::build(&tools::NODE)?.join("ctr");
         // containerd may have started only now.
-        retry(Duration::from_secs(30), || {
+        self.wait(&format!("import {}", archive.display()), Duration::from_secs(30), || {
             let mut import = self.enter(&ctr.display().to_string())?;
             command::output(import.args(["-n", "k8s.io", "images", "import", "--digests"]).arg(archive))
                 .map(drop)
         })
-        .with_context(|| format!("import {}", archive.display()))
+    }
+
+    /// Removes what the node has of other versions of these images.
+    pub(crate) fn forget_older_images(&self, kept: &[&str]) -> Result<()> {
+        let ctr = tools::build(&tools::NODE)?.join("ctr").display().to_string();
+        let images = ["-n", "k8s.io", "images"];
+        let listing = command::output(self.enter(&ctr)?.args(images).arg("ls"))?;
+        let older = images::older(&listing, kept);
+        if older.is_empty() {
+            return Ok(());
+        }
+        command::output(self.enter(&ctr)?.args(images).arg("rm").args(&older)).map(drop)
     }
 
     /// A loopback port of the host that leads to an address inside the node.
@@ -195,35 +230,39 @@ impl Cluster {
     }
 
     fn wait_for_api(&self) -> Result<()> {
-        retry(START_TIMEOUT, || {
+        self.wait("the API server isn't ready", START_TIMEOUT, || {
             command::output(self.kubectl()?.args(["get", "--raw", "/readyz", "--request-timeout=2s"]))
                 .map(drop)
         })
-        .context("the API server isn't ready")
     }
 
     /// Waits until the node is ready and its DNS answers.
-    fn becomes_ready(&self, timeout: Duration) -> bool {
-        retry(timeout, || {
-            let jsonpath = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
-            let node = command::output(self.kubectl()?.args(["get", "node", layout::NODE, "-o", jsonpath]))?;
-            let dns = [
-                "-n",
-                "kube-system",
-                "get",
-                "deployment",
-                "coredns",
-                "-o",
-                "jsonpath={.status.availableReplicas}",
-            ];
+    fn becomes_ready(&self, timeout: Duration) -> Result<()> {
+        self.wait("the node or its DNS isn't ready", timeout, || {
+            let ready = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
+            let node = command::output(self.kubectl()?.args(["get", "node", layout::NODE, "-o", ready]))?;
+            let replicas = "jsonpath={.status.availableReplicas}";
+            let dns = ["-n", "kube-system", "get", "deployment", "coredns", "-o", replicas];
             let dns = command::output(self.kubectl()?.args(dns))?;
-            if node == "True" && dns == "1" {
-                Ok(())
-            } else {
-                bail!("node ready: {node}, DNS replicas: {dns}")
-            }
+            ensure!(node == "True" && dns == "1", "node ready: {node:?}, DNS replicas: {dns:?}");
+            Ok(())
         })
-        .is_ok()
+    }
+
+    /// Tries for so long as the node lives; why it doesn't is in its log.
+    fn wait(&self, what: &str, timeout: Duration, mut attempt: impl FnMut() -> Result<()>) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            let Err(fault) = attempt() else { return Ok(()) };
+            let Some(_) = node::init_pid(&self.layout) else {
+                let log = command::tail(&self.layout.logs().join("node.log"));
+                bail!("the node has ended; its log:\n{log}")
+            };
+            if begun.elapsed() > timeout {
+                return Err(fault.context(what.to_owned()));
+            }
+            thread::sleep(Duration::from_millis(300));
+        }
     }
 }
 

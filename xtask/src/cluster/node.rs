@@ -1,14 +1,15 @@
 //! Starting, entering and ending the node: a set of namespaces held by one process.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     os::unix::process::CommandExt as _,
+    path::PathBuf,
     process::{Command, Stdio},
-    thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::{
     cgroups, config,
@@ -16,6 +17,7 @@ use super::{
     layout::{API_ON_HOST, API_SERVICE, Layout, NODE, NODE_ADDRESS},
     pki,
 };
+use crate::{command, image};
 
 /// Writes what the daemons read and starts the node's first process.
 pub(crate) fn start(layout: &Layout, programs: &Programs<'_>) -> Result<()> {
@@ -23,12 +25,24 @@ pub(crate) fn start(layout: &Layout, programs: &Programs<'_>) -> Result<()> {
         fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     }
     identities(layout)?;
-    config::write_all(layout)?;
-    let daemons =
-        serde_json::to_string_pretty(&daemons::all(layout, programs)).context("write the list of daemons")?;
-    config::write(&layout.daemons(), &daemons)?;
+    for (file, text) in config::all(layout) {
+        config::write(&file, &text)?;
+    }
+    config::write(&layout.daemons(), &daemons(layout, programs)?)?;
     cgroups::create()?;
     spawn(layout)
+}
+
+fn daemons(layout: &Layout, programs: &Programs<'_>) -> Result<String> {
+    serde_json::to_string_pretty(&daemons::all(layout, programs)).context("write the list of daemons")
+}
+
+/// A hash of everything that a node is made of: its programs with their arguments, its settings, its images.
+pub(crate) fn fingerprint(layout: &Layout, programs: &Programs<'_>, images: &[PathBuf]) -> Result<String> {
+    let mut parts = vec![daemons(layout, programs)?];
+    parts.extend(config::all(layout).into_iter().map(|(_, text)| text));
+    parts.extend(images.iter().map(|image| image.display().to_string()));
+    Ok(image::hash(parts.iter().map(String::as_bytes)))
 }
 
 fn identities(layout: &Layout) -> Result<()> {
@@ -49,8 +63,11 @@ fn identities(layout: &Layout) -> Result<()> {
 }
 
 fn spawn(layout: &Layout) -> Result<()> {
-    let itself = std::env::current_exe().context("find this program")?;
-    let log = File::create(layout.logs().join("node.log")).context("create the node's log")?;
+    let itself = layout.program();
+    fs::copy("/proc/self/exe", &itself)
+        .with_context(|| format!("copy this program to {}", itself.display()))?;
+    let log_file = layout.logs().join("node.log");
+    let log = File::create(&log_file).context("create the node's log")?;
     let unshare = Command::new("unshare")
         .args(["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc"])
         .arg(itself)
@@ -64,17 +81,28 @@ fn spawn(layout: &Layout) -> Result<()> {
     let children = format!("/proc/{0}/task/{0}/children", unshare.id());
     let pid = super::retry(Duration::from_secs(5), || {
         let children = fs::read_to_string(&children).with_context(|| format!("read {children}"))?;
-        children.split_whitespace().next().map(str::to_owned).context("unshare has started nothing yet")
+        let child = children.split_whitespace().next().map(str::to_owned);
+        child.with_context(|| format!("unshare has started nothing: {}", command::tail(&log_file)))
     })?;
     config::write(&layout.init_pid(), &pid)
 }
 
 /// The id of the node's first process, where it lives.
-pub(crate) fn init_pid(layout: &Layout) -> Option<u32> {
+pub(crate) fn init_pid(layout: &Layout) -> Option<i32> {
     let pid = fs::read_to_string(layout.init_pid()).ok()?.trim().parse().ok()?;
     // The id may be somebody else's by now.
     let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
     command.contains("node-init").then_some(pid)
+}
+
+/// The namespaces that the node has for itself, as `/proc/PID/ns` names them.
+pub(crate) fn namespaces(layout: &Layout) -> BTreeSet<PathBuf> {
+    let Some(pid) = init_pid(layout) else { return BTreeSet::new() };
+    let of = |process: &str| -> BTreeSet<PathBuf> {
+        let links = fs::read_dir(format!("/proc/{process}/ns")).into_iter().flatten().flatten();
+        links.filter_map(|link| fs::read_link(link.path()).ok()).collect()
+    };
+    of(&pid.to_string()).difference(&of("self")).cloned().collect()
 }
 
 /// A command inside the node's namespaces.
@@ -93,19 +121,4 @@ pub(crate) fn enter(layout: &Layout, program: &str) -> Result<Command> {
         program,
     ]);
     Ok(nsenter)
-}
-
-/// Ends the node's first process, and with it every process of the node.
-pub(crate) fn stop(layout: &Layout) -> Result<()> {
-    let Some(pid) = init_pid(layout) else { return Ok(()) };
-    let raw = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).context("a process id")?;
-    rustix::process::kill_process(raw, rustix::process::Signal::KILL)
-        .with_context(|| format!("end process {pid}"))?;
-    for _ in 0..100 {
-        if init_pid(layout).is_none() {
-            return Ok(());
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
-    bail!("the node's first process {pid} doesn't end: a process of the node may be stuck in the kernel")
 }

@@ -23,6 +23,9 @@ const DOORS: &[(&str, &str)] = &[
     (concat!("ethers_", "signers::"), "chain/src/"),
 ];
 
+/// What lifts the workspace's ban on `unsafe`.
+const UNSAFE: &str = concat!("allow(unsafe", "_code");
+
 /// What a core may not ask for.
 const CLOCKS: &[&str] = &["SystemTime::now", "Instant::now", "Timestamp::now", "env::var"];
 
@@ -75,7 +78,11 @@ fn of_file(name: &str, text: &str) -> Vec<String> {
     {
         breaches.push(format!("names {thing}, whose one door is {door}"));
     }
-    if name.contains("/core/src/") || name.starts_with("types/") {
+    let is_pure = name.contains("/core/src/") || name.starts_with("types/");
+    if text.contains(UNSAFE) && (is_pure || name.starts_with("api/")) {
+        breaches.push("allows what is unsafe: types, api and the cores have none".to_owned());
+    }
+    if is_pure {
         for clock in CLOCKS.iter().filter(|clock| production.contains(**clock)) {
             breaches.push(format!("asks {clock}: a core is given what it needs"));
         }
@@ -134,6 +141,9 @@ mod tests {
         let clock = "//! A.\nlet now = Instant::now();\n";
         assert_eq!(of_file("scheduler/core/src/a.rs", clock).len(), 1);
         assert!(of_file("scheduler/src/a.rs", clock).is_empty());
+        let unsafe_code = format!("//! A.\n#![{UNSAFE})]\n");
+        assert_eq!(of_file("api/src/a.rs", &unsafe_code).len(), 1);
+        assert!(of_file("device-plugin/src/a.rs", &unsafe_code).is_empty());
     }
 
     #[test]

@@ -41,6 +41,9 @@ use crate::schema;
     validation = Rule::new("self.roles == oldSelf.roles").message("spec.roles cannot be changed: make a new ComputeJob"),
     validation = Rule::new("self.maxRuntimeSeconds == oldSelf.maxRuntimeSeconds")
         .message("spec.maxRuntimeSeconds cannot be changed: make a new ComputeJob"),
+    validation = Rule::new("self.roles.map(role, role.replicas).sum() <= 1024")
+        .message("spec.roles must have at most 1024 replicas together: split the work into several jobs")
+        .field_path(".roles"),
 )]
 pub struct ComputeJobSpec {
     /// The ComputeQueue that this job waits in and that pays for it.
@@ -87,6 +90,15 @@ pub struct ComputeJobSpec {
     validation = Rule::new("!has(self.template.spec.subdomain) && !has(self.template.spec.hostname)")
         .message("template.spec.hostname and subdomain must be left out: they carry the ranks' addresses")
         .field_path(".template.spec.subdomain"),
+    validation = Rule::new("!has(self.template.spec.nodeName)")
+        .message("template.spec.nodeName must be left out: the scheduler places all pods together; choose nodes by nodeSelector")
+        .field_path(".template.spec.nodeName"),
+    validation = Rule::new("self.template.spec.containers.all(container, !has(container.restartPolicy) && !has(container.restartPolicyRules))")
+        .message("template.spec.containers[].restartPolicy and restartPolicyRules must be left out: a failed pod restarts the whole gang, see spec.backoffLimit")
+        .field_path(".template.spec.containers"),
+    validation = Rule::new("!has(self.template.spec.initContainers) || self.template.spec.initContainers.all(container, (!has(container.restartPolicy) || container.restartPolicy == 'Always') && !has(container.restartPolicyRules))")
+        .message("template.spec.initContainers[].restartPolicy must be Always, for a side-car, or left out, and restartPolicyRules left out")
+        .field_path(".template.spec.initContainers"),
     validation = Rule::new("has(self.template.spec) && size(self.template.spec.containers) > 0")
         .message("template.spec.containers must name at least one container")
         .field_path(".template.spec"),
@@ -96,8 +108,8 @@ pub struct Role {
     #[schemars(length(min = 1, max = 16), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
 
-    /// How many pods, ranked from 0.
-    #[schemars(range(min = 1, max = 9999))]
+    /// How many pods, ranked from 0; at most 1024 over all roles.
+    #[schemars(range(min = 1, max = 1024))]
     pub replicas: i32,
 
     /// The pod, as in any Job. GPUs are `resources.limits["nvidia.com/gpu"]`.
@@ -178,6 +190,10 @@ pub struct Attempts {
     pub started: i32,
     /// Attempts that failed through the job's own doing: what `backoffLimit` bounds.
     pub failed: i32,
+    /// Whether the current attempt lost pods through no fault of the job's, and so doesn't count. Kept here, since the
+    /// pods that tell of it may be gone by the time that it is decided what follows.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub disturbed: bool,
 }
 
 /// What a job has cost so far. Written by settlement alone.
@@ -220,6 +236,10 @@ pub struct PodCost {
     pub transaction: Option<Hash>,
     /// How far the payment is.
     pub state: crate::settlement_batch::BatchPhase,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl ComputeJob {

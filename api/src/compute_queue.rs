@@ -48,7 +48,7 @@ pub struct ComputeQueueSpec {
         .message("spec.billing.prices must name each gpuProduct once, and have at most one entry without it"),
 )]
 pub struct Billing {
-    /// The account that opened the rental and pays.
+    /// The account that opened the rental. It is here for people to read: what pays is the rental, whoever opened it.
     #[schemars(schema_with = "schema::address")]
     pub payer: Address,
     /// The rental in the contract; nothing is ever drawn outside it.
@@ -72,7 +72,7 @@ pub struct Price {
     pub price_per_gpu_hour: PricePerGpuHour,
 }
 
-/// What became of a queue. Written by the scheduler.
+/// What holds of a queue. No program writes it yet.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ComputeQueueStatus {

@@ -7,9 +7,9 @@ pub const VERSION: &str = "v1alpha1";
 
 /// `spec.schedulerName` of pods that our scheduler binds.
 pub const SCHEDULER_NAME: &str = "plasma-scheduler";
-/// The extended resource that one whole GPU is, unless a setting says otherwise.
+/// The extended resource that one whole GPU is. No setting: admission counts it, settlement bills it.
 pub const GPU_RESOURCE: &str = "nvidia.com/gpu";
-/// Where Plasma's own objects (settlement batches among them) live, unless a setting says otherwise.
+/// Where Plasma's own objects (settlement batches among them) live, unless it is installed elsewhere.
 pub const SYSTEM_NAMESPACE: &str = "plasma-system";
 
 /// On a pod from birth; only settlement takes it off, once the pod's receipt is durable.

@@ -14,9 +14,9 @@ pub(crate) fn optional_xpl(generator: &mut SchemaGenerator) -> Schema {
     nullable(xpl(generator))
 }
 
-/// An account or contract: `0x` and 40 lower-case hex digits.
+/// An account or contract: `0x` and 40 hex digits, of which wallets write some in upper case, as a checksum.
 pub(crate) fn address(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "pattern": "^0x[0-9a-f]{40}$" })
+    json_schema!({ "type": "string", "pattern": "^0x[0-9a-fA-F]{40}$" })
 }
 
 /// A hash, a head or a rental: `0x` and 64 lower-case hex digits.
@@ -40,6 +40,25 @@ pub(crate) fn unsigned(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "integer", "format": "int64", "minimum": 0 })
 }
 
+/// As [`unsigned`], of 32 bits: a larger number would fail whoever reads the object, and every list that holds it.
+pub(crate) fn unsigned32(_: &mut SchemaGenerator) -> Schema {
+    up_to(u32::MAX)
+}
+
+/// As [`unsigned32`], of 16 bits.
+pub(crate) fn unsigned16(_: &mut SchemaGenerator) -> Schema {
+    up_to(u16::MAX.into())
+}
+
+/// As [`unsigned32`], of 8 bits.
+pub(crate) fn unsigned8(_: &mut SchemaGenerator) -> Schema {
+    up_to(u8::MAX.into())
+}
+
+fn up_to(maximum: u32) -> Schema {
+    json_schema!({ "type": "integer", "format": "int64", "minimum": 0, "maximum": maximum })
+}
+
 /// Conditions, one of each type: what makes server-side apply merge them one by one.
 pub(crate) fn conditions(generator: &mut SchemaGenerator) -> Schema {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -52,9 +71,34 @@ pub(crate) fn conditions(generator: &mut SchemaGenerator) -> Schema {
     without_descriptions(schema)
 }
 
-/// A pod template as Kubernetes has it, without its 200 kB of descriptions: `kubectl explain pod` has those.
+/// The longest grace period of a pod or a probe, in seconds: GPUs are billed until the last container has ended.
+const LONGEST_GRACE: i64 = 3600;
+/// The most containers, and init containers, of one pod: the cost of the rules about each of them is bounded by it.
+const MOST_CONTAINERS: u32 = 64;
+
+/// A pod template as Kubernetes has it, without its 200 kB of descriptions (`kubectl explain pod` has those), and with
+/// bounds where it has none.
 pub(crate) fn pod_template(generator: &mut SchemaGenerator) -> Schema {
-    without_descriptions(generator.subschema_for::<PodTemplateSpec>())
+    let mut template = without_descriptions(generator.subschema_for::<PodTemplateSpec>()).to_value();
+    bound(&mut template);
+    Schema::try_from(template).unwrap_or_default()
+}
+
+fn bound(schema: &mut Value) {
+    let Value::Object(fields) = schema else { return };
+    if let Some(Value::Object(properties)) = fields.get_mut("properties") {
+        for (name, property) in properties.iter_mut().filter(|(_, property)| property.is_object()) {
+            match name.as_str() {
+                "terminationGracePeriodSeconds" => {
+                    property["minimum"] = 0.into();
+                    property["maximum"] = LONGEST_GRACE.into();
+                }
+                "containers" | "initContainers" => property["maxItems"] = MOST_CONTAINERS.into(),
+                _ => {}
+            }
+        }
+    }
+    fields.values_mut().for_each(bound);
 }
 
 fn nullable(mut schema: Schema) -> Schema {

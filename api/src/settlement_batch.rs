@@ -47,7 +47,7 @@ pub struct SettlementBatchSpec {
     #[schemars(schema_with = "schema::unsigned")]
     pub first_sequence: u64,
     /// How many receipts.
-    #[schemars(schema_with = "schema::unsigned")]
+    #[schemars(schema_with = "schema::unsigned32")]
     pub count: u32,
     /// The head that this batch follows.
     #[schemars(schema_with = "schema::hash")]
@@ -104,16 +104,16 @@ pub struct Receipt {
     #[schemars(schema_with = "schema::unsigned")]
     pub device_ms: u64,
     /// Place of its price in `prices`.
-    #[schemars(schema_with = "schema::unsigned")]
+    #[schemars(schema_with = "schema::unsigned16")]
     pub price_class: u16,
     /// The node's index in the provider's inventory; 0 until nodes are registered.
-    #[schemars(schema_with = "schema::unsigned")]
+    #[schemars(schema_with = "schema::unsigned32")]
     pub node_index: u32,
     /// Which devices, one bit each; 0 where it isn't known.
     #[schemars(schema_with = "schema::unsigned")]
     pub device_mask: u64,
     /// 1 metered, 2 from pod status, 4 void, 8 simulated, 16 late.
-    #[schemars(schema_with = "schema::unsigned")]
+    #[schemars(schema_with = "schema::unsigned8")]
     pub flags: u8,
     /// What the contract computes for it, in XPL.
     #[schemars(schema_with = "schema::xpl")]

@@ -72,3 +72,43 @@ fn no_schema_uses_a_number_format_that_the_api_server_does_not_know() {
         assert!(found.iter().all(|format| !format.starts_with("uint")), "{}: {found:?}", crd.spec.names.kind);
     }
 }
+
+#[test]
+fn no_number_is_accepted_that_its_type_cannot_hold() {
+    let spec = &schema_of("SettlementBatch")["properties"]["spec"]["properties"];
+    let receipt = &spec["receipts"]["items"]["properties"];
+    for (field, most) in [
+        (&spec["count"], u64::from(u32::MAX)),
+        (&receipt["priceClass"], u64::from(u16::MAX)),
+        (&receipt["nodeIndex"], u64::from(u32::MAX)),
+        (&receipt["flags"], u64::from(u8::MAX)),
+    ] {
+        let maximum = field["maximum"].as_f64().expect("a maximum");
+        assert!((maximum - most as f64).abs() < 0.5, "{field}, not {most}");
+    }
+}
+
+#[test]
+fn an_address_is_accepted_as_wallets_write_it() {
+    let billing =
+        &schema_of("ComputeQueue")["properties"]["spec"]["properties"]["billing"]["properties"]["payer"];
+    let contract = &schema_of("SettlementBatch")["properties"]["spec"]["properties"]["contract"];
+    for schema in [billing, contract] {
+        assert_eq!(schema["pattern"], "^0x[0-9a-fA-F]{40}$");
+    }
+    let checksummed = "0x5FbDB2315678afecb367f032d93F642f64180aa3".parse::<plasma_types::Address>();
+    assert!(checksummed.is_ok(), "what the definition takes, the type reads");
+}
+
+#[test]
+fn a_pod_template_has_bounds_on_what_costs_money_and_what_rules_look_at() {
+    let pod = &schema_of("ComputeJob")["properties"]["spec"]["properties"]["roles"]["items"]["properties"]["template"]
+        ["properties"]["spec"]["properties"];
+    let grace = |fields: &Value| fields["terminationGracePeriodSeconds"]["maximum"].as_f64();
+    assert_eq!(grace(pod), Some(3600.0));
+    let container = &pod["containers"]["items"]["properties"];
+    assert_eq!(grace(&container["livenessProbe"]["properties"]), Some(3600.0), "a probe has one of its own");
+    for list in ["containers", "initContainers"] {
+        assert_eq!(pod[list]["maxItems"].as_f64(), Some(64.0), "{list}");
+    }
+}

@@ -9,22 +9,55 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use plasma_api::names::field_manager::OPERATOR;
-use plasma_operator_core::Children;
+use plasma_operator_core::{Children, Claim, Key, Refusal, claim};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::controller::{Failure, Key};
+use crate::controller::Failure;
 
-/// Writes the children in the order in which they need each other: addresses and gang before the pods.
-pub(crate) async fn apply(client: &Client, key: &Key, children: &Children) -> Result<(), Failure> {
-    apply_one(client, key, &children.service).await?;
-    apply_one(client, key, &children.gang).await?;
-    for job in &children.jobs {
-        apply_one(client, key, job).await?;
-    }
-    Ok(())
+/// Asks the API server for every child without making any: why one can't be made, where that is so.
+pub(crate) async fn rehearse(
+    client: &Client,
+    key: &Key,
+    children: &Children,
+) -> Result<Option<Refusal>, Failure> {
+    write(client, key, children, &PatchParams::apply(OPERATOR).dry_run()).await
 }
 
-async fn apply_one<K>(client: &Client, key: &Key, child: &K) -> Result<(), Failure>
+/// Makes the children that aren't there.
+pub(crate) async fn apply(client: &Client, key: &Key, children: &Children) -> Result<(), Failure> {
+    // Not forced: if somebody makes such an object between our two requests, theirs stands.
+    let refused = write(client, key, children, &PatchParams::apply(OPERATOR)).await?;
+    // The rehearsal went well a moment ago; the next one tells what changed.
+    refused.map_or(Ok(()), |refusal| Err(Failure::Refused(refusal)))
+}
+
+/// In the order in which they need each other: addresses and gang before the pods.
+async fn write(
+    client: &Client,
+    key: &Key,
+    children: &Children,
+    params: &PatchParams,
+) -> Result<Option<Refusal>, Failure> {
+    if let Some(refusal) = write_one(client, key, &children.service, params).await? {
+        return Ok(Some(refusal));
+    }
+    if let Some(refusal) = write_one(client, key, &children.gang, params).await? {
+        return Ok(Some(refusal));
+    }
+    for job in &children.jobs {
+        if let Some(refusal) = write_one(client, key, job, params).await? {
+            return Ok(Some(refusal));
+        }
+    }
+    Ok(None)
+}
+
+async fn write_one<K>(
+    client: &Client,
+    key: &Key,
+    child: &K,
+    params: &PatchParams,
+) -> Result<Option<Refusal>, Failure>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -34,20 +67,19 @@ where
 {
     let api: Api<K> = Api::namespaced(client.clone(), &key.namespace);
     let (kind, name) = (K::kind(&()).into_owned(), child.name_any());
-    let write = |fault| Failure::Write(kind.clone(), name.clone(), Box::new(fault));
-    let existing = api.get_metadata_opt(&name).await.map_err(write)?;
-    let is_ours = |owners: &[_]| {
-        owners.iter().any(|owner: &k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference| {
-            owner.uid == key.uid
-        })
-    };
-    match existing {
-        Some(existing) if is_ours(existing.owner_references()) => Ok(()),
-        Some(_) => Err(Failure::Foreign(kind, name)),
-        // Not forced: if somebody makes that object between our two requests, theirs stands.
-        None => {
-            let written = api.patch(&name, &PatchParams::apply(OPERATOR), &Patch::Apply(child)).await;
-            written.map(drop).map_err(write)
-        }
+    let failure = |fault| Failure::Write(kind.clone(), name.clone(), Box::new(fault));
+    let existing = api.get_metadata_opt(&name).await.map_err(failure)?;
+    match existing.map(|existing| claim(&existing.metadata, key)) {
+        Some(Claim::Ours) => Ok(None),
+        Some(Claim::Leaving) => Ok(Some(Refusal::NameNotFreeYet { kind, name })),
+        Some(Claim::Foreign) => Ok(Some(Refusal::NameTaken { kind, name })),
+        None => match api.patch(&name, params, &Patch::Apply(child)).await {
+            Ok(_) => Ok(None),
+            Err(kube::Error::Api(told)) => {
+                let refusal = Refusal::rejected(&kind, &name, told.code, &told.message);
+                refusal.map(Some).ok_or_else(|| failure(kube::Error::Api(told)))
+            }
+            Err(fault) => Err(failure(fault)),
+        },
     }
 }

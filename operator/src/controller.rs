@@ -18,19 +18,21 @@ use kube::{
     runtime::{Controller, controller::Action, reflector::ObjectRef, watcher::Config},
 };
 use plasma_api::{ComputeJob, ComputeQueue, Gang, compute_job::Phase, names::JOB_NAME_LABEL};
-use plasma_operator_core::{Parent, Progress, Refusal, Step, admit, conclude, desire, next_step};
+use plasma_operator_core::{
+    Children, Key, Parent, Progress, Refusal, Step, admit, conclude, desire, hold, next_step,
+};
 use plasma_runtime::{Gate, Runtime};
 
 use crate::{
-    apply::apply,
+    apply::{apply, rehearse},
     metrics::{Jobs, Metrics},
     observe::{World, current, observe},
-    report::report,
+    report::{report, reproach},
 };
 
 /// A job that waits is looked at this often though nothing seemed to change.
 const LOOK: Duration = Duration::from_secs(60);
-/// A job between two attempts is looked at this often.
+/// A job between two attempts, or whose pods are being made, is looked at this often.
 const PAUSED: Duration = Duration::from_secs(5);
 /// How long to wait after a failure that may pass.
 const RETRY: Duration = Duration::from_secs(3);
@@ -44,9 +46,9 @@ pub(crate) enum Failure {
     /// Something couldn't be written.
     #[error("writing {0} {1}: {2}")]
     Write(String, String, Box<kube::Error>),
-    /// An object of that name belongs to somebody else.
-    #[error("{0} {1} exists and isn't this job's: rename the job, or delete that object")]
-    Foreign(String, String),
+    /// An object can't be made, though it could a moment ago.
+    #[error("{0}")]
+    Refused(Refusal),
     /// The stored object isn't a ComputeJob that we understand.
     #[error("the object is not understood: {0}")]
     Malformed(Box<InvalidObject>),
@@ -63,28 +65,19 @@ impl Failure {
                 "conflict"
             }
             Self::Write(..) => "write",
-            Self::Foreign(..) => "foreign",
+            Self::Refused(_) => "refused",
             Self::Malformed(_) => "malformed",
             Self::Nameless(_) => "nameless",
         }
     }
 }
 
-/// What names a job for certain.
-pub(crate) struct Key {
-    pub(crate) namespace: String,
-    pub(crate) name: String,
-    pub(crate) uid: String,
-}
-
-impl Key {
-    fn of(job: &ComputeJob) -> Result<Self, Failure> {
-        Ok(Self {
-            namespace: job.namespace().ok_or(Failure::Nameless("namespace"))?,
-            name: job.metadata.name.clone().ok_or(Failure::Nameless("name"))?,
-            uid: job.uid().ok_or(Failure::Nameless("UID"))?,
-        })
-    }
+fn key_of(job: &ComputeJob) -> Result<Key, Failure> {
+    Ok(Key {
+        namespace: job.namespace().ok_or(Failure::Nameless("namespace"))?,
+        name: job.metadata.name.clone().ok_or(Failure::Nameless("name"))?,
+        uid: job.uid().ok_or(Failure::Nameless("UID"))?,
+    })
 }
 
 struct Context {
@@ -142,67 +135,85 @@ fn job_of(pod: Pod) -> Option<ObjectRef<Guarded>> {
 }
 
 /// Brings one job a step closer to what its owner asked for.
-async fn reconcile(job: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Failure> {
+async fn reconcile(seen: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Failure> {
     context.metrics.reconciles.inc();
-    let job = job.0.clone().map_err(|fault| Failure::Malformed(Box::new(fault)))?;
-    let key = Key::of(&job)?;
     let client = &context.client;
-    // client
-    let Some(job) = current(client, &key).await? else { return Ok(Action::await_change()) };
+    let key = key_of(understood(client, &seen).await?)?; // client
+    let Some(job) = current(client, &key).await? else { return Ok(Action::await_change()) }; // client
     if job.metadata.deletion_timestamp.is_some() || is_over(&job) {
         return Ok(Action::await_change());
     }
     let world = observe(client, &job, &key).await?; // client
     let now = Timestamp::now();
     let step = next_step(&world.attempt, job.spec.backoff_limit, now); // pure
-    let (mut step, mut refused) = ask(&job, &key, (&world, context.settles), step); // pure
-    let parent = Parent {
-        name: key.name.clone(),
-        namespace: key.namespace.clone(),
-        uid: key.uid.clone(),
-        billed: world.queue.as_ref().is_some_and(|queue| queue.spec.billing.is_some()),
-    };
-    let is_missing = world.attempt.jobs.len() < world.attempt.roles;
-    let made = match &step {
-        Step::Start(attempt, _) if refused.is_none() => {
-            apply(client, &key, &desire(&parent, &job.spec, *attempt)).await // client
-        }
-        // Deleted by hand: a job that isn't over has its children. Without its queue nobody knows who pays for them.
-        Step::Watch(attempt) if is_missing && world.queue.is_some() => {
-            apply(client, &key, &desire(&parent, &job.spec, *attempt)).await // client
-        }
-        Step::End(attempt, _) => end(client, &key, &world.attempt.jobs, *attempt).await, // client
-        _ => Ok(()),
-    };
-    match made {
-        Err(Failure::Foreign(kind, name)) => {
-            let taken = Refusal::NameTaken { kind, name };
-            // Another attempt may follow once its owner has made room.
-            if let Step::Start(attempt @ 1.., _) = step {
-                step = Step::Pause(attempt - 1, taken.to_string());
-            }
-            refused = Some(taken);
-        }
-        made => made?,
+    let mut refused = ask(&job, &key, (&world, context.settles), &step); // pure
+    let children = if refused.is_none() { missing(&job, &key, &world, &step) } else { None }; // pure
+    if let Some(children) = &children {
+        refused = rehearse(client, &key, children).await?; // client
     }
+    let step = match &refused {
+        Some(refusal) => hold(step, refusal, world.attempt.attempts), // pure
+        None => step,
+    };
     let progress = Progress::of(&world.attempt);
+    let look = look_again(&step, refused.as_ref(), &progress);
     let status = conclude(&job, &step, refused.as_ref(), world.gang.as_ref(), progress, &Time(now)); // pure
+    // Before anything is made or ended: an attempt of which the status doesn't know would be nobody's, and on what grounds
+    // an attempt was ended can't be seen any more once its pods are gone.
     report(client, &job, &key, status).await?; // client
-    Ok(Action::requeue(if matches!(step, Step::Pause(..)) { PAUSED } else { LOOK }))
+    match (step, children) {
+        (Step::End(attempt, _), _) => end(client, &key, &world.attempt.jobs, attempt).await?, // client
+        (_, Some(children)) if refused.is_none() => apply(client, &key, &children).await?,    // client
+        _ => {}
+    }
+    Ok(Action::requeue(look))
 }
 
-/// Whether the attempt that would start may; one whose cost only receipts can tell pauses until they do.
-fn ask(job: &ComputeJob, key: &Key, (world, settles): (&World, bool), step: Step) -> (Step, Option<Refusal>) {
-    let Step::Start(attempt, _) = step else { return (step, None) };
-    if world.begun && world.queue.is_some() {
-        return (step, None);
-    }
-    match admit(&job.spec, &key.namespace, world.queue.as_ref(), &world.spent, settles) {
-        Ok(()) => (step, None),
-        Err(pending @ Refusal::ReceiptsPending(_)) => {
-            (Step::Pause(attempt - 1, pending.to_string()), Some(pending))
+/// The job, where it can be read at all; where it can't, its owner is told.
+async fn understood<'a>(client: &Client, seen: &'a Guarded) -> Result<&'a ComputeJob, Failure> {
+    match &seen.0 {
+        Ok(job) => Ok(job),
+        Err(fault) => {
+            reproach(client, seen, &fault.error).await;
+            Err(Failure::Malformed(Box::new(fault.clone())))
         }
-        Err(refusal) => (step, Some(refusal)),
+    }
+}
+
+/// Why the step may not be taken: a start needs to be admitted, and what is missing of an attempt, its queue.
+fn ask(job: &ComputeJob, key: &Key, (world, settles): (&World, bool), step: &Step) -> Option<Refusal> {
+    match step {
+        Step::Start(..) => {
+            admit(&job.spec, &key.namespace, world.queue.as_ref(), &world.spent, settles).err()
+        }
+        // Without its queue nobody knows who pays for them.
+        Step::Watch(_) if world.lacks_jobs() && world.queue.is_none() => {
+            Some(Refusal::QueueNotFound(job.spec.queue.clone()))
+        }
+        _ => None,
+    }
+}
+
+/// What is to be made: all of an attempt that starts, and what is missing of one that goes on. Either it was never made,
+/// or it was deleted by hand: a job that isn't over has its children.
+fn missing(job: &ComputeJob, key: &Key, world: &World, step: &Step) -> Option<Children> {
+    let attempt = match step {
+        Step::Start(attempt, _) => attempt,
+        Step::Watch(attempt) if world.lacks_jobs() => attempt,
+        _ => return None,
+    };
+    let billed = world.queue.as_ref().is_some_and(|queue| queue.spec.billing.is_some());
+    Some(desire(&Parent { key: key.clone(), billed }, &job.spec, *attempt))
+}
+
+/// When to look again, though nothing seems to change.
+fn look_again(step: &Step, refused: Option<&Refusal>, progress: &Progress) -> Duration {
+    match (refused, step) {
+        (Some(refusal), _) if !refusal.passes() => LOOK,
+        (_, Step::Pause(..) | Step::Start(..)) => PAUSED,
+        // Nobody wakes us for pods that aren't made.
+        (_, Step::Watch(_)) if progress.absent.is_some() => PAUSED,
+        _ => LOOK,
     }
 }
 
@@ -232,7 +243,6 @@ fn retry(job: Arc<Guarded>, failure: &Failure, context: Arc<Context>) -> Action 
     match failure {
         // Only its owner can mend these; a change wakes us.
         Failure::Malformed(_) | Failure::Nameless(_) => Action::await_change(),
-        Failure::Foreign(..) => Action::requeue(LOOK),
-        Failure::Read(..) | Failure::Write(..) => Action::requeue(RETRY),
+        Failure::Read(..) | Failure::Write(..) | Failure::Refused(_) => Action::requeue(RETRY),
     }
 }

@@ -7,10 +7,10 @@ use plasma_api::{
     ComputeJob, ComputeQueue, Gang,
     names::{ATTEMPT_LABEL, JOB_UID_LABEL},
 };
-use plasma_operator_core::{Observed, Spent, attempt_name, unrecorded};
+use plasma_operator_core::{Claim, Key, Observed, Spent, attempt_name, claim, own_jobs, unrecorded};
 use plasma_types::Xpl;
 
-use crate::controller::{Failure, Key};
+use crate::controller::Failure;
 
 /// What there is of a job.
 pub(crate) struct World {
@@ -20,10 +20,15 @@ pub(crate) struct World {
     pub(crate) attempt: Observed,
     /// The current attempt's Gang.
     pub(crate) gang: Option<Gang>,
-    /// Whether the next attempt was begun before, and then our status was lost: it was admitted, and only goes on.
-    pub(crate) begun: bool,
     /// What the pods of earlier attempts cost.
     pub(crate) spent: Spent,
+}
+
+impl World {
+    /// Whether Jobs of the current attempt aren't there.
+    pub(crate) fn lacks_jobs(&self) -> bool {
+        self.attempt.jobs.len() < self.attempt.roles
+    }
 }
 
 /// Reads it all.
@@ -39,6 +44,8 @@ pub(crate) async fn observe(client: &Client, job: &ComputeJob, key: &Key) -> Res
     let queues: Api<ComputeQueue> = Api::all(client.clone());
     let queue = queues.get_opt(&job.spec.queue).await.map_err(read("ComputeQueue"))?;
     let jobs = jobs.list(&of_attempt).await.map_err(read("Jobs"))?.items;
+    let roles: Vec<&str> = job.spec.roles.iter().map(|role| role.name.as_str()).collect();
+    let jobs = own_jobs(jobs, key, &roles, current);
     let of_job = ListParams::default().labels(&format!("{JOB_UID_LABEL}={}", key.uid));
     let mut pods = pods.list(&of_job).await.map_err(read("Pods"))?.items;
     let attempt_of =
@@ -50,15 +57,8 @@ pub(crate) async fn observe(client: &Client, job: &ComputeJob, key: &Key) -> Res
         Spent { recorded: cost.map_or(Xpl::ZERO, |cost| cost.total), unrecorded: unrecorded(&earlier, cost) };
     pods.retain(|pod| attempt_of(pod) == Some(current));
     let gang = gangs.get_opt(&attempt_name(&key.name, current)).await.map_err(read("Gang"))?;
-    let next = gangs.get_opt(&attempt_name(&key.name, attempts.started)).await.map_err(read("Gang"))?;
-    let begun = next.is_some_and(|next| next.owner_references().iter().any(|owner| owner.uid == key.uid));
-    Ok(World {
-        queue,
-        attempt: Observed { attempts, roles: job.spec.roles.len(), jobs, pods },
-        gang,
-        begun,
-        spent,
-    })
+    let gang = gang.filter(|gang| claim(&gang.metadata, key) == Claim::Ours);
+    Ok(World { queue, attempt: Observed { attempts, roles: roles.len(), jobs, pods }, gang, spent })
 }
 
 /// The job as it is now, not as a watch last showed it; nothing where it is gone, or was made anew.

@@ -1,12 +1,16 @@
 //! Whether a job may start an attempt: its queue, its prices, its budget. Judged before anything is created.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use plasma_api::{
-    ComputeJobSpec, ComputeQueue, NotWhole, compute_job::Role, compute_queue::Billing,
-    names::GPU_PRODUCT_LABEL,
+    ComputeJobSpec, ComputeQueue, compute_job::Role, compute_queue::Billing, names::GPU_PRODUCT_LABEL,
 };
 use plasma_types::{PricePerGpuHour, Xpl};
+
+use crate::refusal::Refusal;
+
+/// How long containers may go on after their pod's time is up, where the template doesn't say: Kubernetes' own default.
+const DEFAULT_GRACE_SECONDS: i64 = 30;
 
 /// What earlier attempts cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,130 +19,6 @@ pub struct Spent {
     pub recorded: Xpl,
     /// How many pods of each role ran and have no receipt yet: what they cost is unknown, which isn't nothing.
     pub unrecorded: BTreeMap<String, u32>,
-}
-
-/// Why a job may not start. Each names the object, the rule and the way out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The queue doesn't exist.
-    QueueNotFound(String),
-    /// The queue doesn't serve the job's namespace.
-    NamespaceNotServed {
-        /// The queue.
-        queue: String,
-        /// The job's namespace.
-        namespace: String,
-    },
-    /// The queue bills, and nobody here could settle.
-    NoSettlement(String),
-    /// The queue bills, and the job doesn't say what it may cost.
-    LimitsMissing(&'static str),
-    /// A GPU of a role costs more than the job allows.
-    PriceTooHigh {
-        /// The role.
-        role: String,
-        /// What a GPU costs an hour.
-        price: PricePerGpuHour,
-        /// What the job allows.
-        ceiling: PricePerGpuHour,
-    },
-    /// The queue has no price for a role's GPU.
-    NoPrice {
-        /// The role.
-        role: String,
-        /// The model that its node selector names.
-        model: String,
-    },
-    /// An attempt could cost more than is left of the budget.
-    BudgetTooSmall {
-        /// What an attempt costs if every pod runs to its limit.
-        worst: Xpl,
-        /// What is left.
-        left: Xpl,
-    },
-    /// The budget covers the attempt only if pods that ran before cost less than they may; their receipts will say.
-    ReceiptsPending(u32),
-    /// An object that the job needs exists and isn't the job's.
-    NameTaken {
-        /// Its kind.
-        kind: String,
-        /// Its name.
-        name: String,
-    },
-    /// A GPU request that is no whole number.
-    GpuRequest {
-        /// The role.
-        role: String,
-        /// What it asks for.
-        fault: NotWhole,
-    },
-}
-
-impl Refusal {
-    /// The condition's reason.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::QueueNotFound(_) => "QueueNotFound",
-            Self::NamespaceNotServed { .. } => "NamespaceNotServed",
-            Self::NoSettlement(_) => "NoSettlement",
-            Self::LimitsMissing(_) => "LimitsMissing",
-            Self::PriceTooHigh { .. } => "PriceTooHigh",
-            Self::NoPrice { .. } => "NoPrice",
-            Self::BudgetTooSmall { .. } => "BudgetTooSmall",
-            Self::ReceiptsPending(_) => "ReceiptsPending",
-            Self::NameTaken { .. } => "NameTaken",
-            Self::GpuRequest { .. } => "InvalidGpuRequest",
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::QueueNotFound(queue) => {
-                write!(
-                    f,
-                    "spec.queue: ComputeQueue {queue} doesn't exist: name another, or ask an admin to make it"
-                )
-            }
-            Self::NamespaceNotServed { queue, namespace } => write!(
-                f,
-                "spec.queue: ComputeQueue {queue} doesn't serve namespace {namespace}: name another, or ask an admin to add it"
-            ),
-            Self::NoSettlement(queue) => write!(
-                f,
-                "spec.queue: ComputeQueue {queue} bills, and this cluster has no settlement: install it \
-                 (settlement.enabled), or name a queue without billing"
-            ),
-            Self::LimitsMissing(field) => {
-                write!(f, "{field} is needed, since the queue bills: say what the job may cost")
-            }
-            Self::PriceTooHigh { role, price, ceiling } => write!(
-                f,
-                "spec.maxPricePerGpuHour: a GPU of role {role} costs {price} XPL an hour, the job allows {ceiling}"
-            ),
-            Self::NoPrice { role, model } => {
-                write!(
-                    f,
-                    "role {role}: the queue has no price for GPU model {model}: choose another model or queue"
-                )
-            }
-            Self::BudgetTooSmall { worst, left } => write!(
-                f,
-                "spec.budget: an attempt may cost {worst} XPL, and {left} are left: raise it, or lower \
-                 maxRuntimeSeconds, replicas or GPUs"
-            ),
-            Self::ReceiptsPending(pods) => write!(
-                f,
-                "spec.budget: waiting for the receipts of {pods} pods of earlier attempts, which decide whether \
-                 another attempt fits; raise it to go on at once"
-            ),
-            Self::NameTaken { kind, name } => {
-                write!(f, "{kind} {name} exists and isn't this job's: rename the job, or delete that object")
-            }
-            Self::GpuRequest { role, fault } => write!(f, "role {role}: {fault}"),
-        }
-    }
 }
 
 /// Whether the job may start an attempt now, having spent `spent` before, in a cluster that `settles` or doesn't.
@@ -183,9 +63,10 @@ fn admit_cost(spec: &ComputeJobSpec, billing: &Billing, spent: &Spent) -> Result
         if price > ceiling {
             return Err(Refusal::PriceTooHigh { role: role.name.clone(), price, ceiling });
         }
-        let seconds = u128::try_from(spec.max_runtime_seconds).unwrap_or(0);
-        let of_pods =
-            |pods: u128| Xpl::from_wei(price.per_second().0).checked_mul(u128::from(gpus) * pods * seconds);
+        let seconds = longest_run(spec, role);
+        let of_pods = |pods: u128| {
+            Xpl::from_wei(price.per_second().0).checked_mul((u128::from(gpus) * pods).saturating_mul(seconds))
+        };
         let replicas = u128::try_from(role.replicas).unwrap_or(0);
         let unrecorded = spent.unrecorded.get(&role.name).copied().unwrap_or(0);
         worst = add(worst, of_pods(replicas));
@@ -199,6 +80,14 @@ fn admit_cost(spec: &ComputeJobSpec, billing: &Billing, spent: &Spent) -> Result
         return Err(Refusal::ReceiptsPending(spent.unrecorded.values().sum()));
     }
     Ok(())
+}
+
+/// The longest that a pod of the role may hold its GPUs, in seconds: at the end of its time its containers are asked to
+/// end, and only after the grace period made to.
+fn longest_run(spec: &ComputeJobSpec, role: &Role) -> u128 {
+    let grace = role.template.spec.as_ref().and_then(|pod| pod.termination_grace_period_seconds);
+    let grace = grace.unwrap_or(DEFAULT_GRACE_SECONDS).max(0);
+    u128::try_from(spec.max_runtime_seconds.saturating_add(grace)).unwrap_or(0)
 }
 
 /// A sum that can't be told is more than anybody has.
@@ -255,12 +144,35 @@ mod tests {
 
     #[test]
     fn the_budget_must_cover_every_pod_to_its_limit_beside_what_was_spent() {
-        // Two pods with one GPU each, an hour each, at 3.6 XPL an hour: 7.2 XPL; the budget is 8.
-        assert_eq!(reason(&job(), Some(&queue()), "0.8"), "admitted");
-        assert_eq!(reason(&job(), Some(&queue()), "0.800000000000000001"), "BudgetTooSmall");
+        // Two pods with one GPU each, an hour and 30 seconds' grace each, at 3.6 XPL an hour: 7.26 XPL; the budget is 8.
+        assert_eq!(reason(&job(), Some(&queue()), "0.74"), "admitted");
+        assert_eq!(reason(&job(), Some(&queue()), "0.740000000000000001"), "BudgetTooSmall");
         let mut longer = job();
         longer.spec.max_runtime_seconds = 36_000;
         assert_eq!(reason(&longer, Some(&queue()), "0"), "BudgetTooSmall");
+    }
+
+    #[test]
+    fn a_grace_period_is_paid_for_and_so_must_fit_the_budget() {
+        let with_grace = |seconds| {
+            let mut job = job();
+            let pod = job.spec.roles[0].template.spec.as_mut().unwrap();
+            pod.termination_grace_period_seconds = Some(seconds);
+            job
+        };
+        // At 0.001 XPL a second and GPU: 7.2 XPL for the hour, and 0.8 for two pods of 400 seconds' grace.
+        assert_eq!(reason(&with_grace(400), Some(&queue()), "0"), "admitted");
+        assert_eq!(reason(&with_grace(401), Some(&queue()), "0"), "BudgetTooSmall");
+        assert_eq!(
+            reason(&with_grace(i64::MAX), Some(&queue()), "0"),
+            "BudgetTooSmall",
+            "more than a number holds"
+        );
+        assert_eq!(
+            reason(&with_grace(-1), Some(&queue()), "0.8"),
+            "admitted",
+            "Kubernetes takes it for one second or none"
+        );
     }
 
     #[test]
@@ -292,10 +204,10 @@ mod tests {
     fn a_pod_without_a_receipt_may_have_cost_all_that_it_could() {
         let unrecorded =
             |pods| Spent { unrecorded: [("worker".to_owned(), pods)].into(), ..Spent::default() };
-        // An attempt may cost 7.2 of 8; a pod that ran, 3.6.
+        // An attempt may cost 7.26 of 8; a pod that ran, 3.63.
         assert_eq!(reason_after(&job(), Some(&queue()), &unrecorded(1)), "ReceiptsPending");
         let mut rich = job();
-        rich.spec.budget = Some("10.8".parse().unwrap());
+        rich.spec.budget = Some("10.89".parse().unwrap());
         assert_eq!(reason_after(&rich, Some(&queue()), &unrecorded(1)), "admitted");
         assert_eq!(reason_after(&rich, Some(&queue()), &unrecorded(2)), "ReceiptsPending");
     }

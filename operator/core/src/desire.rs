@@ -23,17 +23,14 @@ use plasma_api::{
 use crate::{
     admit::gpus,
     environment::{self, Place},
+    own::Key,
 };
 
 /// The job as its children name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parent {
-    /// The ComputeJob's name.
-    pub name: String,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its UID.
-    pub uid: String,
+    /// The ComputeJob.
+    pub key: Key,
     /// Whether its queue bills: then each pod is held until its receipt is durable.
     pub billed: bool,
 }
@@ -62,8 +59,8 @@ pub fn role_job_name(job: &str, role: &str, attempt: i32) -> String {
 /// The objects of one attempt.
 pub fn desire(parent: &Parent, spec: &ComputeJobSpec, attempt: i32) -> Children {
     let first = spec.roles.first().map(|role| role.name.as_str()).unwrap_or_default();
-    let group = attempt_name(&parent.name, attempt);
-    let master = format!("{}-0.{group}", role_job_name(&parent.name, first, attempt));
+    let group = attempt_name(&parent.key.name, attempt);
+    let master = format!("{}-0.{group}", role_job_name(&parent.key.name, first, attempt));
     let mut offset = 0;
     let jobs = spec.roles.iter().map(|role| {
         let place = Place {
@@ -93,7 +90,12 @@ fn service(parent: &Parent, group: &str, attempt: i32) -> Service {
             cluster_ip: Some("None".to_owned()),
             // Ranks look for each other before any of them is ready.
             publish_not_ready_addresses: Some(true),
-            selector: Some([(GANG_LABEL.to_owned(), group.to_owned())].into()),
+            // The UID, too: pods of a job that had this name before may still be ending.
+            selector: Some(
+                [(GANG_LABEL, group), (JOB_UID_LABEL, &parent.key.uid)]
+                    .map(|(label, value)| (label.to_owned(), value.to_owned()))
+                    .into(),
+            ),
             ..ServiceSpec::default()
         }),
         status: None,
@@ -109,7 +111,7 @@ fn role_job(
 ) -> Job {
     let mut labels = labels(parent, attempt);
     labels.insert(ROLE_LABEL.to_owned(), place.role.to_owned());
-    let name = role_job_name(&parent.name, place.role, attempt);
+    let name = role_job_name(&parent.key.name, place.role, attempt);
     let template = pod_template(parent, spec, place, template.clone(), &labels);
     Job {
         metadata: metadata(parent, name, labels),
@@ -153,8 +155,11 @@ fn pod_template(
     let metadata = template.metadata.get_or_insert_default();
     metadata.labels.get_or_insert_default().extend(labels.clone());
     metadata.annotations.get_or_insert_default().insert(QUEUE_ANNOTATION.to_owned(), spec.queue.clone());
+    // Whether the pod is held is not the template's to say; and an entry that is there twice, the API server refuses.
+    let finalizers = metadata.finalizers.get_or_insert_default();
+    finalizers.retain(|finalizer| finalizer != SETTLEMENT_FINALIZER);
     if parent.billed {
-        metadata.finalizers.get_or_insert_default().push(SETTLEMENT_FINALIZER.to_owned());
+        finalizers.push(SETTLEMENT_FINALIZER.to_owned());
     }
     let pod = template.spec.get_or_insert_default();
     pod.scheduler_name = Some(SCHEDULER_NAME.to_owned());
@@ -170,9 +175,9 @@ fn pod_template(
 
 fn labels(parent: &Parent, attempt: i32) -> BTreeMap<String, String> {
     BTreeMap::from([
-        (GANG_LABEL.to_owned(), attempt_name(&parent.name, attempt)),
-        (JOB_NAME_LABEL.to_owned(), parent.name.clone()),
-        (JOB_UID_LABEL.to_owned(), parent.uid.clone()),
+        (GANG_LABEL.to_owned(), attempt_name(&parent.key.name, attempt)),
+        (JOB_NAME_LABEL.to_owned(), parent.key.name.clone()),
+        (JOB_UID_LABEL.to_owned(), parent.key.uid.clone()),
         (ATTEMPT_LABEL.to_owned(), attempt.to_string()),
     ])
 }
@@ -181,14 +186,14 @@ fn metadata(parent: &Parent, name: String, labels: BTreeMap<String, String>) -> 
     let owner = OwnerReference {
         api_version: format!("{}/{}", plasma_api::names::GROUP, plasma_api::names::VERSION),
         kind: "ComputeJob".to_owned(),
-        name: parent.name.clone(),
-        uid: parent.uid.clone(),
+        name: parent.key.name.clone(),
+        uid: parent.key.uid.clone(),
         controller: Some(true),
         block_owner_deletion: Some(true),
     };
     ObjectMeta {
         name: Some(name),
-        namespace: Some(parent.namespace.clone()),
+        namespace: Some(parent.key.namespace.clone()),
         labels: Some(labels),
         owner_references: Some(vec![owner]),
         ..ObjectMeta::default()
@@ -198,18 +203,7 @@ fn metadata(parent: &Parent, name: String, labels: BTreeMap<String, String>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::job;
-
-    fn parent(billed: bool) -> Parent {
-        let job = job();
-        let metadata = job.metadata;
-        Parent {
-            name: metadata.name.unwrap(),
-            namespace: metadata.namespace.unwrap(),
-            uid: metadata.uid.unwrap(),
-            billed,
-        }
-    }
+    use crate::fixtures::{job, parent};
 
     fn two_roles() -> ComputeJobSpec {
         let mut spec = job().spec;
@@ -265,14 +259,29 @@ mod tests {
     }
 
     #[test]
-    fn only_billed_pods_are_held_for_settlement() {
-        for billed in [true, false] {
-            let children = desire(&parent(billed), &job().spec, 0);
-            let metadata = children.jobs[0].spec.as_ref().unwrap().template.metadata.clone().unwrap();
-            assert_eq!(
-                metadata.finalizers.is_some_and(|held| held.contains(&SETTLEMENT_FINALIZER.to_owned())),
-                billed
-            );
-        }
+    fn only_billed_pods_are_held_for_settlement_whatever_the_template_says() {
+        let mut listed = job().spec;
+        let template = &mut listed.roles[0].template;
+        template.metadata.get_or_insert_default().finalizers =
+            Some(vec!["example.com/own".to_owned(), SETTLEMENT_FINALIZER.to_owned()]);
+        let held = |spec: &ComputeJobSpec, billed| {
+            let job = desire(&parent(billed), spec, 0).jobs.remove(0);
+            job.spec.unwrap().template.metadata.unwrap().finalizers.unwrap()
+        };
+        assert_eq!(held(&job().spec, true), [SETTLEMENT_FINALIZER]);
+        assert!(held(&job().spec, false).is_empty());
+        assert_eq!(held(&listed, true), ["example.com/own", SETTLEMENT_FINALIZER]);
+        assert_eq!(held(&listed, false), ["example.com/own"]);
+    }
+
+    #[test]
+    fn a_service_leads_to_the_pods_of_this_job_alone() {
+        let children = desire(&parent(true), &job().spec, 0);
+        let labels = children.jobs[0].spec.clone().unwrap().template.metadata.unwrap().labels.unwrap();
+        let selector =
+            |parent: &Parent| desire(parent, &job().spec, 0).service.spec.unwrap().selector.unwrap();
+        assert!(selector(&parent(true)).iter().all(|(label, value)| labels.get(label) == Some(value)));
+        let anew = Parent { key: Key { uid: "another".to_owned(), ..parent(true).key }, billed: true };
+        assert!(!selector(&anew).iter().all(|(label, value)| labels.get(label) == Some(value)));
     }
 }

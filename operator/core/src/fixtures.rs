@@ -3,6 +3,8 @@
 use plasma_api::{ComputeJob, ComputeQueue};
 use serde_json::{from_value, json};
 
+use crate::{desire::Parent, own::Key};
+
 pub(crate) fn job() -> ComputeJob {
     from_value(json!({
         "apiVersion": "compute.plasma.dev/v1alpha1", "kind": "ComputeJob",
@@ -26,4 +28,11 @@ pub(crate) fn queue() -> ComputeQueue {
         } },
     }))
     .expect("a queue")
+}
+
+pub(crate) fn parent(billed: bool) -> Parent {
+    let metadata = job().metadata;
+    let told = |text: Option<String>| text.expect("it has one");
+    let (namespace, name, uid) = (told(metadata.namespace), told(metadata.name), told(metadata.uid));
+    Parent { key: Key { namespace, name, uid }, billed }
 }

@@ -3,17 +3,24 @@
 //!
 //! Pure: objects in, values out.
 
+mod absent;
 mod admit;
 mod conclude;
 mod desire;
+mod disturbed;
 mod environment;
+mod own;
 mod progress;
+mod refusal;
 mod starting;
 
-pub use admit::{Refusal, Spent, admit};
+pub use absent::Absent;
+pub use admit::{Spent, admit};
 pub use conclude::conclude;
 pub use desire::{Children, Parent, attempt_name, desire, role_job_name};
-pub use progress::{Observed, Progress, Step, next_step, unrecorded};
+pub use own::{Claim, Key, claim, own_jobs};
+pub use progress::{Observed, Progress, Step, hold, next_step, unrecorded};
+pub use refusal::Refusal;
 pub use starting::Starting;
 
 #[cfg(test)]

@@ -11,10 +11,10 @@ use k8s_openapi::{
 };
 use plasma_api::{
     compute_job::{Attempts, Cost},
-    names::ROLE_LABEL,
+    names::{ROLE_LABEL, SETTLEMENT_FINALIZER},
 };
 
-use crate::starting::Starting;
+use crate::{absent::Absent, disturbed::is_disturbed, refusal::Refusal, starting::Starting};
 
 /// How long the second attempt in a row that doesn't count waits, in seconds; each further one twice as long.
 const FIRST_PAUSE: i64 = 5;
@@ -45,6 +45,8 @@ pub struct Progress {
     pub failed: i32,
     /// How far those that wait to run are.
     pub starting: Starting,
+    /// Pods that don't even exist.
+    pub absent: Option<Absent>,
 }
 
 /// What to do next.
@@ -56,8 +58,8 @@ pub enum Step {
     Watch(i32),
     /// The attempt of this number has failed; its other pods must end before anything follows.
     End(i32, Attempts),
-    /// The attempt of this number has ended, and another may follow later: why not yet.
-    Pause(i32, String),
+    /// No attempt is under way, and one may follow later: why not yet.
+    Pause(Attempts, String),
     /// Every pod succeeded.
     Succeed,
     /// The last attempt that was allowed has failed: why.
@@ -75,6 +77,7 @@ impl Progress {
             succeeded: sum(|job| job.succeeded),
             failed: sum(|job| job.failed),
             starting: Starting::of(&observed.pods),
+            absent: Absent::of(&observed.jobs),
         }
     }
 }
@@ -84,23 +87,25 @@ pub fn next_step(observed: &Observed, backoff_limit: i32, now: Timestamp) -> Ste
     let attempts = observed.attempts;
     if attempts.started == 0 {
         // Whatever of it was made before a crash is made again, under the same names: the same objects.
-        return Step::Start(0, Attempts { started: 1, failed: 0 });
+        return Step::Start(0, Attempts { started: 1, ..Attempts::default() });
     }
     let current = attempts.started - 1;
     if observed.jobs.len() == observed.roles && observed.jobs.iter().all(|job| has(job, "Complete")) {
         return Step::Succeed;
     }
     let failed = observed.jobs.iter().find(|job| has(job, "Failed"));
-    let is_disturbed = observed.pods.iter().any(was_disturbed);
-    // A Job is suspended only to end its attempt: it tells of a disturbance whose pod is gone by now.
-    if failed.is_none() && !is_disturbed && !observed.jobs.iter().any(is_suspended) {
+    // A Job is suspended only to end its attempt: where none has failed, there was a disturbance.
+    let suspended = failed.is_none() && observed.jobs.iter().any(is_suspended);
+    let attempts = Attempts { disturbed: is_disturbed(observed) || suspended, ..attempts };
+    if failed.is_none() && !attempts.disturbed {
         return Step::Watch(current);
     }
     if !observed.pods.iter().all(is_over) || observed.jobs.iter().any(|job| !is_still(job)) {
         return Step::End(current, attempts);
     }
-    let counts = failed.is_some() && !is_disturbed;
-    let after = Attempts { started: attempts.started + 1, failed: attempts.failed + i32::from(counts) };
+    let counts = !attempts.disturbed;
+    let failures = attempts.failed + i32::from(counts);
+    let after = Attempts { started: attempts.started + 1, failed: failures, disturbed: false };
     if let Some(failed) = failed.filter(|_| after.failed > backoff_limit) {
         return Step::Fail(Attempts { failed: after.failed, ..attempts }, why(failed, observed));
     }
@@ -108,12 +113,24 @@ pub fn next_step(observed: &Observed, backoff_limit: i32, now: Timestamp) -> Ste
     if let Some(until) = until.filter(|until| *until > now) {
         let why =
             format!("attempt {current} ended through no fault of the job's; the next may start at {until}");
-        return Step::Pause(current, why);
+        return Step::Pause(attempts, why);
     }
     Step::Start(current + 1, after)
 }
 
-fn has(job: &Job, kind: &str) -> bool {
+/// What becomes of a step that was refused, when `before` were the attempts. A start waits for what passes by itself, and
+/// a further attempt also for what others than the job's owner can mend.
+pub fn hold(step: Step, refusal: &Refusal, before: Attempts) -> Step {
+    let Step::Start(attempt, after) = step else { return step };
+    if !refusal.passes() && (attempt == 0 || !refusal.can_be_lifted()) {
+        return step;
+    }
+    // That the last attempt doesn't count is to be known still when its pods are gone.
+    let disturbed = attempt > 0 && after.failed == before.failed;
+    Step::Pause(Attempts { disturbed, ..before }, refusal.to_string())
+}
+
+pub(crate) fn has(job: &Job, kind: &str) -> bool {
     let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.into_iter().any(|condition| condition.type_ == kind && condition.status == "True")
 }
@@ -129,31 +146,34 @@ fn pause_until(observed: &Observed, before: i32) -> Option<Timestamp> {
     Timestamp::from_second(last.as_second().saturating_add(pause)).ok()
 }
 
-/// How many of the pods of each role ran and have no receipt.
+/// How many of the pods of each role ran and have no receipt yet. A pod that isn't held gets none: its queue didn't bill,
+/// or its payment was given up, or settlement let it go after it had told the cost.
 pub fn unrecorded(pods: &[Pod], cost: Option<&Cost>) -> BTreeMap<String, u32> {
     let is_recorded = |pod: &Pod| {
         let uid = pod.metadata.uid.as_deref().and_then(|uid| uid.parse().ok());
         cost.is_some_and(|cost| cost.receipts.iter().any(|receipt| Some(receipt.pod_uid) == uid))
     };
     let mut counts = BTreeMap::new();
-    for pod in pods.iter().filter(|pod| has_run(pod) && !is_recorded(pod)) {
+    for pod in pods.iter().filter(|pod| is_held(pod) && has_run(pod) && !is_recorded(pod)) {
         let role = pod.metadata.labels.as_ref().and_then(|labels| labels.get(ROLE_LABEL));
         *counts.entry(role.cloned().unwrap_or_default()).or_insert(0) += 1;
     }
     counts
 }
 
+/// Whether the pod waits for its receipt.
+fn is_held(pod: &Pod) -> bool {
+    pod.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == SETTLEMENT_FINALIZER)
+}
+
 /// Whether a container of the pod ever ran.
 fn has_run(pod: &Pod) -> bool {
     let Some(status) = &pod.status else { return false };
     let lists = [&status.container_statuses, &status.init_container_statuses];
-    lists.into_iter().flatten().flatten().filter_map(|container| container.state.as_ref()).any(|state| {
-        let has_ended = state.terminated.as_ref().is_some_and(|end| end.started_at.is_some());
-        state.running.is_some() || has_ended
-    })
+    lists.into_iter().flatten().flatten().any(plasma_api::has_run)
 }
 
-fn is_suspended(job: &Job) -> bool {
+pub(crate) fn is_suspended(job: &Job) -> bool {
     job.spec.as_ref().is_some_and(|spec| spec.suspend == Some(true))
 }
 
@@ -164,7 +184,7 @@ fn is_still(job: &Job) -> bool {
     has(job, "Complete") || has(job, "Failed") || (suspended && idle)
 }
 
-fn phase(pod: &Pod) -> &str {
+pub(crate) fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
 }
 
@@ -173,23 +193,6 @@ fn is_over(pod: &Pod) -> bool {
     let unplaced =
         pod.spec.as_ref().is_none_or(|spec| spec.node_name.as_deref().unwrap_or_default().is_empty());
     matches!(phase(pod), "Succeeded" | "Failed") || (unplaced && pod.metadata.deletion_timestamp.is_some())
-}
-
-/// Whether the pod was taken away or refused: an attempt that lost it doesn't count.
-fn was_disturbed(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let mut conditions = conditions.into_iter();
-    let is_taken = conditions.any(|told| told.type_ == "DisruptionTarget" && told.status == "True");
-    (is_taken && phase(pod) != "Succeeded") || was_refused(pod)
-}
-
-/// Whether the kubelet refused the pod: its node had changed since it was placed. No fault of the job's.
-fn was_refused(pod: &Pod) -> bool {
-    let reason = pod.status.as_ref().and_then(|status| status.reason.as_deref()).unwrap_or_default();
-    phase(pod) == "Failed"
-        && (reason == "UnexpectedAdmissionError"
-            || reason.starts_with("OutOf")
-            || matches!(reason, "NodeAffinity" | "NodePorts" | "NodeShutdown" | "Terminated"))
 }
 
 fn why(job: &Job, observed: &Observed) -> String {
@@ -223,7 +226,11 @@ mod tests {
     }
 
     fn observed(started: i32, failed: i32, jobs: Vec<Job>, pods: Vec<Pod>) -> Observed {
-        Observed { attempts: Attempts { started, failed }, roles: 2, jobs, pods }
+        Observed { attempts: Attempts { started, failed, disturbed: false }, roles: 2, jobs, pods }
+    }
+
+    fn attempts(started: i32, failed: i32) -> Attempts {
+        Attempts { started, failed, disturbed: false }
     }
 
     fn step(observed: &Observed, backoff_limit: i32) -> Step {
@@ -232,7 +239,7 @@ mod tests {
 
     #[test]
     fn the_first_attempt_starts_and_goes_on_until_every_role_is_complete() {
-        let start = Step::Start(0, Attempts { started: 1, failed: 0 });
+        let start = Step::Start(0, attempts(1, 0));
         assert_eq!(step(&observed(0, 0, vec![], vec![]), 0), start);
         let half = vec![job(Some("Complete"), false), job(None, false)];
         assert_eq!(step(&observed(1, 0, half, vec![]), 0), Step::Watch(0));
@@ -244,23 +251,19 @@ mod tests {
     fn nothing_follows_a_failed_attempt_while_a_pod_of_it_runs() {
         let jobs = vec![job(Some("Failed"), false), job(None, true)];
         let world = observed(1, 0, jobs, vec![pod("Failed", ""), pod("Running", "")]);
-        assert_eq!(step(&world, 3), Step::End(0, Attempts { started: 1, failed: 0 }));
+        assert_eq!(step(&world, 3), Step::End(0, attempts(1, 0)));
         let jobs = vec![job(Some("Failed"), false), job(None, false)];
         let world = observed(1, 0, jobs, vec![pod("Failed", "")]);
-        assert_eq!(
-            step(&world, 3),
-            Step::End(0, Attempts { started: 1, failed: 0 }),
-            "a Job that may still start pods"
-        );
+        assert_eq!(step(&world, 3), Step::End(0, attempts(1, 0)), "a Job that may still start pods");
     }
 
     #[test]
     fn a_failed_attempt_is_followed_by_another_while_the_limit_allows() {
         let jobs = || vec![job(Some("Failed"), false), job(None, true)];
         let world = observed(1, 0, jobs(), vec![pod("Failed", "Error")]);
-        assert_eq!(step(&world, 1), Step::Start(1, Attempts { started: 2, failed: 1 }));
+        assert_eq!(step(&world, 1), Step::Start(1, attempts(2, 1)));
         let world = observed(2, 1, jobs(), vec![pod("Failed", "Error")]);
-        assert!(matches!(step(&world, 1), Step::Fail(Attempts { started: 2, failed: 2 }, _)));
+        assert!(matches!(step(&world, 1), Step::Fail(Attempts { started: 2, failed: 2, .. }, _)));
     }
 
     #[test]
@@ -268,7 +271,7 @@ mod tests {
         for reason in ["UnexpectedAdmissionError", "OutOfnvidia.com/gpu", "OutOfcpu"] {
             let jobs = vec![job(Some("Failed"), false), job(None, true)];
             let world = observed(1, 0, jobs, vec![pod("Failed", reason)]);
-            assert_eq!(step(&world, 0), Step::Start(1, Attempts { started: 2, failed: 0 }), "{reason}");
+            assert_eq!(step(&world, 0), Step::Start(1, attempts(2, 0)), "{reason}");
         }
     }
 
@@ -279,10 +282,44 @@ mod tests {
         taken.status.as_mut().unwrap().conditions = from_value(told).unwrap();
         let running = || vec![job(None, false), job(None, false)];
         let world = observed(1, 0, running(), vec![taken, pod("Running", "")]);
-        assert!(matches!(step(&world, 0), Step::End(0, _)));
+        assert_eq!(step(&world, 0), Step::End(0, Attempts { disturbed: true, ..attempts(1, 0) }));
         // The pod is gone by now; that the Jobs are suspended still tells of it.
         let world = observed(1, 0, vec![job(None, true), job(None, true)], vec![]);
-        assert_eq!(step(&world, 0), Step::Start(1, Attempts { started: 2, failed: 0 }));
+        assert_eq!(step(&world, 0), Step::Start(1, attempts(2, 0)));
+    }
+
+    #[test]
+    fn an_attempt_that_was_seen_disturbed_does_not_count_when_its_pods_are_gone() {
+        let after_it = |backoff_limit| {
+            let mut world = observed(1, 0, vec![job(Some("Failed"), true), job(None, true)], vec![]);
+            world.attempts.disturbed = true;
+            step(&world, backoff_limit)
+        };
+        assert_eq!(after_it(0), Step::Start(1, attempts(2, 0)));
+        let (refusal, before) = (Refusal::ReceiptsPending(1), Attempts { disturbed: true, ..attempts(1, 0) });
+        assert_eq!(hold(after_it(0), &refusal, before), Step::Pause(before, refusal.to_string()));
+        // Seen for the first time just now, and nobody can tell any more once the pod is gone.
+        let told = Step::Pause(before, refusal.to_string());
+        assert_eq!(hold(after_it(0), &refusal, attempts(1, 0)), told);
+    }
+
+    #[test]
+    fn a_start_waits_for_what_passes_and_a_further_one_for_what_an_admin_can_mend() {
+        let (first, further) = (Step::Start(0, attempts(1, 0)), Step::Start(1, attempts(2, 1)));
+        let is_held =
+            |step: &Step, before, refusal| matches!(hold(step.clone(), &refusal, before), Step::Pause(..));
+        let leaving = || Refusal::NameNotFreeYet { kind: "Gang".to_owned(), name: "j-0".to_owned() };
+        assert!(is_held(&first, attempts(0, 0), leaving()) && is_held(&further, attempts(1, 0), leaving()));
+        let missing = || Refusal::QueueNotFound("q".to_owned());
+        assert!(!is_held(&first, attempts(0, 0), missing()), "it is refused, and says so");
+        assert!(is_held(&further, attempts(1, 0), missing()), "its queue may be made anew in a moment");
+        let dear = Refusal::BudgetTooSmall { worst: "2".parse().unwrap(), left: "1".parse().unwrap() };
+        assert!(!is_held(&further, attempts(1, 0), dear), "nothing will change");
+        let held = hold(further, &missing(), attempts(1, 0));
+        assert!(
+            matches!(held, Step::Pause(before, _) if before == attempts(1, 0)),
+            "the attempt counts once it starts"
+        );
     }
 
     #[test]
@@ -297,22 +334,32 @@ mod tests {
         };
         let at = |started, second| next_step(&refused(started), 0, Timestamp::from_second(second).unwrap());
         assert!(matches!(at(1, 100), Step::Start(1, _)), "the first at once");
-        assert!(matches!(at(2, 104), Step::Pause(1, _)));
+        assert!(matches!(at(2, 104), Step::Pause(..)));
         assert!(matches!(at(2, 105), Step::Start(2, _)));
-        assert!(matches!(at(3, 109), Step::Pause(2, _)));
-        assert!(matches!(at(90, 399), Step::Pause(89, _)));
+        assert!(matches!(at(3, 109), Step::Pause(..)));
+        assert!(matches!(at(90, 399), Step::Pause(..)));
         assert!(matches!(at(90, 400), Step::Start(90, _)), "never longer than the longest pause");
     }
 
+    fn held(started: &str) -> Pod {
+        from_value(json!({
+            "metadata": { "uid": "123e4567-e89b-12d3-a456-426614174001", "labels": { ROLE_LABEL: "worker" },
+                "finalizers": [SETTLEMENT_FINALIZER] },
+            "status": { "phase": "Failed", "containerStatuses": [{
+                "name": "c", "ready": false, "restartCount": 0, "image": "x", "imageID": "x",
+                "state": { "terminated": { "exitCode": 1, "startedAt": started } },
+            }] },
+        }))
+        .expect("a pod")
+    }
+
     #[test]
-    fn only_pods_that_ran_and_have_no_receipt_are_unrecorded() {
-        let mut ran = pod("Failed", "");
-        ran.metadata.labels = Some([(ROLE_LABEL.to_owned(), "worker".to_owned())].into());
-        ran.metadata.uid = Some("123e4567-e89b-12d3-a456-426614174001".to_owned());
-        let told = json!([{ "name": "c", "ready": false, "restartCount": 0, "image": "x", "imageID": "x",
-            "state": { "terminated": { "exitCode": 1, "startedAt": "2026-01-01T00:00:00Z" } } }]);
-        ran.status.as_mut().unwrap().container_statuses = from_value(told).unwrap();
-        let pods = [ran, pod("Failed", "OutOfcpu")];
+    fn only_pods_that_ran_and_wait_for_their_receipt_are_unrecorded() {
+        let ran = held("2026-01-01T00:00:00Z");
+        // What containerd says of a container that it couldn't start.
+        let never = held("1970-01-01T00:00:00Z");
+        let released = Pod { metadata: Default::default(), ..ran.clone() };
+        let pods = [ran, never, released, pod("Failed", "OutOfcpu")];
         assert_eq!(unrecorded(&pods, None), BTreeMap::from([("worker".to_owned(), 1)]));
         let cost: Cost = from_value(json!({ "total": "1", "recorded": 1, "settled": 0, "receipts": [{
             "pod": "p", "podUid": "123e4567-e89b-12d3-a456-426614174001", "amount": "1", "batch": "b", "state": "Recorded",

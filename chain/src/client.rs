@@ -85,10 +85,11 @@ pub struct Fees {
 }
 
 impl Fees {
-    /// An eighth more of both: what nodes ask of a replacement is a tenth.
+    /// An eighth more of both: what nodes ask of a replacement is a tenth. What a node suggested is no reason to panic,
+    /// so at the largest number it stays.
     #[must_use]
     pub fn raised(self) -> Self {
-        let raise = |wei: u128| wei + wei / 8 + 1;
+        let raise = |wei: u128| wei.saturating_add(wei / 8).saturating_add(1);
         Self { max: raise(self.max), tip: raise(self.tip) }
     }
 }
@@ -336,6 +337,8 @@ mod tests {
     fn a_replacement_pays_more_than_a_tenth_more() {
         let raised = Fees { max: 8, tip: 1 }.raised();
         assert_eq!(raised, Fees { max: 10, tip: 2 });
+        let dearest = Fees { max: u128::MAX, tip: u128::MAX - 1 };
+        assert_eq!(dearest.raised(), Fees { max: u128::MAX, tip: u128::MAX }, "whatever a node suggests");
     }
 
     #[test]

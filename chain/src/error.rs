@@ -38,6 +38,16 @@ pub enum ChainError {
         /// What it serves.
         found: u64,
     },
+    /// More blocks than anybody waits for, or than a chain has.
+    #[error(
+        "the endpoint says that its newest block is {newest}, too far beyond block {first} to look for events in between: say in which block the contract was made, or ask another endpoint"
+    )]
+    TooFar {
+        /// Where the search begins.
+        first: u64,
+        /// The newest block, as the endpoint has it.
+        newest: u64,
+    },
     /// The endpoint's address isn't one.
     #[error("{0:?} is no HTTP address of a JSON-RPC endpoint")]
     Endpoint(String),

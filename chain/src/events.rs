@@ -12,6 +12,12 @@ use crate::{
 const METHOD: &str = "eth_getLogs";
 /// How many blocks are searched at once: many endpoints refuse more.
 const SPAN: u64 = 10_000;
+/// How many blocks are searched in all: thirty years of a block a second. The newest block's number is the endpoint's
+/// word, and a search that never ends is worse than a refusal.
+const FARTHEST: u64 = 1_000_000_000;
+
+/// How many rentals are asked for at once.
+const RENTALS: usize = 100;
 
 /// Where a batch was settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +44,7 @@ impl Chain {
         newest: u64,
     ) -> Result<Option<SettledAt>, ChainError> {
         let topics = [json!(abi::topic("BatchSettled")), json!(rental), json!(head)];
-        for span in spans(self.contract_block, newest).into_iter().rev() {
+        for span in spans(self.contract_block, newest)?.rev() {
             if let Some(log) = self.logs(span, &topics).await?.last() {
                 return read_batch(log).map(Some);
             }
@@ -61,17 +67,36 @@ impl Chain {
     /// When the events can't be read.
     pub async fn settled_pods(&self, rental: RentalId) -> Result<Vec<SettledPod>, ChainError> {
         let logs = self.all_logs(&[json!(abi::topic("PodSettled")), json!(rental)]).await?;
-        let read = |log: &Value| {
-            let (topics, bytes) = (topics_of(log)?, data(METHOD, &log["data"])?);
-            abi::decode_pod(&topics, &bytes).ok_or_else(|| nonsense(METHOD, "it isn't PodSettled"))
-        };
-        logs.iter().map(read).collect()
+        logs.iter().map(read_pod).collect()
+    }
+
+    /// Every batch and every pod of these rentals that was settled, oldest first: one search for them all.
+    ///
+    /// # Errors
+    /// When the events can't be read.
+    pub async fn settled(
+        &self,
+        rentals: &[RentalId],
+    ) -> Result<(Vec<SettledBatch>, Vec<SettledPod>), ChainError> {
+        let (of_batch, of_pod) = (abi::topic("BatchSettled"), abi::topic("PodSettled"));
+        let (mut batches, mut pods) = (Vec::new(), Vec::new());
+        // In groups, as a filter may name only so many; none at all would mean each and every rental.
+        for group in rentals.chunks(RENTALS) {
+            for log in self.all_logs(&[json!([of_batch, of_pod]), json!(group)]).await? {
+                if topics_of(&log)?.first() == Some(&of_batch) {
+                    batches.push(read_batch(&log)?.batch);
+                } else {
+                    pods.push(read_pod(&log)?);
+                }
+            }
+        }
+        Ok((batches, pods))
     }
 
     async fn all_logs(&self, topics: &[Value]) -> Result<Vec<Value>, ChainError> {
         let newest = self.newest_block().await?.number;
         let mut logs = Vec::new();
-        for span in spans(self.contract_block, newest) {
+        for span in spans(self.contract_block, newest)? {
             logs.extend(self.logs(span, topics).await?);
         }
         Ok(logs)
@@ -90,18 +115,20 @@ impl Chain {
 }
 
 /// The blocks from the first to the last, in spans that endpoints take.
-fn spans(first: u64, last: u64) -> Vec<(u64, u64)> {
-    let mut spans = Vec::new();
-    let mut from = first;
-    while from <= last {
-        let to = from.saturating_add(SPAN - 1).min(last);
-        spans.push((from, to));
-        from = to.saturating_add(1);
-        if to == u64::MAX {
-            break;
-        }
+fn spans(
+    first: u64,
+    last: u64,
+) -> Result<impl DoubleEndedIterator<Item = (u64, u64)> + ExactSizeIterator, ChainError> {
+    let beyond = last.saturating_sub(first);
+    if beyond > FARTHEST {
+        return Err(ChainError::TooFar { first, newest: last });
     }
-    spans
+    // No more than FARTHEST: the numbers fit.
+    let count = if last < first { 0 } else { u32::try_from(beyond / SPAN + 1).unwrap_or(u32::MAX) };
+    Ok((0..count).map(move |at| {
+        let from = first + u64::from(at) * SPAN;
+        (from, from.saturating_add(SPAN - 1).min(last))
+    }))
 }
 
 fn read_batch(log: &Value) -> Result<SettledAt, ChainError> {
@@ -116,6 +143,11 @@ fn read_batch(log: &Value) -> Result<SettledAt, ChainError> {
     })
 }
 
+fn read_pod(log: &Value) -> Result<SettledPod, ChainError> {
+    let (topics, bytes) = (topics_of(log)?, data(METHOD, &log["data"])?);
+    abi::decode_pod(&topics, &bytes).ok_or_else(|| nonsense(METHOD, "it isn't PodSettled"))
+}
+
 fn topics_of(log: &Value) -> Result<Vec<Hash>, ChainError> {
     let topics = log["topics"].as_array().map(Vec::as_slice).unwrap_or_default();
     topics.iter().map(|topic| hash(METHOD, topic)).collect()
@@ -127,9 +159,20 @@ mod tests {
 
     #[test]
     fn spans_cover_every_block_once() {
-        assert_eq!(spans(0, 0), [(0, 0)]);
-        assert_eq!(spans(5, 10_004), [(5, 10_004)]);
-        assert_eq!(spans(5, 10_005), [(5, 10_004), (10_005, 10_005)]);
-        assert_eq!(spans(9, 8), []);
+        let all = |first, last| spans(first, last).map(Iterator::collect::<Vec<_>>);
+        assert_eq!(all(0, 0), Ok(vec![(0, 0)]));
+        assert_eq!(all(5, 10_004), Ok(vec![(5, 10_004)]));
+        assert_eq!(all(5, 10_005), Ok(vec![(5, 10_004), (10_005, 10_005)]));
+        assert_eq!(all(9, 8), Ok(vec![]));
+        assert_eq!(all(u64::MAX, u64::MAX), Ok(vec![(u64::MAX, u64::MAX)]));
+    }
+
+    #[test]
+    fn a_chain_that_claims_endless_blocks_is_refused_rather_than_searched() {
+        let refused = |first, last| spans(first, last).err();
+        let too_far = |first, newest| Some(ChainError::TooFar { first, newest });
+        assert_eq!(refused(0, u64::MAX), too_far(0, u64::MAX));
+        assert_eq!(refused(7, FARTHEST + 8), too_far(7, FARTHEST + 8));
+        assert_eq!(spans(7, FARTHEST + 7).map(|spans| spans.len()), Ok(100_001));
     }
 }

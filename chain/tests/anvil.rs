@@ -208,6 +208,10 @@ async fn what_is_settled_is_read_back_to_the_wei_and_sent_twice_is_paid_once() {
     let planned = batch.leaves.iter().zip(0..);
     let planned: Vec<_> = planned.map(|((leaf, amount), at)| (leaf.pod_uid, at, *amount)).collect();
     assert_eq!(paid, planned);
+    let other = RentalId([8; 32]);
+    let both = world.chain.settled(&[other, world.rental]).await.expect("events");
+    assert_eq!(both, (vec![settled[0].batch], pods), "one search gives both");
+    assert_eq!(world.chain.settled(&[]).await, Ok((vec![], vec![])), "none asked for is none, not all");
 
     // The same bytes, and the same call at another nonce: neither pays again.
     assert_eq!(world.chain.send(&raw).await, Ok(Sent::NonceUsed));

@@ -1,6 +1,7 @@
 //! The command line, in kubectl's habits.
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use plasma_types::Address;
 
 /// What a job cost, and whether the chain agrees.
 #[derive(Debug, Parser)]
@@ -23,6 +24,10 @@ pub(crate) struct Connection {
     /// The namespace; the context's own by default.
     #[arg(long, short, global = true)]
     pub(crate) namespace: Option<String>,
+
+    /// The namespace that Plasma is installed in: its SettlementBatches are the records, and no others.
+    #[arg(long, global = true, env = "PLASMA_NAMESPACE", default_value = plasma_api::names::SYSTEM_NAMESPACE)]
+    pub(crate) system_namespace: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -39,9 +44,8 @@ pub(crate) enum Verb {
     Verify {
         /// The ComputeJob's name.
         job: String,
-        /// A JSON-RPC endpoint of the chain: your own, if you trust nobody else's.
-        #[arg(long, env = "PLASMA_RPC")]
-        rpc: String,
+        #[command(flatten)]
+        chain: ChainArgs,
     },
     /// Break glass: let a pod go that waits for its receipt. Its provider is not paid for it.
     Release {
@@ -51,6 +55,24 @@ pub(crate) enum Verb {
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// Whom to ask, and what about.
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct ChainArgs {
+    /// A JSON-RPC endpoint of the chain: your own, if you trust nobody else's.
+    #[arg(long, env = "PLASMA_RPC")]
+    pub(crate) rpc: String,
+
+    /// The Rental contract that you rent by. Without it the records say which contract is asked, and so they can't be
+    /// wrong about that.
+    #[arg(long, env = "PLASMA_CONTRACT")]
+    pub(crate) contract: Option<Address>,
+
+    /// The block in which the contract was made, or any later one before the job's first receipt: events are looked
+    /// for from there.
+    #[arg(long, env = "PLASMA_FROM_BLOCK", default_value_t = 0)]
+    pub(crate) from_block: u64,
 }
 
 /// How to print.

@@ -3,6 +3,7 @@
 mod args;
 mod cluster;
 mod failure;
+mod output;
 mod verbs;
 
 use std::process::ExitCode;
@@ -16,7 +17,7 @@ async fn main() -> ExitCode {
     match run(Args::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            output::note(&format!("error: {failure}"));
             ExitCode::FAILURE
         }
     }
@@ -28,7 +29,7 @@ async fn run(args: Args) -> Result<(), Failure> {
     let cluster = cluster::Cluster::connect(&args.connection).await?;
     match args.verb {
         Verb::Receipts { job, output } => verbs::receipts::run(&cluster, &job, output).await,
-        Verb::Verify { job, rpc } => verbs::verify::run(&cluster, &job, &rpc).await,
+        Verb::Verify { job, chain } => verbs::verify::run(&cluster, &job, &chain).await,
         Verb::Release { pod, yes } => verbs::release::run(&cluster, &pod, yes).await,
     }
 }

@@ -2,27 +2,34 @@
 
 use comfy_table::{Table, presets::NOTHING};
 use kube::ResourceExt as _;
-use plasma_api::{SettlementBatch, settlement_batch::BatchPhase};
+use plasma_api::{SettlementBatch, compute_job::Cost, settlement_batch::BatchPhase};
 use plasma_types::{JobUid, Xpl};
 use serde_json::{Value, json};
 
-use crate::{args::Output, cluster::Cluster, failure::Failure};
+use crate::{args::Output, cluster::Cluster, failure::Failure, output};
 
-pub(crate) async fn run(cluster: &Cluster, job: &str, output: Output) -> Result<(), Failure> {
-    let uid = cluster.job_uid(job).await?;
-    let receipts = receipts(&cluster.batches().await?, uid);
+pub(crate) async fn run(cluster: &Cluster, name: &str, output: Output) -> Result<(), Failure> {
+    let (uid, job) = cluster.job(name).await?;
+    let receipts = match cluster.batches().await {
+        Ok(batches) => of_batches(&batches, uid),
+        // Who may read the job may see what it cost: settlement wrote the same into its status.
+        Err(fault) if fault.is_forbidden() => {
+            output::note(&format!("from the ComputeJob's own status, with fewer columns: {fault}"));
+            of_status(&job.status.and_then(|status| status.cost).unwrap_or_default())
+        }
+        Err(fault) => return Err(fault),
+    };
     if receipts.is_empty() {
-        return Err(Failure::NoReceipts(format!("{}/{job}", cluster.namespace)));
+        return Err(cluster.no_receipts(name));
     }
     match output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&Value::Array(receipts))?),
-        Output::Table => println!("{}", table(&receipts)),
+        Output::Json => output::print(&serde_json::to_string_pretty(&Value::Array(receipts))?),
+        Output::Table => output::print(&table(&receipts)),
     }
-    Ok(())
 }
 
 /// One entry for each receipt of the job, in the order of their sequences.
-fn receipts(batches: &[SettlementBatch], job: JobUid) -> Vec<Value> {
+fn of_batches(batches: &[SettlementBatch], job: JobUid) -> Vec<Value> {
     let mut found = Vec::new();
     for batch in batches {
         let status = batch.status.clone().unwrap_or_default();
@@ -38,6 +45,24 @@ fn receipts(batches: &[SettlementBatch], job: JobUid) -> Vec<Value> {
         }
     }
     found
+}
+
+/// The same from the job's own status, which knows neither times nor nodes, and of very many pods not each.
+fn of_status(cost: &Cost) -> Vec<Value> {
+    let listed = i32::try_from(cost.receipts.len()).unwrap_or(i32::MAX);
+    if listed < cost.recorded {
+        let (recorded, total) = (cost.recorded, cost.total);
+        output::note(&format!(
+            "the status lists {listed} of {recorded} receipts; all of them are {total} XPL"
+        ));
+    }
+    let entry = |pod: &plasma_api::compute_job::PodCost| {
+        json!({
+            "pod": pod.pod, "podUid": pod.pod_uid, "amount": pod.amount, "batch": pod.batch,
+            "state": pod.state, "transaction": pod.transaction,
+        })
+    };
+    cost.receipts.iter().map(entry).collect()
 }
 
 fn table(receipts: &[Value]) -> String {
@@ -74,5 +99,21 @@ mod tests {
         assert_eq!(text.lines().count(), 4, "{text}");
         assert!(text.ends_with("total 0.01 XPL"), "{text}");
         assert!(text.contains("POD") && text.contains("Final"), "{text}");
+    }
+
+    #[test]
+    fn who_may_read_the_job_alone_sees_what_its_status_says() {
+        let cost: Cost = serde_json::from_value(json!({
+            "total": "0.02", "recorded": 2, "settled": 1,
+            "receipts": [{
+                "pod": "train-worker-0-0", "podUid": "123e4567-e89b-12d3-a456-426614174000", "amount": "0.01",
+                "batch": "aaaaaaaaaaaa-0000000000", "state": "Final",
+            }],
+        }))
+        .expect("a cost");
+        let text = table(&of_status(&cost));
+        assert!(text.contains("train-worker-0-0") && text.contains("Final"), "{text}");
+        assert!(text.ends_with("total 0.01 XPL"), "{text}");
+        assert!(of_status(&Cost::default()).is_empty());
     }
 }

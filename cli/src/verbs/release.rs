@@ -7,7 +7,7 @@ use kube::{
 };
 use plasma_api::names::SETTLEMENT_FINALIZER;
 
-use crate::{cluster::Cluster, failure::Failure};
+use crate::{cluster::Cluster, failure::Failure, output};
 
 pub(crate) async fn run(cluster: &Cluster, name: &str, yes: bool) -> Result<(), Failure> {
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
@@ -24,6 +24,5 @@ pub(crate) async fn run(cluster: &Cluster, name: &str, yes: bool) -> Result<(), 
     let patch = Patch::Strategic(plasma_api::release_patch(pod.uid().as_deref()));
     let patched = pods.patch(name, &PatchParams::default(), &patch).await;
     patched.map_err(Failure::kube("letting the pod go"))?;
-    println!("pod {name} is let go without a receipt; nobody is paid for it");
-    Ok(())
+    output::print(&format!("pod {name} is let go without a receipt; nobody is paid for it"))
 }

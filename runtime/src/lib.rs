@@ -4,6 +4,7 @@
 //! [`Runtime::shutdown`]. Nothing here decides anything.
 
 mod args;
+mod bounded;
 mod health;
 mod metrics;
 mod server;
@@ -16,7 +17,7 @@ pub use metrics::register;
 pub use prometheus;
 pub use tokio_util::sync::CancellationToken;
 
-/// How long one request to the API server may take before it counts as unanswered.
+/// How long one request to the API server may take, with what is tried again by itself, before it counts as unanswered.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection to the API server may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -69,7 +70,8 @@ impl Runtime {
         Ok(runtime)
     }
 
-    /// A client for the cluster: the service account's, or the kubeconfig's outside a pod.
+    /// A client for the cluster: the service account's, or the kubeconfig's outside a pod. Each of its requests ends
+    /// within half a minute, watches aside.
     ///
     /// # Errors
     /// When there is neither.
@@ -77,7 +79,8 @@ impl Runtime {
         let mut config = kube::Config::infer().await.map_err(Box::new)?;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         config.write_timeout = Some(REQUEST_TIMEOUT);
-        kube::Client::try_from(config).map_err(|fault| StartError::Client(Box::new(fault)))
+        let client = kube::Client::try_from(config).map_err(|fault| StartError::Client(Box::new(fault)))?;
+        Ok(bounded::bounded(client, REQUEST_TIMEOUT))
     }
 }
 

@@ -1,4 +1,7 @@
 //! Tells the cluster: the GpuNode object and the node's labels. A cluster that can't be reached stops nothing here.
+//!
+//! Settlement bills finished pods by the GpuNode of the node that they ran on, so it has no owner: it outlives its Node,
+//! which an autoscaler may take away at any time. And a list of GPUs is never replaced by none.
 
 use std::{
     sync::Arc,
@@ -7,7 +10,7 @@ use std::{
 
 use k8s_openapi::{
     api::core::v1::Node,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
     jiff::Timestamp,
 };
 use kube::{
@@ -31,6 +34,10 @@ const RETRY_FIRST: Duration = Duration::from_secs(2);
 const RETRY_LAST: Duration = Duration::from_secs(30);
 /// How often to look whether something changed by growing old.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Why GPUs that were told of are kept when NVML counts none.
+const NONE_LEFT: &str = "NVML counts no GPUs any more: those that it counted before stay, for pods that are yet to be billed; \
+                         where they are gone for good, delete this GpuNode once nothing waits for it";
 
 /// Tells the cluster about every change until the program ends.
 pub(crate) async fn run(node: String, observed: watch::Receiver<Observed>, runtime: Arc<Runtime>) {
@@ -90,46 +97,40 @@ impl Reporter {
         match described {
             Described::Nothing => Ok(()),
             Described::Known(spec, status) => {
-                let owner = self.label(json!(labels(spec))).await?;
-                self.apply(spec, status, owner).await
+                self.label(json!(labels(spec))).await?;
+                let before = if spec.gpus.is_empty() { self.known().await? } else { None };
+                match before.filter(|before| !before.gpus.is_empty()) {
+                    None => self.apply(spec, status).await,
+                    Some(before) => self.apply(&before, &describe::unknown(&before, NONE_LEFT)).await,
+                }
             }
             Described::Unknown { simulated, fault } => {
                 // What an earlier plugin saw here is still the best that anybody knows; only its health isn't.
-                let known = Api::<GpuNode>::all(self.client.clone()).get_opt(&self.node).await?;
-                let spec = known.map_or_else(|| describe::empty(*simulated), |known| known.spec);
-                let owner = self.label(json!({})).await?;
-                self.apply(&spec, &describe::unknown(&spec, fault), owner).await
+                let spec = self.known().await?.unwrap_or_else(|| describe::empty(*simulated));
+                self.apply(&spec, &describe::unknown(&spec, fault)).await
             }
         }
     }
 
-    /// Sets the node's labels, and gives the reference to it: a GpuNode goes when its node does.
-    async fn label(&self, labels: serde_json::Value) -> Result<OwnerReference, kube::Error> {
+    /// What was told of this node before, by whichever plugin.
+    async fn known(&self) -> Result<Option<GpuNodeSpec>, kube::Error> {
+        let known = Api::<GpuNode>::all(self.client.clone()).get_opt(&self.node).await?;
+        Ok(known.map(|known| known.spec))
+    }
+
+    async fn label(&self, labels: serde_json::Value) -> Result<(), kube::Error> {
         let manager = Some(names::field_manager::DEVICE_PLUGIN.to_owned());
         let params = PatchParams { field_manager: manager, ..PatchParams::default() };
         let patch = Patch::Merge(json!({ "metadata": { "labels": labels } }));
-        let node = Api::<Node>::all(self.client.clone()).patch_metadata(&self.node, &params, &patch).await?;
-        Ok(OwnerReference {
-            api_version: "v1".to_owned(),
-            kind: "Node".to_owned(),
-            name: self.node.clone(),
-            uid: node.metadata.uid.unwrap_or_default(),
-            ..OwnerReference::default()
-        })
+        Api::<Node>::all(self.client.clone()).patch_metadata(&self.node, &params, &patch).await?;
+        Ok(())
     }
 
-    async fn apply(
-        &self,
-        spec: &GpuNodeSpec,
-        status: &GpuNodeStatus,
-        owner: OwnerReference,
-    ) -> Result<(), kube::Error> {
+    async fn apply(&self, spec: &GpuNodeSpec, status: &GpuNodeStatus) -> Result<(), kube::Error> {
         // Nobody else writes a GpuNode: whoever did by hand loses.
         let params = PatchParams::apply(names::field_manager::DEVICE_PLUGIN).force();
         let nodes: Api<GpuNode> = Api::all(self.client.clone());
-        let owner_references = Some(vec![owner]);
-        let metadata =
-            ObjectMeta { name: Some(self.node.clone()), owner_references, ..ObjectMeta::default() };
+        let metadata = ObjectMeta { name: Some(self.node.clone()), ..ObjectMeta::default() };
         let object = GpuNode { metadata: metadata.clone(), spec: spec.clone(), status: None };
         nodes.patch(&self.node, &params, &Patch::Apply(&object)).await?;
         let status = GpuNodeStatus { observed_at: Some(Time(Timestamp::now())), ..status.clone() };
@@ -187,16 +188,15 @@ mod tests {
     }
 
     fn answer(line: &str, body: &Value, known: Option<&GpuNode>, refused: bool) -> (u16, Value) {
-        let failure =
-            |code: u16| json!({ "kind": "Status", "status": "Failure", "code": code, "message": "no" });
+        let failure = |code: u16, reason: &str| json!({ "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": "no" });
         match known {
-            _ if refused => (503, failure(503)),
+            _ if refused => (503, failure(503, "ServiceUnavailable")),
             _ if line.starts_with("PATCH /api/v1/nodes/n?") => {
                 (200, json!({ "metadata": { "name": "n", "uid": "the-node" } }))
             }
             _ if line.starts_with("PATCH ") => (200, body.clone()),
             Some(known) => (200, json!(known)),
-            None => (404, failure(404)),
+            None => (404, failure(404, "NotFound")),
         }
     }
 
@@ -230,24 +230,51 @@ mod tests {
             ]
         );
         assert_eq!(asked[0].1["metadata"]["labels"]["nvidia.com/gpu.product"], "NVIDIA-H100");
-        assert_eq!(asked[1].1["metadata"]["ownerReferences"][0]["uid"], "the-node");
+        assert_eq!(asked[1].1["metadata"], json!({ "name": "n" }), "no owner: it outlives its node");
         assert_eq!(asked[1].1["spec"]["simulated"], true);
         assert_eq!(asked[2].1["status"]["gpus"][0]["health"], "Healthy");
     }
 
+    fn one_known_gpu() -> GpuNodeSpec {
+        match describe::describe(&inventory([one_gpu()]), false) {
+            Described::Known(spec, _) => spec,
+            other => panic!("it is known: {other:?}"),
+        }
+    }
+
     #[tokio::test]
     async fn a_node_that_cannot_be_looked_at_keeps_its_gpus_and_labels() {
-        let Described::Known(spec, _) = describe::describe(&inventory([one_gpu()]), false) else {
-            panic!("it is known")
-        };
-        let (reporter, asked) = api_server(Some(GpuNode::new("n", spec)), 0);
+        let (reporter, asked) = api_server(Some(GpuNode::new("n", one_known_gpu())), 0);
         let nobody_knows = inventory([Scan::Failed("no driver".to_owned())]);
         reporter.tell(&describe::describe(&nobody_knows, false)).await.unwrap();
         let asked = asked.lock().unwrap();
-        assert_eq!(asked[1].1, json!({ "metadata": { "labels": {} } }));
+        assert!(asked.iter().all(|(line, _)| !line.contains("/nodes/")), "the labels stay: {asked:?}");
+        assert_eq!(asked[1].1["spec"]["gpus"][0]["uuid"], "GPU-0");
+        assert_eq!(asked[2].1["status"]["gpus"][0]["health"], "Unknown");
+        assert_eq!(asked[2].1["status"]["message"], "no driver");
+    }
+
+    #[tokio::test]
+    async fn a_list_of_gpus_is_never_replaced_by_none() {
+        let none = describe::describe(&inventory([Scan::Looked(Look::default())]), false);
+        let (reporter, asked) = api_server(Some(GpuNode::new("n", one_known_gpu())), 0);
+        reporter.tell(&none).await.unwrap();
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked[0].1["metadata"]["labels"]["nvidia.com/gpu.product"], Value::Null);
         assert_eq!(asked[2].1["spec"]["gpus"][0]["uuid"], "GPU-0");
-        assert_eq!(asked[3].1["status"]["gpus"][0]["health"], "Unknown");
-        assert_eq!(asked[3].1["status"]["message"], "no driver");
+        assert_eq!(
+            (&asked[3].1["status"]["total"], &asked[3].1["status"]["healthy"]),
+            (&json!(1), &json!(0))
+        );
+        assert_eq!(asked[3].1["status"]["message"], NONE_LEFT);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_never_had_gpus_says_so() {
+        let none = describe::describe(&inventory([Scan::Looked(Look::default())]), false);
+        let (reporter, asked) = api_server(None, 0);
+        reporter.tell(&none).await.unwrap();
+        assert_eq!(asked.lock().unwrap()[2].1["spec"]["gpus"], json!([]));
     }
 
     #[tokio::test]

@@ -170,6 +170,8 @@ mod tests {
     fn an_address_must_have_its_prefix_and_length() {
         let good = "0x5fbdb2315678afecb367f032d93f642f64180aa3";
         assert_eq!(good.parse::<Address>().map(|address| address.to_string()), Ok(good.to_owned()));
+        let checksummed = "0x5FbDB2315678afecb367f032d93F642f64180aa3";
+        assert_eq!(checksummed.parse::<Address>(), good.parse(), "as wallets print it");
         assert!("5fbdb2315678afecb367f032d93f642f64180aa3".parse::<Address>().is_err());
         assert!("0x5fbd".parse::<Address>().is_err());
     }

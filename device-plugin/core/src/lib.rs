@@ -4,11 +4,13 @@
 //! [`Inventory`] turns looks into what is believed; [`prefer`] and [`allocate`] answer the kubelet from it.
 
 mod allocation;
+mod authority;
 mod gpu;
 mod health;
 mod inventory;
 
 pub use allocation::{AllocateError, allocate, prefer};
+pub use authority::{Authority, Refused};
 pub use gpu::{Advertised, Gpu, GpuState, Look, Recovery, Scan, Seen, product_label};
 pub use health::HealthRules;
 pub use inventory::Inventory;

@@ -5,6 +5,7 @@
 
 mod command;
 mod processes;
+mod rental;
 
 use std::{
     collections::BTreeMap,
@@ -24,12 +25,16 @@ use plasma_types::{JobUid, PodUid, Xpl};
 use serde_json::{Value, json};
 
 pub use command::{Said, helm, kubectl, kubectl_plasma};
-pub use processes::{Victim, kill, resume, runs, stop};
+pub use processes::{Victim, all_run, containers_started, kill, resume, runs, stop};
+pub use rental::fresh_queue;
 
 /// The queue that the cluster was set up with, and the namespace that it serves.
 pub const QUEUE: &str = "research";
 /// See [`QUEUE`].
 pub const NAMESPACE: &str = "team-a";
+
+/// How long the pods of an earlier run's job may take to go.
+const LEFTOVERS: Duration = Duration::from_secs(60);
 
 /// The cluster and the chain.
 pub struct World {
@@ -60,13 +65,22 @@ impl World {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// Applies a job.
+    /// Makes a job; one of its name that an earlier run left, on a cluster that is kept, goes first.
     ///
     /// # Errors
     /// The API server's refusal.
     pub async fn create(&self, namespace: &str, job: Value) -> Result<ComputeJob, kube::Error> {
         let job: ComputeJob = serde_json::from_value(job).map_err(kube::Error::SerdeError)?;
-        self.jobs(namespace).create(&PostParams::default(), &job).await
+        let (jobs, begun) = (self.jobs(namespace), Instant::now());
+        loop {
+            match jobs.create(&PostParams::default(), &job).await {
+                Err(kube::Error::Api(status)) if status.code == 409 && begun.elapsed() < LEFTOVERS => {
+                    let _ = jobs.delete(&job.name_any(), &DeleteParams::foreground()).await;
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Posts a job as it is, without our own types in between, and gives the API server's message.
@@ -141,16 +155,24 @@ impl World {
     /// # Panics
     /// Where chain or queue can't be read.
     pub async fn paid(&self, job: &ComputeJob) -> BTreeMap<PodUid, Vec<Xpl>> {
-        let queues: Api<ComputeQueue> = Api::all(self.client.clone());
-        let queue = queues.get(QUEUE).await.expect("the queue");
-        let rental = queue.spec.billing.expect("a queue that bills").rental;
         let uid: JobUid = job.job_uid().expect("a UID");
-        let mut paid: BTreeMap<PodUid, Vec<Xpl>> = BTreeMap::new();
-        let events: Vec<SettledPod> = self.chain.settled_pods(rental).await.expect("the chain");
-        for pod in events.into_iter().filter(|pod| pod.job_uid == uid) {
-            paid.entry(pod.pod_uid).or_default().push(pod.amount);
-        }
-        paid
+        let events = self.ledger(&job.spec.queue).await;
+        payments(events.into_iter().filter(|pod| pod.job_uid == uid))
+    }
+
+    /// What the chain paid for each pod of any job of the queue, every time that it did.
+    ///
+    /// # Panics
+    /// Where chain or queue can't be read.
+    pub async fn paid_by(&self, queue: &str) -> BTreeMap<PodUid, Vec<Xpl>> {
+        payments(self.ledger(queue).await)
+    }
+
+    async fn ledger(&self, queue: &str) -> Vec<SettledPod> {
+        let queues: Api<ComputeQueue> = Api::all(self.client.clone());
+        let queue = queues.get(queue).await.expect("the queue");
+        let rental = queue.spec.billing.expect("a queue that bills").rental;
+        self.chain.settled_pods(rental).await.expect("the chain")
     }
 
     /// Every batch.
@@ -186,6 +208,14 @@ impl World {
     }
 }
 
+fn payments(pods: impl IntoIterator<Item = SettledPod>) -> BTreeMap<PodUid, Vec<Xpl>> {
+    let mut paid: BTreeMap<PodUid, Vec<Xpl>> = BTreeMap::new();
+    for pod in pods {
+        paid.entry(pod.pod_uid).or_default().push(pod.amount);
+    }
+    paid
+}
+
 /// A job of `replicas` pods with `gpus` each, which run a shell command.
 pub fn job(name: &str, (replicas, gpus): (i32, i32), command: &str) -> Value {
     json!({
@@ -195,7 +225,7 @@ pub fn job(name: &str, (replicas, gpus): (i32, i32), command: &str) -> Value {
             "roles": [{ "name": "worker", "replicas": replicas, "template": { "spec": {
                 "terminationGracePeriodSeconds": 1,
                 "containers": [{
-                    "name": "c", "image": "plasma.dev/busybox:1", "imagePullPolicy": "Never",
+                    "name": "c", "image": "plasma.dev/busybox:2", "imagePullPolicy": "Never",
                     "command": ["sh", "-c", command], "resources": { "limits": { "nvidia.com/gpu": gpus } },
                 }],
             } } }],
@@ -211,4 +241,16 @@ pub fn phase(job: &ComputeJob) -> Option<Phase> {
 /// How many of the job's pods are paid for good.
 pub fn settled(job: &ComputeJob) -> i32 {
     job.status.as_ref().and_then(|status| status.cost.as_ref()).map_or(0, |cost| cost.settled)
+}
+
+/// How many of the job's pods have a receipt.
+pub fn recorded(job: &ComputeJob) -> i32 {
+    job.status.as_ref().and_then(|status| status.cost.as_ref()).map_or(0, |cost| cost.recorded)
+}
+
+/// Whether every pod of the job that ran is paid for: those of one attempt at least, of a further one where there was one.
+pub fn is_paid(job: &ComputeJob) -> bool {
+    let pods = job.status.as_ref().and_then(|status| status.pods);
+    let is_whole = pods.is_some_and(|pods| pods <= settled(job));
+    phase(job) == Some(Phase::Succeeded) && is_whole && recorded(job) == settled(job)
 }

@@ -1,8 +1,20 @@
 //! Killing our programs as a machine would: by a signal that nobody can catch.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, api::ListParams};
+use plasma_api::names::SYSTEM_NAMESPACE;
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::World;
+
+/// How long the kubelet may take to start a program again.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// One of our programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +30,17 @@ pub enum Victim {
 impl Victim {
     /// The four programs of Plasma.
     pub const PLASMA: [Self; 4] = [Self::Operator, Self::Scheduler, Self::Settlement, Self::DevicePlugin];
+
+    /// The value of its pods' label `app.kubernetes.io/name`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Operator => "plasma-operator",
+            Self::Scheduler => "plasma-scheduler",
+            Self::Settlement => "plasma-settlement",
+            Self::DevicePlugin => "plasma-device-plugin",
+            Self::Chain => "plasma-dev-chain",
+        }
+    }
 
     fn program(self) -> &'static str {
         match self {
@@ -48,6 +71,30 @@ pub fn resume(victim: Victim) -> bool {
 /// Whether the program runs.
 pub fn runs(victim: Victim) -> bool {
     !processes(victim).is_empty()
+}
+
+/// Waits until all of them run: whoever was killed before may still wait for the kubelet.
+///
+/// # Panics
+/// When one of them doesn't come back.
+pub async fn all_run(victims: &[Victim]) {
+    let begun = Instant::now();
+    while !victims.iter().all(|victim| runs(*victim)) {
+        assert!(begun.elapsed() < PATIENCE, "{victims:?}: not all of them run");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+/// How often the kubelet has started the program's containers again.
+///
+/// # Panics
+/// Where its pods can't be listed.
+pub async fn containers_started(world: &World, victim: Victim) -> i32 {
+    let pods: Api<Pod> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
+    let selector = format!("app.kubernetes.io/name={}", victim.name());
+    let pods = pods.list(&ListParams::default().labels(&selector)).await.expect("pods");
+    let statuses = pods.items.into_iter().filter_map(|pod| pod.status?.container_statuses).flatten();
+    statuses.map(|container| container.restart_count).sum()
 }
 
 fn signal(victim: Victim, signal: Signal) -> bool {

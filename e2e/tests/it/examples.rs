@@ -1,7 +1,7 @@
 //! The examples, applied as a user would: real distributed training, started by hand and by torchrun, and paid for.
 
 use plasma_api::{ComputeJob, compute_job::Phase};
-use plasma_e2e::{NAMESPACE, Said, World, kubectl, phase, settled};
+use plasma_e2e::{NAMESPACE, Said, World, is_paid, kubectl, phase};
 use serde_json::{Value, json};
 
 const EXAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
@@ -41,17 +41,17 @@ async fn the_small_example_runs_and_is_paid_for() {
     content(&kubectl(&["delete", "--filename", &file]));
 }
 
-fn is_paid(job: &ComputeJob) -> bool {
-    phase(job) == Some(Phase::Succeeded) && settled(job) == 2
-}
-
 async fn learns_and_is_paid_for(world: &World, job: &ComputeJob) {
     let name = job.metadata.name.as_deref().expect("a name");
-    world
-        .wait(job, "over", PATIENCE, |job| matches!(phase(job), Some(Phase::Succeeded | Phase::Failed)))
-        .await;
-    let selector = format!("compute.plasma.dev/job-name={name}");
-    let logs = kubectl(&["logs", "--selector", &selector, "--tail=-1"]);
+    let over =
+        |job: &ComputeJob| matches!(phase(job), Some(Phase::Succeeded | Phase::Failed | Phase::Refused));
+    let done = world.wait(job, "over", PATIENCE, over).await;
+    let status = done.status.as_ref().expect("a status");
+    let attempt = status.attempts.expect("an attempt").started - 1;
+    // Pods of an attempt that was refused by its node have no logs to give.
+    let selector = format!("compute.plasma.dev/job-name={name},compute.plasma.dev/attempt={attempt}");
+    let logs = kubectl(&["logs", "--selector", &selector, "--tail=-1", "--prefix", "--ignore-errors"]);
+    assert_eq!(phase(&done), Some(Phase::Succeeded), "{status:#?}\n{}\n{}", logs.output, logs.errors);
     for rank in ["rank 0 of 2", "rank 1 of 2"] {
         assert!(logs.output.contains(rank), "{rank} isn't there: {logs:?}");
     }

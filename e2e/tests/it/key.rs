@@ -11,7 +11,7 @@ const KEY: &str = "plasma-settlement-key";
 fn pod(account: &str, volumes: &Value, container: &Value) -> Pod {
     let mut container = container.clone();
     container["name"] = json!("c");
-    container["image"] = json!("plasma.dev/busybox:1");
+    container["image"] = json!("plasma.dev/busybox:2");
     serde_json::from_value(json!({
         "metadata": { "generateName": "thief-" },
         "spec": { "serviceAccountName": account, "containers": [container], "volumes": volumes },

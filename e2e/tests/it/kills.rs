@@ -3,8 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
 use plasma_api::{ComputeJob, compute_job::Phase};
-use plasma_e2e::{NAMESPACE, Victim, World, job, kill, phase, runs, settled};
+use plasma_e2e::{
+    NAMESPACE, QUEUE, Victim, World, all_run, containers_started, job, kill, phase, recorded, settled,
+};
 use plasma_types::Xpl;
 
 /// When the programs die.
@@ -17,7 +21,7 @@ enum Moment {
     WhileItIsSettled,
 }
 
-/// A killed container starts again only after the kubelet's back-off, which grows with each kill.
+/// A killed container starts again only after the kubelet's back-off.
 const PATIENCE: u64 = 240;
 
 async fn survives(world: &World, name: &str, victims: &[Victim], moment: Moment) {
@@ -27,9 +31,7 @@ async fn survives(world: &World, name: &str, victims: &[Victim], moment: Moment)
         Moment::WhileItRuns => {
             drop(world.wait(&made, "running", PATIENCE, |job| phase(job) == Some(Phase::Running)).await)
         }
-        Moment::BeforeTheReceipt => {
-            drop(world.wait(&made, "over", PATIENCE, |job| phase(job) == Some(Phase::Succeeded)).await)
-        }
+        Moment::BeforeTheReceipt => over_and_without_a_receipt(world, &made).await,
         Moment::WhileItIsSettled => {
             let at_it = |job: &ComputeJob| {
                 let cost = job.status.as_ref().and_then(|status| status.cost.as_ref());
@@ -39,22 +41,53 @@ async fn survives(world: &World, name: &str, victims: &[Victim], moment: Moment)
             world.wait(&made, "being settled", PATIENCE, at_it).await;
         }
     }
+    let before = starts(world, victims).await;
     for victim in victims {
         assert!(kill(*victim), "{victim:?} doesn't run");
     }
     let paid = |job: &ComputeJob| phase(job) == Some(Phase::Succeeded) && settled(job) == 2;
     let done = world.wait(&made, "done and paid", PATIENCE, paid).await;
     each_pod_is_paid_once(world, &done).await;
+    all_run(victims).await;
+    each_was_started_again(world, victims, &before).await;
     world.delete(&done).await;
 }
 
-/// Whoever was killed before may still wait for the kubelet: nobody can be killed who doesn't run.
-async fn all_run(victims: &[Victim]) {
+/// As soon as both pods have ended: the batch that waits for others is written three seconds later.
+async fn over_and_without_a_receipt(world: &World, job: &ComputeJob) {
     let begun = Instant::now();
-    while !victims.iter().all(|victim| runs(*victim)) {
-        assert!(begun.elapsed() < Duration::from_secs(PATIENCE), "{victims:?}: not all of them run");
+    let is_over =
+        |pod: &Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Succeeded");
+    while world.pods(job).await.iter().filter(|pod| is_over(pod)).count() < 2 {
+        assert!(begun.elapsed() < Duration::from_secs(PATIENCE), "the pods don't end");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let now = world.jobs(NAMESPACE).get(&job.name_any()).await.expect("the job");
+    assert_eq!(recorded(&now), 0, "there is a receipt already: the kill would come too late");
+}
+
+async fn starts(world: &World, victims: &[Victim]) -> Vec<i32> {
+    let mut starts = Vec::new();
+    for victim in victims {
+        starts.push(containers_started(world, *victim).await);
+    }
+    starts
+}
+
+/// The kill hit: whoever runs now isn't who ran before. The kubelet says so a moment later.
+async fn each_was_started_again(world: &World, victims: &[Victim], before: &[i32]) {
+    let begun = Instant::now();
+    while starts(world, victims).await.iter().zip(before).any(|(now, before)| now <= before) {
+        assert!(begun.elapsed() < Duration::from_secs(PATIENCE), "{victims:?}: not all were started again");
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
+}
+
+/// Also what was paid after its test had looked: whoever was started again might have paid once more.
+async fn nobody_was_paid_twice(world: &World) {
+    let twice = world.paid_by(QUEUE).await.into_iter().filter(|(_, payments)| payments.len() > 1);
+    let twice: Vec<_> = twice.collect();
+    assert!(twice.is_empty(), "on chain twice: {twice:?}");
 }
 
 async fn each_pod_is_paid_once(world: &World, job: &ComputeJob) {
@@ -80,6 +113,7 @@ async fn a_job_survives_the_death_of_every_program_while_it_runs() {
         survives(&world, &format!("run-{at}"), &[victim], Moment::WhileItRuns).await;
     }
     survives(&world, "run-all", &Victim::PLASMA, Moment::WhileItRuns).await;
+    nobody_was_paid_twice(&world).await;
 }
 
 #[tokio::test]
@@ -90,4 +124,5 @@ async fn a_job_survives_the_death_of_every_program_while_it_is_settled() {
     }
     survives(&world, "settle-early", &[Victim::Settlement], Moment::BeforeTheReceipt).await;
     survives(&world, "settle-all", &Victim::PLASMA, Moment::WhileItIsSettled).await;
+    nobody_was_paid_twice(&world).await;
 }

@@ -7,5 +7,6 @@ mod examples;
 mod finalizer;
 mod key;
 mod kills;
+mod network;
 mod receipts;
 mod refusals;

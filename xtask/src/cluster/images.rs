@@ -17,6 +17,8 @@ pub(crate) const PAUSE: &str = "plasma.dev/pause:1";
 pub(crate) const COREDNS: &str = "plasma.dev/coredns:1.15.0";
 /// A shell, for tests and examples.
 pub(crate) const BUSYBOX: &str = "plasma.dev/busybox:2";
+/// All of them.
+pub(crate) const NAMES: [&str; 3] = [PAUSE, COREDNS, BUSYBOX];
 
 /// Waits for its end, and reaps what the pod's containers leave behind.
 const PAUSE_SOURCE: &str = r"#include <signal.h>

@@ -215,13 +215,13 @@ impl Cluster {
     /// Removes what the node has of other versions of these images.
     pub(crate) fn forget_older_images(&self, kept: &[&str]) -> Result<()> {
         let ctr = tools::build(&tools::NODE)?.join("ctr").display().to_string();
-        let images = ["-n", "k8s.io", "images"];
-        let listing = command::output(self.enter(&ctr)?.args(images).arg("ls"))?;
-        let older = images::older(&listing, kept);
+        let verb = ["-n", "k8s.io", "images"];
+        let listing = command::output(self.enter(&ctr)?.args(verb).arg("ls"))?;
+        let older = images::older(&listing, &[kept, &images::NAMES].concat());
         if older.is_empty() {
             return Ok(());
         }
-        command::output(self.enter(&ctr)?.args(images).arg("rm").args(&older)).map(drop)
+        command::output(self.enter(&ctr)?.args(verb).arg("rm").args(&older)).map(drop)
     }
 
     /// A loopback port of the host that leads to an address inside the node.

@@ -221,10 +221,10 @@ fn look_again(step: &Step, refused: Option<&Refusal>, progress: &Progress) -> Du
 async fn end(client: &Client, key: &Key, jobs: &[Job], attempt: i32) -> Result<(), Failure> {
     use kube::api::{Patch, PatchParams};
     let api: Api<Job> = Api::namespaced(client.clone(), &key.namespace);
-    tracing::info!("{}/{}: attempt {attempt} failed; ending its other pods", key.namespace, key.name);
     let is_running = |job: &&Job| job.spec.as_ref().is_some_and(|spec| spec.suspend != Some(true));
     for job in jobs.iter().filter(is_running) {
         let name = job.name_any();
+        tracing::info!("{}/{}: ending the pods of attempt {attempt}: Job {name}", key.namespace, key.name);
         let suspend = serde_json::json!({ "metadata": { "uid": job.uid() }, "spec": { "suspend": true } });
         let patched = api.patch(&name, &PatchParams::default(), &Patch::Merge(&suspend)).await;
         patched.map_err(|fault| Failure::Write("Job".to_owned(), name, Box::new(fault)))?;
@@ -246,3 +246,6 @@ fn retry(job: Arc<Guarded>, failure: &Failure, context: Arc<Context>) -> Action 
         Failure::Read(..) | Failure::Write(..) | Failure::Refused(_) => Action::requeue(RETRY),
     }
 }
+
+#[cfg(test)]
+mod tests;

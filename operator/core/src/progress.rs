@@ -201,8 +201,10 @@ fn why(job: &Job, observed: &Observed) -> String {
         .into_iter()
         .find(|condition| condition.type_ == "Failed")
         .and_then(|failed| failed.message.clone());
-    let pod =
-        observed.pods.iter().find(|pod| phase(pod) == "Failed").and_then(|pod| pod.metadata.name.clone());
+    let failed = || observed.pods.iter().filter(|pod| phase(pod) == "Failed");
+    // The others were deleted because of it.
+    let culprit = failed().find(|pod| pod.metadata.deletion_timestamp.is_none()).or_else(|| failed().next());
+    let pod = culprit.and_then(|pod| pod.metadata.name.clone());
     let pod = pod.map(|pod| format!("pod {pod} failed: ")).unwrap_or_default();
     format!("{pod}{}", message.unwrap_or_else(|| "the Job controller gave no reason".to_owned()))
 }
@@ -264,6 +266,19 @@ mod tests {
         assert_eq!(step(&world, 1), Step::Start(1, attempts(2, 1)));
         let world = observed(2, 1, jobs(), vec![pod("Failed", "Error")]);
         assert!(matches!(step(&world, 1), Step::Fail(Attempts { started: 2, failed: 2, .. }, _)));
+    }
+
+    #[test]
+    fn a_failed_job_names_the_pod_that_failed_and_none_that_was_deleted_for_it() {
+        let named = |name: &str, deleted: Option<&str>| {
+            let mut pod = pod("Failed", "");
+            pod.metadata = from_value(json!({ "name": name, "deletionTimestamp": deleted })).unwrap();
+            pod
+        };
+        let pods = vec![named("j-worker-0-0", Some("2026-01-01T00:00:00Z")), named("j-worker-0-1", None)];
+        let world = observed(1, 0, vec![job(Some("Failed"), false), job(None, true)], pods);
+        let Step::Fail(_, why) = step(&world, 0) else { panic!("it fails") };
+        assert!(why.starts_with("pod j-worker-0-1 failed: "), "{why}");
     }
 
     #[test]

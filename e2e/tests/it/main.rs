@@ -10,3 +10,4 @@ mod kills;
 mod network;
 mod receipts;
 mod refusals;
+mod retries;

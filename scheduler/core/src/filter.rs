@@ -10,7 +10,7 @@ use crate::{
 /// The taint that stands for a cordoned node.
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 
-/// Why a node can't take a pod.
+/// Why a node can't take a pod, whatever is free on it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
     /// It is cordoned.
@@ -21,8 +21,6 @@ pub enum Refusal {
     NodeSelector(String),
     /// No term of the required node affinity holds.
     NodeAffinity,
-    /// Not enough of a resource is free.
-    Insufficient(String),
 }
 
 impl Refusal {
@@ -33,7 +31,6 @@ impl Refusal {
             Self::UntoleratedTaint(_) => "UntoleratedTaint",
             Self::NodeSelector(_) => "NodeSelectorMismatch",
             Self::NodeAffinity => "NodeAffinityMismatch",
-            Self::Insufficient(_) => "InsufficientResource",
         }
     }
 
@@ -42,9 +39,7 @@ impl Refusal {
         match self {
             Self::Unschedulable => "spec.unschedulable",
             Self::NodeAffinity => "spec.affinity.nodeAffinity",
-            Self::UntoleratedTaint(subject) | Self::NodeSelector(subject) | Self::Insufficient(subject) => {
-                subject
-            }
+            Self::UntoleratedTaint(subject) | Self::NodeSelector(subject) => subject,
         }
     }
 }
@@ -56,22 +51,15 @@ impl fmt::Display for Refusal {
             Self::UntoleratedTaint(taint) => write!(f, "untolerated taint {taint}"),
             Self::NodeSelector(label) => write!(f, "no label {label} (nodeSelector)"),
             Self::NodeAffinity => f.write_str("required node affinity doesn't match"),
-            Self::Insufficient(resource) => write!(f, "insufficient {resource}"),
         }
     }
-}
-
-/// The first rule that the node breaks.
-pub(crate) fn refusal(pod: &Pod, node: &Node) -> Option<Refusal> {
-    eligibility(pod, node)
-        .or_else(|| node.free.lacking(&pod.requests).map(|name| Refusal::Insufficient(name.to_owned())))
 }
 
 /// The first rule that the node breaks whatever is free on it.
 pub(crate) fn eligibility(pod: &Pod, node: &Node) -> Option<Refusal> {
     let cordon =
-        Taint { key: UNSCHEDULABLE.to_owned(), value: String::new(), effect: "NoSchedule".to_owned() };
-    if node.unschedulable && !tolerates(&pod.tolerations, &cordon) {
+        || Taint { key: UNSCHEDULABLE.to_owned(), value: String::new(), effect: "NoSchedule".to_owned() };
+    if node.unschedulable && !tolerates(&pod.tolerations, &cordon()) {
         return Some(Refusal::Unschedulable);
     }
     let keeps_away = |taint: &&Taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute");
@@ -169,8 +157,8 @@ mod tests {
     #[test]
     fn taints_keep_pods_away_unless_tolerated() {
         let refused = Some(Refusal::UntoleratedTaint("gpu=yes:NoSchedule".to_owned()));
-        assert_eq!(refusal(&Pod::default(), &tainted("NoSchedule")), refused);
-        assert_eq!(refusal(&Pod::default(), &tainted("PreferNoSchedule")), None);
+        assert_eq!(eligibility(&Pod::default(), &tainted("NoSchedule")), refused);
+        assert_eq!(eligibility(&Pod::default(), &tainted("PreferNoSchedule")), None);
         for (toleration, passes) in [
             (json!({ "operator": "Exists" }), true),
             (json!({ "key": "gpu", "operator": "Exists" }), true),
@@ -182,15 +170,15 @@ mod tests {
             (json!({ "key": "gpu", "operator": "FromTheFuture" }), false),
         ] {
             let pod = tolerating(toleration.clone());
-            assert_eq!(refusal(&pod, &tainted("NoSchedule")).is_none(), passes, "{toleration}");
+            assert_eq!(eligibility(&pod, &tainted("NoSchedule")).is_none(), passes, "{toleration}");
         }
     }
 
     #[test]
     fn a_cordoned_node_takes_only_who_tolerates_it() {
         let node = Node { unschedulable: true, ..node() };
-        assert_eq!(refusal(&Pod::default(), &node), Some(Refusal::Unschedulable));
-        assert_eq!(refusal(&tolerating(json!({ "operator": "Exists" })), &node), None);
+        assert_eq!(eligibility(&Pod::default(), &node), Some(Refusal::Unschedulable));
+        assert_eq!(eligibility(&tolerating(json!({ "operator": "Exists" })), &node), None);
     }
 
     #[test]
@@ -226,13 +214,13 @@ mod tests {
         ] {
             let affinity = serde_json::from_value(json!({ "nodeSelectorTerms": terms.clone() })).unwrap();
             let pod = Pod { affinity: Some(affinity), ..Pod::default() };
-            assert_eq!(refusal(&pod, &node()).is_none(), passes, "{terms}");
+            assert_eq!(eligibility(&pod, &node()).is_none(), passes, "{terms}");
         }
     }
 
     #[test]
     fn a_missing_label_is_named() {
         let pod = Pod { node_selector: [("zone".to_owned(), "b".to_owned())].into(), ..Pod::default() };
-        assert_eq!(refusal(&pod, &node()), Some(Refusal::NodeSelector("zone=b".to_owned())));
+        assert_eq!(eligibility(&pod, &node()), Some(Refusal::NodeSelector("zone=b".to_owned())));
     }
 }

@@ -1,19 +1,8 @@
 //! The plan: in which order gangs are looked at, where their pods go, and what is missing where they can't.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::cmp::Reverse;
 
-use crate::{
-    filter::{self, Refusal},
-    node::Node,
-    pod::Pod,
-    quantity::{Quantity, Resources},
-};
-
-/// How many placements are tried for one gang before it counts as not placeable. Identical pods need none of these.
-const SEARCH_STEPS: usize = 20_000;
+use crate::{missing, node::Node, pod::Pod, quantity::Quantity, question::Question, search::search};
 
 /// The cluster at one instant.
 #[derive(Clone, Debug, Default)]
@@ -85,9 +74,9 @@ pub struct Blocker {
     pub subject: String,
     /// How many nodes it rules out.
     pub nodes: usize,
-    /// How much the whole gang needs, where it is about an amount.
+    /// How much the whole gang needs, or one pod where it is about a single node; nothing where it isn't about an amount.
     pub needed: Option<Quantity>,
-    /// How much is free on nodes that the gang may use, where it is about an amount.
+    /// How much is free: in sum on nodes that may be used for it, or on the best single one.
     pub free: Option<Quantity>,
 }
 
@@ -97,167 +86,30 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
     let mut gangs: Vec<&Gang> = snapshot.waiting.iter().collect();
     gangs.sort_by_key(|gang| (Reverse(gang.priority), gang.created, &gang.key));
-    let decisions = gangs.into_iter().map(|gang| match place(gang, &mut nodes) {
-        Some(placements) => Decision::Place { gang: gang.key.clone(), placements },
-        None => hold(gang, &nodes),
-    });
+    let decisions = gangs.into_iter().map(|gang| decide(gang, &mut nodes));
     Plan { decisions: decisions.collect() }
 }
 
-/// Finds a node for every pod and takes what they need from the nodes, or changes nothing.
-fn place(gang: &Gang, nodes: &mut [Node]) -> Option<Vec<Placement>> {
-    let mut pods: Vec<&Pod> = gang.pods.iter().collect();
-    // The largest first: they have the fewest places. Alike ones stay neighbours, and their order is fixed.
-    pods.sort_by(|a, b| size(b).cmp(&size(a)).then_with(|| a.name.cmp(&b.name)));
-    let mut search = Search { nodes, pods: &pods, chosen: Vec::new(), steps: SEARCH_STEPS };
-    if !search.run() {
-        return None;
-    }
-    let chosen = search.chosen;
-    let placement = |(pod, index): (&&Pod, usize)| Placement {
-        pod: pod.name.clone(),
-        uid: pod.uid.clone(),
-        node: nodes[index].name.clone(),
+/// Finds a node for every pod and takes what they need from the nodes, or changes nothing and says what is missing.
+fn decide(gang: &Gang, nodes: &mut [Node]) -> Decision {
+    let question = Question::new(gang, nodes);
+    let Some(found) = search(&question) else { return missing::hold(gang, &question, nodes) };
+    let places = question.kinds.iter().zip(found).flat_map(|(kind, places)| kind.pods.iter().zip(places));
+    let place = |(pod, index): (&&Pod, usize)| {
+        nodes[index].free.subtract(&pod.requests);
+        Placement { pod: pod.name.clone(), uid: pod.uid.clone(), node: nodes[index].name.clone() }
     };
-    Some(pods.iter().zip(chosen).map(placement).collect())
-}
-
-/// Pods that are larger in extended resources come first, then in everything else.
-fn size(pod: &Pod) -> (Vec<Quantity>, Vec<Quantity>) {
-    let is_extended = |name: &str| name.contains('/');
-    let amounts = |extended: bool| {
-        let chosen = pod.requests.0.iter().filter(|(name, _)| is_extended(name) == extended);
-        chosen.map(|(_, amount)| *amount).collect()
-    };
-    (amounts(true), amounts(false))
-}
-
-/// Depth-first over pods, best nodes first, with a bound on the steps.
-struct Search<'a> {
-    nodes: &'a mut [Node],
-    pods: &'a [&'a Pod],
-    /// The node's index for each pod placed so far.
-    chosen: Vec<usize>,
-    steps: usize,
-}
-
-impl Search<'_> {
-    /// Whether every pod got a node. If not, the nodes are as they were.
-    fn run(&mut self) -> bool {
-        let Some(pod) = self.pods.get(self.chosen.len()).copied() else { return true };
-        let mut tried: Vec<Node> = Vec::new();
-        for index in self.candidates(pod) {
-            if self.steps == 0 {
-                return false;
-            }
-            self.steps -= 1;
-            // A node just like one that led nowhere leads nowhere.
-            let like = Node { name: String::new(), ..self.nodes[index].clone() };
-            if pod.affinity.is_none() && tried.contains(&like) {
-                continue;
-            }
-            self.nodes[index].free.subtract(&pod.requests);
-            self.chosen.push(index);
-            if self.run() {
-                return true;
-            }
-            self.chosen.pop();
-            self.nodes[index].free.add(&pod.requests);
-            tried.push(like);
-        }
-        false
-    }
-
-    /// Nodes that can take the pod: the one with least left over of what the pod asks for first.
-    fn candidates(&self, pod: &Pod) -> Vec<usize> {
-        let fits = |index: &usize| filter::refusal(pod, &self.nodes[*index]).is_none();
-        let mut fitting: Vec<usize> = (0..self.nodes.len()).filter(fits).collect();
-        fitting.sort_by_key(|index| left_over(pod, &self.nodes[*index].free));
-        fitting
-    }
-}
-
-/// What stays free beside the pod, extended resources before the others.
-fn left_over(pod: &Pod, free: &Resources) -> (Vec<Quantity>, Vec<Quantity>) {
-    let is_extended = |name: &str| name.contains('/');
-    let rest = |extended: bool| {
-        let names = pod.requests.0.iter().filter(|(name, _)| is_extended(name) == extended);
-        names.map(|(name, asked)| Quantity(free.get(name).0 - asked.0)).collect()
-    };
-    (rest(true), rest(false))
-}
-
-/// Says what is missing: why each node is ruled out, and what the gang needs of what is short.
-fn hold(gang: &Gang, nodes: &[Node]) -> Decision {
-    let mut by_refusal: BTreeMap<Refusal, BTreeSet<&str>> = BTreeMap::new();
-    let mut eligible: BTreeSet<&str> = BTreeSet::new();
-    for (pod, node) in gang.pods.iter().flat_map(|pod| nodes.iter().map(move |node| (pod, node))) {
-        match filter::eligibility(pod, node) {
-            Some(refusal) => drop(by_refusal.entry(refusal).or_default().insert(&node.name)),
-            None => drop(eligible.insert(&node.name)),
-        }
-    }
-    let mut needed = Resources::default();
-    gang.pods.iter().for_each(|pod| needed.add(&pod.requests));
-    let usable = || nodes.iter().filter(|node| eligible.contains(node.name.as_str()));
-    let mut blockers: Vec<Blocker> = shortages(gang, &needed, usable);
-    blockers.extend(by_refusal.iter().map(|(refusal, names)| Blocker {
-        reason: refusal.reason(),
-        subject: refusal.subject().to_owned(),
-        nodes: names.len(),
-        needed: None,
-        free: None,
-    }));
-    let message = message(gang, &blockers, nodes.len(), eligible.len());
-    Decision::Hold { gang: gang.key.clone(), message, blockers }
-}
-
-/// Resources of which the eligible nodes have too little for the gang, or too little in one piece for some pod.
-fn shortages<'a, I: Iterator<Item = &'a Node>>(
-    gang: &Gang,
-    needed: &Resources,
-    usable: impl Fn() -> I,
-) -> Vec<Blocker> {
-    let short = |name: &str, amount: Quantity| {
-        let free = Quantity(usable().map(|node| node.free.get(name).0.max(0)).sum());
-        let too_small =
-            |node: &Node| gang.pods.iter().any(|pod| pod.requests.get(name) > node.free.get(name));
-        let nodes = usable().filter(|node| too_small(node)).count();
-        let blocker = Blocker {
-            reason: "InsufficientResource",
-            subject: name.to_owned(),
-            nodes,
-            needed: Some(amount),
-            free: Some(free),
-        };
-        (amount.0 > 0 && (amount > free || nodes > 0)).then_some(blocker)
-    };
-    needed.0.iter().filter_map(|(name, amount)| short(name, *amount)).collect()
-}
-
-fn message(gang: &Gang, blockers: &[Blocker], nodes: usize, eligible: usize) -> String {
-    let pods = gang.pods.len();
-    if nodes == 0 {
-        return format!("no room for {pods} pods: the cluster has no nodes");
-    }
-    let mut parts = vec![format!("{eligible} of {nodes} nodes may be used")];
-    for Blocker { reason, subject, nodes, needed, free } in blockers {
-        parts.push(match (needed, free) {
-            (Some(needed), Some(free)) => format!("needs {needed} {subject}, {free} free"),
-            _ => format!("{nodes} ruled out by {reason} {subject}"),
-        });
-    }
-    if !blockers.iter().any(|blocker| blocker.needed.is_some()) && eligible > 0 {
-        parts.push("what is free is enough in sum, but not where the pods could use it together".to_owned());
-    }
-    format!("no room for {pods} pods at once: {}", parts.join("; "))
+    Decision::Place { gang: gang.key.clone(), placements: places.map(place).collect() }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
+    use crate::quantity::Resources;
 
     const GPU: &str = "nvidia.com/gpu";
 

@@ -25,7 +25,7 @@ pub struct Pod {
 }
 
 /// Required node affinity: a node must satisfy one of the terms; no terms, no node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Affinity {
     /// The alternatives.
@@ -33,7 +33,7 @@ pub struct Affinity {
 }
 
 /// One alternative: all of its requirements must hold. An empty one holds for no node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeTerm {
     /// About the node's labels.
@@ -45,7 +45,7 @@ pub struct NodeTerm {
 }
 
 /// What one label or field must be.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Requirement {
     /// The label or field.
@@ -58,7 +58,7 @@ pub struct Requirement {
 }
 
 /// How a label or field is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[allow(missing_docs)]
 pub enum Operator {
     In,
@@ -70,7 +70,7 @@ pub enum Operator {
 }
 
 /// A taint that a pod tolerates.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Toleration {
     /// The taint's key; none with `Exists` tolerates every key.

@@ -83,7 +83,7 @@ impl fmt::Display for Quantity {
 }
 
 /// Amounts by resource name; what isn't named is zero.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Resources(pub BTreeMap<String, Quantity>);
 
 impl Resources {

@@ -3,7 +3,7 @@
 //! Every field of a 1.37 pod is here, as one that is understood, one that doesn't matter to placement, or one that is
 //! refused when it is set. A field that isn't here is refused too: a guess could put a pod where it must not be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
@@ -173,7 +173,7 @@ const VOLUMES: &[&str] =
 /// # Errors
 /// The first field that this scheduler doesn't understand, or doesn't take on.
 pub fn understand(name: &str, uid: &str, spec: &Value) -> Result<Pod, Unsupported> {
-    let parsed = Spec::deserialize(spec).map_err(|fault| refuse("spec", fault.to_string()))?;
+    let parsed = Spec::deserialize(spec).map_err(|fault| unreadable(spec, &fault.to_string()))?;
     refuse_unsupported(&parsed)?;
     let asked = requests(spec).map_err(|fault| refuse("spec.containers[].resources", fault.to_string()))?;
     let required = |node: NodeAffinity| node.required_during_scheduling_ignored_during_execution;
@@ -189,6 +189,41 @@ pub fn understand(name: &str, uid: &str, spec: &Value) -> Result<Pod, Unsupporte
 
 fn refuse(field: &str, why: impl Into<String>) -> Unsupported {
     Unsupported { field: field.to_owned(), why: why.into() }
+}
+
+/// Names the field that couldn't be read. The parser knows an unknown field's name, but neither its path nor when to
+/// stop listing the names that it does know.
+fn unreadable(spec: &Value, fault: &str) -> Unsupported {
+    let unknown = fault.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+    let Some(name) = unknown else { return refuse("spec", fault) };
+    let mut paths = BTreeSet::new();
+    collect_paths(spec, "spec", name, &mut paths);
+    let why = "plasma-scheduler doesn't know this field, so it can't tell where the pod may run: \
+               leave it out, or use another scheduler for this pod";
+    match (paths.pop_first(), paths.is_empty()) {
+        (Some(path), true) => refuse(&path, why),
+        // One of several places with that name, and which isn't known.
+        _ => refuse(&format!("spec: {name}"), why),
+    }
+}
+
+/// Collects where fields of that name stand; items of a list count as one place.
+fn collect_paths(value: &Value, path: &str, name: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (field, value) in fields {
+                let path = format!("{path}.{field}");
+                collect_paths(value, &path, name, found);
+                if field == name {
+                    found.insert(path);
+                }
+            }
+        }
+        Value::Array(items) => {
+            items.iter().for_each(|item| collect_paths(item, &format!("{path}[]"), name, found));
+        }
+        _ => {}
+    }
 }
 
 fn refuse_unsupported(spec: &Spec) -> Result<(), Unsupported> {
@@ -275,10 +310,13 @@ mod tests {
     #[test]
     fn a_field_from_the_future_is_refused_by_its_name() {
         let fault = understand("p", "u", &with("quantumAffinity", json!({}))).unwrap_err();
-        assert!(fault.why.contains("quantumAffinity"), "{fault}");
+        assert_eq!(fault.field, "spec.quantumAffinity");
+        assert!(fault.to_string().len() < 200, "the names of all other fields help nobody: {fault}");
         let mut nested = stored();
         nested["containers"][0]["gpuSharing"] = json!(true);
-        assert!(understand("p", "u", &nested).unwrap_err().why.contains("gpuSharing"));
+        assert_eq!(refused_field(&nested), "spec.containers[].gpuSharing");
+        nested["nodeSelector"] = json!({ "gpuSharing": "a label" });
+        assert_eq!(refused_field(&nested), "spec: gpuSharing");
     }
 
     #[test]

@@ -1,42 +1,21 @@
-//! Carrying a plan out: journal first, then bindings that name the pod's UID. A time-out is unknown, and is looked up.
+//! Carrying a plan out: bindings that name the pod's UID, and their undoing. A time-out is unknown, and is looked up.
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::{
     api::core::v1::{Binding, ObjectReference, Pod},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status},
 };
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
-use plasma_scheduler_core::Placement;
+use plasma_scheduler_core::{Bound, Placement};
 use serde_json::json;
 
-use crate::{args::Args, journal, metrics::Metrics, report::Reporter, world::Assumed};
+use crate::{metrics::Metrics, world::has_started};
 
-/// How many bindings of one gang are under way at once.
+/// How many requests for one gang are under way at once.
 const AT_ONCE: usize = 16;
-
-/// How a binding ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bound {
-    /// The pod is bound to the planned node.
-    Yes,
-    /// The pod is gone, or is bound to another node: this plan can't be finished.
-    Never,
-    /// Nobody knows yet, or the API server refused for now.
-    NotYet,
-}
-
-impl Bound {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Yes => "bound",
-            Self::Never => "lost",
-            Self::NotYet => "unknown",
-        }
-    }
-}
 
 /// Binds pods, and deletes those that must not stay bound.
 pub(crate) struct Binder {
@@ -49,40 +28,16 @@ impl Binder {
         Self { client, metrics }
     }
 
-    /// Carries out the decision to place a gang, or a pod of no gang.
-    pub(crate) async fn place(
-        &self,
-        args: &Args,
-        group: &str,
-        placements: &[Placement],
-        reporter: &mut Reporter,
-        assumed: &mut Assumed,
-    ) {
-        let (namespace, name) = group.split_once('/').unwrap_or_default();
-        let is_gang = !name.starts_with("pod:");
-        if is_gang {
-            // The plan is durable before its first binding: a successor finishes or undoes what we began.
-            let written =
-                journal::write(&self.client, namespace, name, placements, args.gang_deadline_seconds).await;
-            if let Err(fault) = written {
-                tracing::warn!("gang {group}: the plan can't be journalled: {fault}; planning it anew");
-                return;
-            }
-        }
-        assumed.extend(placements.iter().map(|place| (place.uid.clone(), place.node.clone())));
-        let outcomes = self.bind_all(namespace, placements).await;
-        if outcomes.iter().all(|outcome| *outcome == Bound::Yes) {
-            tracing::info!("{group}: bound {} pods", placements.len());
-            reporter.scheduled(namespace, name, placements.len()).await;
-        } else if !is_gang {
-            placements.iter().for_each(|place| drop(assumed.remove(&place.uid)));
-        }
-    }
-
     /// Binds each pod to its node; the outcomes are in the placements' order.
     pub(crate) async fn bind_all(&self, namespace: &str, placements: &[Placement]) -> Vec<Bound> {
         let bind = |placement| self.bind(namespace, placement);
         stream::iter(placements).map(bind).buffered(AT_ONCE).collect().await
+    }
+
+    /// How the bindings stand, in the placements' order. Binds nothing.
+    pub(crate) async fn look_up_all(&self, namespace: &str, placements: &[Placement]) -> Vec<Bound> {
+        let look_up = |placement| self.look_up(namespace, placement);
+        stream::iter(placements).map(look_up).buffered(AT_ONCE).collect().await
     }
 
     async fn bind(&self, namespace: &str, placement: &Placement) -> Bound {
@@ -93,7 +48,12 @@ impl Binder {
                 self.look_up(namespace, placement).await
             }
         };
-        self.metrics.binds.with_label_values(&[outcome.label()]).inc();
+        let result = match outcome {
+            Bound::Yes | Bound::Started => "bound",
+            Bound::Never => "lost",
+            Bound::NotYet => "unknown",
+        };
+        self.metrics.binds.with_label_values(&[result]).inc();
         outcome
     }
 
@@ -111,46 +71,63 @@ impl Binder {
                 ..Default::default()
             },
         };
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let _: k8s_openapi::apimachinery::pkg::apis::meta::v1::Status =
-            pods.create_subresource("binding", &placement.pod, &PostParams::default(), &binding).await?;
+        let _: Status = self
+            .pods(namespace)
+            .create_subresource("binding", &placement.pod, &PostParams::default(), &binding)
+            .await?;
         Ok(())
     }
 
     /// Reads the pod itself, not the watch: what a failed binding did is a fact there.
     async fn look_up(&self, namespace: &str, placement: &Placement) -> Bound {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        match pods.get_opt(&placement.pod).await {
+        match self.pods(namespace).get_opt(&placement.pod).await {
             Err(_) => Bound::NotYet,
             Ok(None) => Bound::Never,
-            Ok(Some(pod)) if pod.uid().as_ref() != Some(&placement.uid) => Bound::Never,
-            Ok(Some(pod)) if pod.metadata.deletion_timestamp.is_some() => Bound::Never,
+            Ok(Some(pod)) if is_another_or_ending(&pod, placement) => Bound::Never,
             Ok(Some(pod)) => match pod.spec.and_then(|spec| spec.node_name).filter(|node| !node.is_empty()) {
-                Some(node) if node == placement.node => Bound::Yes,
+                Some(node) if node == placement.node => {
+                    let phase = pod.status.and_then(|status| status.phase);
+                    if has_started(phase.as_deref()) { Bound::Started } else { Bound::Yes }
+                }
                 Some(_) => Bound::Never,
                 None => Bound::NotYet,
             },
         }
     }
 
-    /// Deletes a pod that was bound by a plan that can't be finished; its owner makes it anew.
-    pub(crate) async fn undo(&self, namespace: &str, placement: &Placement) {
-        self.metrics.rollbacks.inc();
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        // Tells the Job controller that this is no failure of the pod's own.
+    /// Deletes a pod of a plan that can't be finished; its owner makes it anew. Whether it is gone, or going.
+    pub(crate) async fn undo(&self, namespace: &str, placement: &Placement) -> bool {
+        let Err(fault) = self.disrupt_and_delete(namespace, placement).await else { return true };
+        // Gone, or made anew under its name, is what was wanted: that is read, not guessed from the fault.
+        let is_gone = match self.pods(namespace).get_opt(&placement.pod).await {
+            Ok(pod) => pod.is_none_or(|pod| is_another_or_ending(&pod, placement)),
+            Err(_) => false,
+        };
+        if !is_gone {
+            tracing::warn!("undoing {namespace}/{}: {fault}; trying again", placement.pod);
+        }
+        is_gone
+    }
+
+    async fn disrupt_and_delete(&self, namespace: &str, placement: &Placement) -> Result<(), kube::Error> {
+        let pods = self.pods(namespace);
+        // Tells the Job controller that this is no failure of the pod's own. Without it the pod must not be deleted:
+        // it would count as failed, and its job with it.
         let condition = json!({ "metadata": { "uid": placement.uid }, "status": { "conditions": [{
             "type": "DisruptionTarget", "status": "True", "reason": "GangNotPlaced",
             "message": "not every pod of the gang could be bound by its deadline",
         }] } });
-        let patched =
-            pods.patch_status(&placement.pod, &PatchParams::default(), &Patch::Strategic(&condition)).await;
+        pods.patch_status(&placement.pod, &PatchParams::default(), &Patch::Strategic(&condition)).await?;
         let preconditions = Preconditions { uid: Some(placement.uid.clone()), resource_version: None };
-        let deleted =
-            pods.delete(&placement.pod, &DeleteParams::default().preconditions(preconditions)).await;
-        for fault in [patched.err(), deleted.err()].into_iter().flatten() {
-            if !matches!(&fault, kube::Error::Api(status) if matches!(status.code, 404 | 409)) {
-                tracing::warn!("undoing {namespace}/{}: {fault}", placement.pod);
-            }
-        }
+        pods.delete(&placement.pod, &DeleteParams::default().preconditions(preconditions)).await?;
+        Ok(())
     }
+
+    fn pods(&self, namespace: &str) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+}
+
+fn is_another_or_ending(pod: &Pod, placement: &Placement) -> bool {
+    pod.uid().as_ref() != Some(&placement.uid) || pod.metadata.deletion_timestamp.is_some()
 }

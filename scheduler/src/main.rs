@@ -7,6 +7,8 @@ mod journal;
 mod metrics;
 mod observe;
 mod report;
+#[cfg(test)]
+mod tests;
 mod world;
 
 use std::process::ExitCode;
@@ -24,7 +26,7 @@ async fn run(args: Args) -> Result<(), StartError> {
     let runtime = Runtime::start(&args.runtime).await?;
     let client = runtime.kube_client().await?;
     let metrics = metrics::Metrics::register(&runtime.registry);
-    let world = observe::start(&client, runtime.health.gate("watches"), runtime.shutdown.clone());
-    cycle::run(&args, client, world, metrics, runtime.shutdown).await;
+    let watched = observe::start(&client, runtime.health.gate("watches"), runtime.shutdown.clone());
+    cycle::run(cycle::Scheduler::new(args, client, watched, metrics), runtime.shutdown).await;
     Ok(())
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Node;
 use kube::{
-    Api, Client, Resource,
+    Api, Client, Resource, ResourceExt as _,
     api::{ApiResource, DynamicObject},
+    core::DeserializeGuard,
     runtime::{WatchStreamExt as _, reflector, reflector::Store, watcher},
 };
 use plasma_api::Gang;
@@ -18,7 +19,8 @@ use tokio::sync::Notify;
 pub(crate) struct Watched {
     pub(crate) pods: Store<DynamicObject>,
     pub(crate) nodes: Store<Node>,
-    pub(crate) gangs: Store<Gang>,
+    /// One that can't be read keeps nobody but its own pods from being placed.
+    pub(crate) gangs: Store<DeserializeGuard<Gang>>,
     pub(crate) changed: Arc<Notify>,
     ready: Gate,
 }
@@ -34,9 +36,9 @@ pub(crate) fn start(client: &Client, ready: Gate, shutdown: CancellationToken) -
     let resource = pod_resource();
     let pods: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
     Watched {
-        pods: watch(pods, resource, &changed, &shutdown),
-        nodes: watch(Api::all(client.clone()), (), &changed, &shutdown),
-        gangs: watch(Api::all(client.clone()), (), &changed, &shutdown),
+        pods: watch(pods, resource, &changed, &shutdown, |_| {}),
+        nodes: watch(Api::all(client.clone()), (), &changed, &shutdown, |_| {}),
+        gangs: watch(Api::all(client.clone()), (), &changed, &shutdown, warn_of_unreadable),
         changed,
         ready,
     }
@@ -55,11 +57,32 @@ impl Watched {
     }
 }
 
+#[cfg(test)]
+impl Watched {
+    /// What a test fills by itself.
+    pub(crate) fn for_tests(
+        pods: Store<DynamicObject>,
+        nodes: Store<Node>,
+        gangs: Store<DeserializeGuard<Gang>>,
+    ) -> Self {
+        let ready = plasma_runtime::Health::default().gate("watches");
+        Self { pods, nodes, gangs, changed: Arc::default(), ready }
+    }
+}
+
+fn warn_of_unreadable(gang: &DeserializeGuard<Gang>) {
+    if let Err(fault) = &gang.0 {
+        let (namespace, name) = (gang.namespace().unwrap_or_default(), gang.name_any());
+        tracing::warn!("gang {namespace}/{name} can't be read, and its pods are not placed: {fault}");
+    }
+}
+
 fn watch<K>(
     api: Api<K>,
     kind: K::DynamicType,
     changed: &Arc<Notify>,
     shutdown: &CancellationToken,
+    look: fn(&K),
 ) -> Store<K>
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
@@ -74,8 +97,10 @@ where
     tokio::spawn(async move {
         futures::pin_mut!(events);
         while let Some(event) = events.next().await {
-            if let Err(fault) = event {
-                tracing::warn!("watching {name}: {fault}");
+            match event {
+                Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => look(&object),
+                Ok(_) => {}
+                Err(fault) => tracing::warn!("watching {name}: {fault}"),
             }
             changed.notify_one();
         }

@@ -1,6 +1,9 @@
 //! What gangs and pods are told: Gang.status, conditions and events, written only when they change.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{
@@ -11,7 +14,7 @@ use kube::{
 use plasma_api::{
     Gang, GangStatus,
     condition::{self, Holds, Statement},
-    gang::{Blocker as ApiBlocker, GangPhase},
+    gang::{Blocker as ApiBlocker, GangPhase, Journal},
     names,
 };
 use plasma_scheduler_core::Blocker;
@@ -19,26 +22,46 @@ use serde_json::json;
 
 use crate::{
     observe::{Watched, pod_resource},
-    world::World,
+    world::{self, Aside, World},
 };
+
+/// The reason of a gang that hasn't all its pods yet: every gang is that for a moment, so it gets no event.
+const GATHERING: &str = "Gathering";
 
 /// Tells the cluster what was decided, and remembers what it told.
 pub(crate) struct Reporter {
     client: Client,
     recorder: Recorder,
     /// What was said last about each gang or pod that isn't placed.
-    said: HashMap<String, String>,
-    /// Gangs whose journal we ended, by the version that the watch still shows.
-    finished: HashSet<String>,
+    said: HashMap<String, Waits>,
+    /// Gangs whose journal we ended, by key, until the watch shows that.
+    ended: HashMap<String, Ended>,
+}
+
+/// A journal that was ended, and the version of the gang in which it is gone.
+struct Ended {
+    uid: Option<String>,
+    journal: Journal,
+    version: Option<String>,
+}
+
+/// Why a gang, or a pod of no gang, has no place.
+#[derive(Clone, PartialEq)]
+struct Waits {
+    reason: &'static str,
+    message: String,
+    blockers: Vec<ApiBlocker>,
+    bound: usize,
 }
 
 /// What is to stand in a gang's status.
 struct Verdict {
     phase: GangPhase,
-    bound: Option<usize>,
+    bound: usize,
     message: Option<String>,
     blockers: Vec<ApiBlocker>,
     scheduled: Statement,
+    ends_plan: bool,
 }
 
 impl Reporter {
@@ -46,7 +69,7 @@ impl Reporter {
         let reporter =
             EventReporter { controller: names::field_manager::SCHEDULER.to_owned(), instance: None };
         let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, recorder, said: HashMap::new(), finished: HashSet::new() }
+        Self { client, recorder, said: HashMap::new(), ended: HashMap::new() }
     }
 
     /// Whether the gang, or the pod of no gang, was last told that it has no place.
@@ -54,129 +77,147 @@ impl Reporter {
         self.said.contains_key(key)
     }
 
-    /// Whether this plan was finished by us and only the watch doesn't know yet.
-    pub(crate) fn has_finished(&self, namespace: &str, name: &str, version: Option<&str>) -> bool {
-        version.is_some_and(|version| self.finished.contains(&format!("{namespace}/{name}@{version}")))
+    /// Whether the gang's journal was ended by us and only the watch doesn't know yet.
+    pub(crate) fn has_ended(&self, gang: &Gang) -> bool {
+        let journal = gang.status.as_ref().and_then(|status| status.journal.as_ref());
+        self.ended.get(&world::key(gang)).is_some_and(|ended| {
+            ended.uid == gang.metadata.uid && journal.is_some_and(|journal| *journal == ended.journal)
+        })
     }
 
-    /// Every pod of the plan is bound.
-    pub(crate) async fn scheduled(&mut self, namespace: &str, name: &str, bound: usize) {
-        self.said.remove(&format!("{namespace}/{name}"));
-        if name.starts_with("pod:") {
+    /// Forgets the ended journals of gangs that the watch shows as we wrote them, or shows no more.
+    pub(crate) fn forget_shown(&mut self, watched: &Watched) {
+        if self.ended.is_empty() {
             return;
         }
-        let message = format!("{bound} pods are bound");
-        let scheduled = statement(Holds::True, "Scheduled", &message);
-        let verdict = Verdict {
-            phase: GangPhase::Scheduled,
-            bound: Some(bound),
-            message: None,
-            blockers: Vec::new(),
-            scheduled,
+        let gangs = watched.gangs.state();
+        let shown: HashMap<String, _> =
+            gangs.iter().map(|gang| (world::key(&**gang), (gang.uid(), gang.resource_version()))).collect();
+        let is_behind = |key: &String, ended: &mut Ended| {
+            shown.get(key).is_some_and(|(uid, version)| *uid == ended.uid && *version != ended.version)
         };
-        if self.write_status(namespace, name, verdict, true).await {
-            self.event(namespace, name, EventType::Normal, "Scheduled", message).await;
-        }
+        self.ended.retain(is_behind);
     }
 
-    /// The plan was undone.
-    pub(crate) async fn rolled_back(&mut self, namespace: &str, name: &str) {
+    /// Every pod of the plan is bound, and so many of the gang's in all. Whether that stands there now.
+    pub(crate) async fn scheduled(&mut self, namespace: &str, name: &str, bound: usize) -> bool {
+        self.said.remove(&format!("{namespace}/{name}"));
+        if name.starts_with("pod:") {
+            return true;
+        }
+        let message = format!("{bound} pods are bound");
+        let verdict = Verdict {
+            phase: GangPhase::Scheduled,
+            bound,
+            message: None,
+            blockers: Vec::new(),
+            scheduled: statement(Holds::True, "Scheduled", &message),
+            ends_plan: true,
+        };
+        let written = self.write_status(namespace, name, verdict).await;
+        if written {
+            self.event(namespace, name, EventType::Normal, "Scheduled", message).await;
+        }
+        written
+    }
+
+    /// The plan was undone; so many pods of the gang are bound all the same. Whether that stands there now.
+    pub(crate) async fn rolled_back(&mut self, namespace: &str, name: &str, bound: usize) -> bool {
         let message =
             "not every pod could be bound; those that were are deleted, and made anew by their owner";
-        let scheduled = statement(Holds::False, "RolledBack", message);
         let verdict = Verdict {
             phase: GangPhase::RollingBack,
-            bound: Some(0),
+            bound,
             message: Some(message.to_owned()),
             blockers: Vec::new(),
-            scheduled,
+            scheduled: statement(Holds::False, "RolledBack", message),
+            ends_plan: true,
         };
-        if self.write_status(namespace, name, verdict, true).await {
+        let written = self.write_status(namespace, name, verdict).await;
+        if written {
             self.event(namespace, name, EventType::Warning, "GangRolledBack", message.to_owned()).await;
         }
+        written
     }
 
     /// There is no room.
-    pub(crate) async fn held(&mut self, watched: &Watched, key: &str, message: &str, blockers: &[Blocker]) {
+    pub(crate) async fn held(
+        &mut self,
+        watched: &Watched,
+        world: &World,
+        (key, message): (&str, String),
+        blockers: &[Blocker],
+    ) {
         let blockers = blockers.iter().map(api_blocker).collect();
-        self.tell(watched, key, "Unschedulable", message, blockers).await;
+        let waits = Waits { reason: "Unschedulable", message, blockers, bound: world.bound_of(key) };
+        self.tell(watched, key, waits).await;
     }
 
-    /// Gangs that still gather, and those with a field that isn't taken on.
+    /// Gangs, and pods of no gang, that were not planned over.
     pub(crate) async fn rest(&mut self, watched: &Watched, world: &World) {
-        for (key, there, needed) in &world.gathering {
-            let message = format!("{there} of {needed} pods exist");
-            self.tell(watched, key, "Gathering", &message, Vec::new()).await;
-        }
-        for (key, why) in &world.refused {
-            let subject = why.field.clone();
-            let blocker = ApiBlocker {
-                reason: "UnsupportedField".to_owned(),
-                subject,
-                nodes: 0,
-                needed: None,
-                free: None,
-            };
-            self.tell(watched, key, "UnsupportedField", &why.to_string(), vec![blocker]).await;
+        for (key, why) in &world.aside {
+            self.tell(watched, key, waits(why, world.bound_of(key))).await;
         }
         let waiting = world.snapshot.waiting.iter().map(|gang| &gang.key);
-        let gathering = world.gathering.iter().map(|(key, ..)| key);
-        let refused = world.refused.iter().map(|(key, _)| key);
-        let known: HashSet<&String> = waiting.chain(gathering).chain(refused).collect();
+        let known: HashSet<&String> = waiting.chain(world.aside.iter().map(|(key, _)| key)).collect();
         self.said.retain(|key, _| known.contains(key));
     }
 
-    async fn tell(
-        &mut self,
-        watched: &Watched,
-        key: &str,
-        reason: &str,
-        message: &str,
-        blockers: Vec<ApiBlocker>,
-    ) {
-        if self.said.get(key).is_some_and(|said| said == message) {
+    async fn tell(&mut self, watched: &Watched, key: &str, waits: Waits) {
+        if self.said.get(key) == Some(&waits) {
             return;
         }
         let (namespace, name) = key.split_once('/').unwrap_or_default();
         let told = match name.strip_prefix("pod:") {
-            Some(pod) => self.tell_pod(watched, namespace, pod, reason, message).await,
-            None => {
-                let phase = if reason == "Gathering" { GangPhase::Gathering } else { GangPhase::Waiting };
-                let scheduled = statement(Holds::False, reason, message);
-                let verdict =
-                    Verdict { phase, bound: None, message: Some(message.to_owned()), blockers, scheduled };
-                let written = self.write_status(namespace, name, verdict, false).await;
-                if written && reason != "Gathering" {
-                    self.event(namespace, name, EventType::Warning, "FailedScheduling", message.to_owned())
-                        .await;
-                }
-                written
-            }
+            Some(pod) => self.tell_pod(watched, namespace, pod, &waits).await,
+            None => self.tell_gang(namespace, name, &waits).await,
         };
         if told {
-            self.said.insert(key.to_owned(), message.to_owned());
+            self.said.insert(key.to_owned(), waits);
         }
     }
 
+    async fn tell_gang(&mut self, namespace: &str, name: &str, waits: &Waits) -> bool {
+        let Waits { reason, message, blockers, bound } = waits.clone();
+        let is_gathering = reason == GATHERING;
+        let verdict = Verdict {
+            phase: if is_gathering { GangPhase::Gathering } else { GangPhase::Waiting },
+            bound,
+            message: Some(message.clone()),
+            blockers,
+            scheduled: statement(Holds::False, reason, &message),
+            ends_plan: false,
+        };
+        let written = self.write_status(namespace, name, verdict).await;
+        if written && !is_gathering {
+            self.event(namespace, name, EventType::Warning, "FailedScheduling", message).await;
+        }
+        written
+    }
+
     /// Writes the gang's status where it would change; whether it stands there now.
-    async fn write_status(&mut self, namespace: &str, name: &str, verdict: Verdict, ends_plan: bool) -> bool {
+    async fn write_status(&mut self, namespace: &str, name: &str, verdict: Verdict) -> bool {
         let gangs: Api<Gang> = Api::namespaced(self.client.clone(), namespace);
+        let ends_plan = verdict.ends_plan;
         let outcome = async {
             let mut gang = gangs.get(name).await?;
-            if ends_plan {
-                let version = gang.metadata.resource_version.clone().unwrap_or_default();
-                self.finished.insert(format!("{namespace}/{name}@{version}"));
-            }
             let before = gang.status.clone();
             let generation = gang.metadata.generation;
-            apply(gang.status.get_or_insert_default(), verdict, generation, ends_plan);
+            apply(gang.status.get_or_insert_default(), verdict, generation);
             if gang.status != before {
-                gangs.replace_status(name, &PostParams::default(), &gang).await?;
+                gang = gangs.replace_status(name, &PostParams::default(), &gang).await?;
             }
-            Ok::<_, kube::Error>(())
+            Ok::<_, kube::Error>((gang, before.and_then(|before| before.journal)))
         };
         match outcome.await {
-            Ok(()) => true,
+            Ok((gang, journal)) => {
+                // Only now: had the write failed, the journal would still stand, and must be carried on.
+                if let (true, Some(journal)) = (ends_plan, journal) {
+                    let (uid, version) = (gang.uid(), gang.resource_version());
+                    self.ended.insert(world::key(&gang), Ended { uid, journal, version });
+                }
+                true
+            }
             Err(kube::Error::Api(status)) if status.code == 404 => true,
             Err(fault) => {
                 tracing::warn!("gang {namespace}/{name}: its status can't be written: {fault}");
@@ -185,14 +226,8 @@ impl Reporter {
         }
     }
 
-    async fn tell_pod(
-        &self,
-        watched: &Watched,
-        namespace: &str,
-        name: &str,
-        reason: &str,
-        message: &str,
-    ) -> bool {
+    async fn tell_pod(&self, watched: &Watched, namespace: &str, name: &str, waits: &Waits) -> bool {
+        let Waits { reason, message, .. } = waits;
         let resource: ApiResource = pod_resource();
         let pods: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
         let condition = json!({ "status": { "conditions": [
@@ -202,7 +237,7 @@ impl Reporter {
         if let Err(fault) = &told {
             tracing::warn!("pod {namespace}/{name}: its condition can't be written: {fault}");
         }
-        let same = |pod: &&std::sync::Arc<DynamicObject>| {
+        let same = |pod: &&Arc<DynamicObject>| {
             pod.name_any() == name && pod.namespace().as_deref() == Some(namespace)
         };
         if let Some(pod) = watched.pods.state().iter().find(same) {
@@ -240,17 +275,49 @@ impl Reporter {
     }
 }
 
-fn apply(status: &mut GangStatus, verdict: Verdict, generation: Option<i64>, ends_plan: bool) {
+#[cfg(test)]
+impl Reporter {
+    /// How many journals are remembered as ended.
+    pub(crate) fn remembers(&self) -> usize {
+        self.ended.len()
+    }
+}
+
+fn apply(status: &mut GangStatus, verdict: Verdict, generation: Option<i64>) {
     status.observed_generation = generation;
     status.phase = Some(verdict.phase);
-    status.bound =
-        verdict.bound.map(|bound| i32::try_from(bound).unwrap_or(i32::MAX)).or(status.bound).or(Some(0));
+    status.bound = Some(i32::try_from(verdict.bound).unwrap_or(i32::MAX));
     status.message = verdict.message;
     status.blockers = verdict.blockers;
-    if ends_plan {
+    if verdict.ends_plan {
         status.journal = None;
     }
     condition::merge(&mut status.conditions, verdict.scheduled, generation, &Time(Timestamp::now()));
+}
+
+fn waits(why: &Aside, bound: usize) -> Waits {
+    let blocker = |reason: &str, subject: &String| ApiBlocker {
+        reason: reason.to_owned(),
+        subject: subject.clone(),
+        nodes: 0,
+        needed: None,
+        free: None,
+    };
+    match why {
+        Aside::Gathering { there, needed } => {
+            let message = format!("{there} of {needed} pods exist");
+            Waits { reason: GATHERING, message, blockers: Vec::new(), bound }
+        }
+        Aside::Gated { gate, pods, of } => {
+            let reason = "SchedulingGated";
+            let message = format!("{pods} of {of} pods wait for scheduling gate {gate} to be taken off");
+            Waits { reason, message, blockers: vec![blocker(reason, gate)], bound }
+        }
+        Aside::Refused(why) => {
+            let reason = "UnsupportedField";
+            Waits { reason, message: why.to_string(), blockers: vec![blocker(reason, &why.field)], bound }
+        }
+    }
 }
 
 fn statement(holds: Holds, reason: &str, message: &str) -> Statement {

@@ -1,12 +1,12 @@
 //! From watched objects to the core's values: nodes with what is free, gangs with their waiting pods.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use k8s_openapi::api::core::v1::Node as KubeNode;
 use kube::{ResourceExt as _, api::DynamicObject};
-use plasma_api::{Gang as GangObject, names};
+use plasma_api::{Gang as GangObject, gang::GangPhase, names};
 use plasma_scheduler_core::{
-    Gang, Node, Pod, Quantity, Resources, Snapshot, Taint, Unsupported, requests, understand,
+    Bound, Gang, Node, Pod, Quantity, Resources, Snapshot, Taint, Unsupported, requests, understand,
 };
 use serde_json::Value;
 
@@ -20,40 +20,79 @@ const DEFAULT_PODS: i128 = 110;
 pub(crate) struct World {
     /// What is planned over.
     pub(crate) snapshot: Snapshot,
-    /// Gangs that don't have all their pods yet: how many there are of how many.
-    pub(crate) gathering: Vec<(String, usize, usize)>,
-    /// Gangs, and pods of no gang, that can't be scheduled here: why.
-    pub(crate) refused: Vec<(String, Unsupported)>,
+    /// Gangs, and pods of no gang, that are not planned over, by key: why.
+    pub(crate) aside: Vec<(String, Aside)>,
+    /// How many pods of a gang, or of no gang, are bound, by key.
+    bound: HashMap<String, usize>,
+}
+
+/// Why pods are not planned over.
+pub(crate) enum Aside {
+    /// Fewer pods exist than must start together.
+    Gathering { there: usize, needed: usize },
+    /// Somebody wants them to wait: some pods, of so many, have a scheduling gate.
+    Gated { gate: String, pods: usize, of: usize },
+    /// They can't be scheduled here.
+    Refused(Unsupported),
+}
+
+impl World {
+    /// How many pods of a gang are bound.
+    pub(crate) fn bound_of(&self, key: &str) -> usize {
+        self.bound.get(key).copied().unwrap_or(0)
+    }
+
+    /// How many gangs, and pods of no gang, can't be scheduled here.
+    pub(crate) fn refused(&self) -> usize {
+        self.aside.iter().filter(|(_, why)| matches!(why, Aside::Refused(_))).count()
+    }
 }
 
 /// Pods bound by us that the watch doesn't show as bound yet: UID → node.
 pub(crate) type Assumed = HashMap<String, String>;
 
-/// Reads the watches. Our own bindings that the watch hasn't shown yet count as done.
-pub(crate) fn read(watched: &Watched, scheduler: &str, assumed: &mut Assumed) -> World {
+/// Reads the watches. Our own bindings that the watch hasn't shown yet count as done; gangs with an open plan are left
+/// to it.
+pub(crate) fn read(
+    watched: &Watched,
+    scheduler: &str,
+    assumed: &mut Assumed,
+    open: &HashSet<String>,
+) -> World {
     let pods = watched.pods.state();
     forget_confirmed(assumed, &pods);
     let mut nodes: BTreeMap<String, Node> =
         watched.nodes.state().iter().map(|node| (node.name_any(), read_node(node))).collect();
+    let gangs = watched.gangs.state();
+    let gangs = gangs.iter().filter_map(|gang| gang.0.as_ref().ok());
+    let gangs: BTreeMap<String, &GangObject> = gangs.map(|gang| (key(gang), gang)).collect();
     let mut ours: BTreeMap<String, Vec<&DynamicObject>> = BTreeMap::new();
+    // A gang without any pod has something to say, too.
+    ours.extend(gangs.iter().filter(|(_, gang)| is_awaited(gang)).map(|(key, _)| (key.clone(), Vec::new())));
     for pod in &pods {
         occupy(&mut nodes, pod, assumed);
         if text(pod, "/spec/schedulerName") == Some(scheduler) && pod.metadata.deletion_timestamp.is_none() {
-            ours.entry(group_of(pod)).or_default().push(pod);
+            let group = group_of(pod);
+            if gangs.get(&group).is_none_or(|gang| is_of_same_job(pod, gang)) {
+                ours.entry(group).or_default().push(pod);
+            }
         }
     }
-    let gangs: BTreeMap<String, std::sync::Arc<GangObject>> =
-        watched.gangs.state().into_iter().map(|gang| (key(&*gang), gang)).collect();
     let mut world = World::default();
     world.snapshot.nodes = nodes.into_values().collect();
     for (key, members) in ours {
-        add_gang(&mut world, key.clone(), gangs.get(&key).map(|gang| &**gang), &members, assumed);
+        let bound = members.iter().filter(|pod| node_of(pod, assumed).is_some()).count();
+        world.bound.insert(key.clone(), bound);
+        if !open.contains(&key) {
+            let gang = gangs.get(&key).copied();
+            add_gang(&mut world, key, gang, &members, assumed);
+        }
     }
     world
 }
 
 /// The key of what the pod is placed with: its gang, or itself with a mark that no gang's name can have.
-pub(crate) fn group_of(pod: &DynamicObject) -> String {
+fn group_of(pod: &DynamicObject) -> String {
     let namespace = pod.namespace().unwrap_or_default();
     match pod.labels().get(names::GANG_LABEL) {
         Some(gang) => format!("{namespace}/{gang}"),
@@ -61,8 +100,42 @@ pub(crate) fn group_of(pod: &DynamicObject) -> String {
     }
 }
 
-fn key(object: &impl kube::ResourceExt) -> String {
+/// Namespace and name in one.
+pub(crate) fn key(object: &impl kube::ResourceExt) -> String {
     format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// Whether the gang still waits for its pods. One that was scheduled may lose them all: its work is done.
+fn is_awaited(gang: &GangObject) -> bool {
+    let status = gang.status.as_ref();
+    let is_scheduled = status.is_some_and(|status| status.phase == Some(GangPhase::Scheduled));
+    let is_planned = status.is_some_and(|status| status.journal.is_some());
+    !is_scheduled && !is_planned && gang.metadata.deletion_timestamp.is_none()
+}
+
+/// Whether the pod was made for the same job as the gang: pods of an earlier job of the same name have the same gang
+/// label until they are collected.
+fn is_of_same_job(pod: &DynamicObject, gang: &GangObject) -> bool {
+    let job = gang.labels().get(names::JOB_UID_LABEL);
+    job.is_none_or(|job| pod.labels().get(names::JOB_UID_LABEL) == Some(job))
+}
+
+/// The gang's pods that the watch shows as bound and not ending: UID → node, and whether they have started.
+pub(crate) fn bound_members(watched: &Watched, gang: &GangObject) -> HashMap<String, (String, Bound)> {
+    let key = key(gang);
+    let member = |pod: &DynamicObject| {
+        let is_member =
+            pod.metadata.deletion_timestamp.is_none() && group_of(pod) == key && is_of_same_job(pod, gang);
+        let node = text(pod, "/spec/nodeName").filter(|node| is_member && !node.is_empty())?;
+        let bound = if has_started(text(pod, "/status/phase")) { Bound::Started } else { Bound::Yes };
+        Some((pod.metadata.uid.clone()?, (node.to_owned(), bound)))
+    };
+    watched.pods.state().iter().filter_map(|pod| member(pod)).collect()
+}
+
+/// Whether a pod in this phase has containers that were started.
+pub(crate) fn has_started(phase: Option<&str>) -> bool {
+    phase.is_some_and(|phase| phase != "Pending")
 }
 
 fn add_gang(
@@ -78,22 +151,26 @@ fn add_gang(
         return;
     }
     let needed = gang.map_or(1, |gang| usize::try_from(gang.spec.min_member).unwrap_or(usize::MAX));
-    let waiting: Vec<_> = members.iter().filter(|pod| waits(pod, assumed)).collect();
     if members.len() < needed {
-        return world.gathering.push((key, members.len(), needed));
+        return world.aside.push((key, Aside::Gathering { there: members.len(), needed }));
     }
-    if waiting.is_empty() {
-        return;
-    }
-    if waiting.iter().any(|pod| !gates(pod).is_empty()) {
+    let waiting: Vec<_> = members.iter().filter(|pod| waits(pod, assumed)).collect();
+    let Some(first) = waiting.first() else { return };
+    let gated = waiting.iter().filter_map(|pod| gate(pod));
+    if let Some(gate) = gated.clone().min() {
+        // What a gate means for a pod of no gang the API server has said on the pod itself.
+        if is_gang {
+            let (gate, pods, of) = (gate.to_owned(), gated.count(), members.len());
+            world.aside.push((key, Aside::Gated { gate, pods, of }));
+        }
         return;
     }
     let understood: Result<Vec<Pod>, Unsupported> = waiting.iter().map(|pod| read_pod(pod)).collect();
     match understood {
-        Err(why) => world.refused.push((key, why)),
+        Err(why) => world.aside.push((key, Aside::Refused(why))),
         Ok(pods) => {
             let created = gang.and_then(|gang| gang.metadata.creation_timestamp.as_ref());
-            let created = created.or(members[0].metadata.creation_timestamp.as_ref());
+            let created = created.or(first.metadata.creation_timestamp.as_ref());
             world.snapshot.waiting.push(Gang {
                 key,
                 priority: gang.map_or(0, |gang| gang.spec.priority),
@@ -111,8 +188,10 @@ fn read_pod(pod: &DynamicObject) -> Result<Pod, Unsupported> {
     Ok(understood)
 }
 
-fn gates(pod: &DynamicObject) -> &[Value] {
-    pod.data.pointer("/spec/schedulingGates").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+/// The first of the pod's scheduling gates.
+fn gate(pod: &DynamicObject) -> Option<&str> {
+    let gates = pod.data.pointer("/spec/schedulingGates").and_then(Value::as_array)?;
+    gates.first().map(|gate| gate["name"].as_str().unwrap_or_default())
 }
 
 fn waits(pod: &DynamicObject, assumed: &Assumed) -> bool {
@@ -135,14 +214,13 @@ pub(crate) fn text<'a>(object: &'a DynamicObject, pointer: &str) -> Option<&'a s
 }
 
 fn forget_confirmed(assumed: &mut Assumed, pods: &[std::sync::Arc<DynamicObject>]) {
-    let pending: HashMap<&str, bool> = pods
-        .iter()
-        .filter_map(|pod| {
-            Some((pod.metadata.uid.as_deref()?, text(pod, "/spec/nodeName").is_none_or(str::is_empty)))
-        })
-        .collect();
-    // Neither bound nor listed: the pod is gone, and so is what it held.
-    assumed.retain(|uid, _| pending.get(uid.as_str()).copied().unwrap_or(false));
+    let is_pending = |pod: &&std::sync::Arc<DynamicObject>| {
+        text(pod, "/spec/nodeName").is_none_or(str::is_empty) && pod.metadata.deletion_timestamp.is_none()
+    };
+    let pending: HashSet<&str> =
+        pods.iter().filter(is_pending).filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+    // Neither bound nor listed: the pod is gone, or about to, and so is what it held.
+    assumed.retain(|uid, _| pending.contains(uid.as_str()));
 }
 
 /// Takes what the pod uses from its node.

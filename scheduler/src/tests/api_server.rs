@@ -1,0 +1,197 @@
+//! An API server that knows pods and gangs, writes down what it is asked, and loses or refuses what it is told to.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::State,
+    http::{Method, StatusCode, Uri},
+    response::Response,
+};
+use futures::stream;
+use kube::Client;
+use serde_json::{Value, json};
+
+/// What goes wrong with a request.
+#[derive(Clone, Copy)]
+pub(super) enum Fault {
+    /// It is refused.
+    Refused(u16),
+    /// It never arrives; the client learns nothing.
+    RequestLost,
+    /// It is done; the client learns nothing.
+    ReplyLost,
+}
+
+/// A request: `POST pods/p0/binding`, and its body.
+#[derive(Clone)]
+pub(super) struct Asked {
+    pub(super) line: String,
+    pub(super) body: Value,
+}
+
+#[derive(Default)]
+pub(super) struct Objects {
+    pub(super) pods: BTreeMap<String, Value>,
+    pub(super) gangs: BTreeMap<String, Value>,
+    pub(super) nodes: BTreeMap<String, Value>,
+    asked: Vec<Asked>,
+    faults: Vec<(String, usize, Fault)>,
+    version: u64,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct ApiServer(Arc<Mutex<Objects>>);
+
+impl ApiServer {
+    pub(super) fn objects(&self) -> MutexGuard<'_, Objects> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn client(&self) -> Client {
+        Client::new(Router::new().fallback(answer).with_state(self.clone()), "default")
+    }
+
+    /// So many requests that begin like this go wrong.
+    pub(super) fn fail(&self, begin: &str, times: usize, fault: Fault) {
+        self.objects().faults.push((begin.to_owned(), times, fault));
+    }
+
+    /// What was asked so far, without what was only told for people to read.
+    pub(super) fn asked(&self) -> Vec<Asked> {
+        let asked = self.objects().asked.clone();
+        asked.into_iter().filter(|asked| !asked.line.contains(" events")).collect()
+    }
+
+    /// The lines of what was asked that begin like this.
+    pub(super) fn lines(&self, begin: &str) -> Vec<String> {
+        let lines = self.asked().into_iter().map(|asked| asked.line);
+        lines.filter(|line| line.starts_with(begin)).collect()
+    }
+}
+
+async fn answer(State(server): State<ApiServer>, method: Method, uri: Uri, body: Bytes) -> Response {
+    if uri.query().is_some_and(|query| query.contains("watch=true")) {
+        return Response::new(Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>()));
+    }
+    // The last parts of the path say it all: there is one namespace.
+    let path = uri.path().rsplit_once("/namespaces/ns/").map_or(uri.path(), |(_, path)| path);
+    let line = format!("{method} {path}");
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let mut objects = server.objects();
+    objects.asked.push(Asked { line: line.clone(), body: body.clone() });
+    let fault = objects.faults.iter_mut().find(|(begin, times, _)| *times > 0 && line.starts_with(begin));
+    let fault = fault.map(|(_, times, fault)| {
+        *times -= 1;
+        *fault
+    });
+    let (code, answer) = match fault {
+        Some(Fault::Refused(code)) => failure(code),
+        Some(Fault::RequestLost) => return lost(),
+        Some(Fault::ReplyLost) => {
+            objects.answer(&line, &body);
+            return lost();
+        }
+        None => objects.answer(&line, &body),
+    };
+    let mut response = Response::new(Body::from(serde_json::to_vec(&answer).unwrap()));
+    *response.status_mut() = StatusCode::from_u16(code).unwrap();
+    response
+}
+
+/// An answer that breaks off.
+fn lost() -> Response {
+    let broken = stream::iter([Err::<Bytes, _>(std::io::Error::other("the connection broke"))]);
+    Response::new(Body::from_stream(broken))
+}
+
+fn failure(code: u16) -> (u16, Value) {
+    let reason = match code {
+        404 => "NotFound",
+        409 => "Conflict",
+        _ => "",
+    };
+    let status =
+        json!({ "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": "no" });
+    (code, status)
+}
+
+fn success() -> (u16, Value) {
+    (200, json!({ "kind": "Status", "status": "Success", "code": 200 }))
+}
+
+impl Objects {
+    fn answer(&mut self, line: &str, body: &Value) -> (u16, Value) {
+        let (method, path) = line.split_once(' ').unwrap();
+        let parts: Vec<&str> = path.split('/').collect();
+        match (method, parts.as_slice()) {
+            ("GET", ["pods", name]) => found(self.pods.get(*name)),
+            ("GET", ["gangs", name]) => found(self.gangs.get(*name)),
+            ("GET", [.., "pods"]) => list(&self.pods),
+            ("GET", [.., "gangs"]) => list(&self.gangs),
+            ("GET", [.., "nodes"]) => list(&self.nodes),
+            ("POST", ["pods", name, "binding"]) => self.bind(name, body),
+            ("PATCH", ["pods", name, "status"]) => self.patch_pod(name, body),
+            ("DELETE", ["pods", name]) => self.delete_pod(name, body),
+            ("PUT", ["gangs", name, "status"]) => self.put_gang(name, body),
+            (_, [.., "events"] | [.., "events", _]) => (200, body.clone()),
+            _ => failure(404),
+        }
+    }
+
+    fn bind(&mut self, name: &str, binding: &Value) -> (u16, Value) {
+        let Some(pod) = self.pods.get_mut(name) else { return failure(404) };
+        if pod["metadata"]["uid"] != binding["metadata"]["uid"] || pod["spec"]["nodeName"].is_string() {
+            return failure(409);
+        }
+        pod["spec"]["nodeName"] = binding["target"]["name"].clone();
+        success()
+    }
+
+    fn patch_pod(&mut self, name: &str, patch: &Value) -> (u16, Value) {
+        let Some(pod) = self.pods.get_mut(name) else { return failure(404) };
+        let uid = &patch["metadata"]["uid"];
+        if !uid.is_null() && pod["metadata"]["uid"] != *uid {
+            return failure(409);
+        }
+        pod["status"]["conditions"] = patch["status"]["conditions"].clone();
+        (200, pod.clone())
+    }
+
+    fn delete_pod(&mut self, name: &str, options: &Value) -> (u16, Value) {
+        let Some(pod) = self.pods.get(name) else { return failure(404) };
+        if pod["metadata"]["uid"] != options["preconditions"]["uid"] {
+            return failure(409);
+        }
+        self.pods.remove(name);
+        success()
+    }
+
+    fn put_gang(&mut self, name: &str, new: &Value) -> (u16, Value) {
+        self.version += 1;
+        let version = self.version.to_string();
+        let Some(gang) = self.gangs.get_mut(name) else { return failure(404) };
+        if gang["metadata"]["resourceVersion"] != new["metadata"]["resourceVersion"] {
+            return failure(409);
+        }
+        gang["status"] = new["status"].clone();
+        gang["metadata"]["resourceVersion"] = json!(format!("after-{version}"));
+        (200, gang.clone())
+    }
+}
+
+fn found(object: Option<&Value>) -> (u16, Value) {
+    object.map_or_else(|| failure(404), |object| (200, object.clone()))
+}
+
+fn list(objects: &BTreeMap<String, Value>) -> (u16, Value) {
+    let items: Vec<&Value> = objects.values().collect();
+    (
+        200,
+        json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": "1" }, "items": items }),
+    )
+}

@@ -207,8 +207,7 @@ impl Cluster {
         // containerd may have started only now.
         self.wait(&format!("import {}", archive.display()), Duration::from_secs(30), || {
             let mut import = self.enter(&ctr.display().to_string())?;
-            command::output(import.args(["-n", "k8s.io", "images", "import", "--digests"]).arg(archive))
-                .map(drop)
+            command::output(import.args(["-n", "k8s.io", "images", "import"]).arg(archive)).map(drop)
         })
     }
 

@@ -1,5 +1,7 @@
 //! Nobody but settlement lets a pod go before its receipt is durable.
 
+use std::time::{Duration, Instant};
+
 use k8s_openapi::api::{core::v1::Pod, rbac::v1::ClusterRoleBinding};
 use kube::{
     Api, Client, ResourceExt as _,
@@ -44,5 +46,12 @@ async fn a_user_who_may_edit_pods_may_not_take_the_finalizer_off() {
     let fault =
         pods.patch(&name, &PatchParams::default(), &none).await.expect_err("the policy refuses").to_string();
     assert!(fault.contains("only plasma-settlement"), "{fault}");
+
+    // Settlement itself lets it go once it has a receipt, also where the job that it should tell is gone.
     world.delete(&made).await;
+    let begun = Instant::now();
+    while !world.pods(&made).await.is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{name} is held, and its job is deleted");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
 }

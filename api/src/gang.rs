@@ -95,10 +95,10 @@ pub struct Blocker {
     pub subject: String,
     /// How many nodes it rules out.
     pub nodes: i32,
-    /// How much the gang needs, where the reason counts something.
+    /// How much the gang needs, where the reason counts something; one pod of it, where no node is large enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needed: Option<String>,
-    /// How much is free, where the reason counts something.
+    /// How much is free, where the reason counts something; on the best node, where none is large enough for a pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free: Option<String>,
 }

@@ -59,6 +59,6 @@ http://plasma-dev-chain.{{ .Release.Namespace }}.svc:8545
 {{- if .Values.chain.dev.enabled -}}
 0x5fbdb2315678afecb367f032d93f642f64180aa3
 {{- else -}}
-{{ required "chain.contract is needed: the address of the Rental contract" .Values.chain.contract }}
+{{ required "chain.contract is needed: the address of the Rental contract" .Values.chain.contract | lower }}
 {{- end -}}
 {{- end }}

@@ -46,6 +46,16 @@ async fn a_user_who_may_edit_pods_may_not_take_the_finalizer_off() {
     let fault =
         pods.patch(&name, &PatchParams::default(), &none).await.expect_err("the policy refuses").to_string();
     assert!(fault.contains("only plasma-settlement"), "{fault}");
+    // Nor may whose it is and who pays be changed: it would never be paid for.
+    for other in [
+        json!({ "annotations": { "compute.plasma.dev/queue": "free" } }),
+        json!({ "labels": { "compute.plasma.dev/gang": null } }),
+        json!({ "labels": { "compute.plasma.dev/job-uid": "123e4567-e89b-12d3-a456-426614174000" } }),
+    ] {
+        let patch = Patch::Merge(json!({ "metadata": other }));
+        let refused = pods.patch(&name, &PatchParams::default(), &patch).await.expect_err("it is refused");
+        assert!(refused.to_string().contains("waits for its receipt"), "{other}: {refused}");
+    }
 
     // Settlement itself lets it go once it has a receipt, also where the job that it should tell is gone.
     world.delete(&made).await;

@@ -6,8 +6,11 @@ use anyhow::{Context as _, Result};
 
 use crate::{cluster::Cluster, command, paths, progress, stack::SYSTEM};
 
-/// What Plasma and its users make.
-const KINDS: &str = "computejobs,computequeues,gangs,gpunodes,settlementbatches,jobs,services,pods,nodes";
+/// Kubernetes' own kinds, and ours: asked for apart, since one kind that isn't there fails the whole question.
+const KINDS: [(&str, &str); 2] = [
+    ("objects", "nodes,pods,jobs,deployments,daemonsets,services"),
+    ("plasma", "computejobs,computequeues,gangs,gpunodes,settlementbatches"),
+];
 /// Whose pods are looked at closely: Plasma's, and those of the demo's and the tests' user.
 const NAMESPACES: [&str; 2] = [SYSTEM, "team-a"];
 
@@ -36,8 +39,10 @@ fn gather(what: &str) -> Result<Option<String>> {
         fs::copy(entry.path(), &copy).with_context(|| format!("write {}", copy.display()))?;
     }
     let ask = |file: &str, arguments: &[&str]| answer(&cluster, &folder.join(file), arguments);
-    ask("objects.txt", &["get", KINDS, "--all-namespaces", "--output=wide"])?;
-    ask("objects.yaml", &["get", KINDS, "--all-namespaces", "--output=yaml"])?;
+    for (file, kinds) in KINDS {
+        ask(&format!("{file}.txt"), &["get", kinds, "--all-namespaces", "--output=wide"])?;
+        ask(&format!("{file}.yaml"), &["get", kinds, "--all-namespaces", "--output=yaml"])?;
+    }
     ask("events.txt", &["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"])?;
     for namespace in NAMESPACES {
         ask(&format!("{namespace}.txt"), &["describe", "pods", "--namespace", namespace])?;

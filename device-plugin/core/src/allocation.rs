@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{GpuState, Inventory};
+use crate::Inventory;
 
 /// Why the kubelet can't have what it asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,9 +34,10 @@ pub fn allocate(inventory: &Inventory, ids: &[String]) -> Result<Vec<String>, Al
     for id in ids {
         match inventory.find(id) {
             None => return Err(AllocateError::Unknown(id.clone())),
-            Some((gpu, GpuState::Healthy)) => nodes.extend(gpu.device_node.clone()),
-            Some((_, GpuState::Unhealthy(why) | GpuState::Unknown(why))) => {
-                return Err(AllocateError::NotHealthy(id.clone(), why.clone()));
+            Some((gpu, state)) if state.is_offered() => nodes.extend(gpu.device_node.clone()),
+            Some((_, state)) => {
+                let why = state.why().unwrap_or_default().to_owned();
+                return Err(AllocateError::NotHealthy(id.clone(), why));
             }
         }
     }
@@ -74,7 +75,7 @@ mod tests {
     use proptest::{collection::btree_set, prelude::*};
 
     use super::*;
-    use crate::{Gpu, HealthRules, Look, Recovery, Scan, Seen};
+    use crate::{Gpu, HealthRules, Look, Scan, Seen, Signs};
 
     fn node(numa_of: &[u32]) -> Inventory {
         let gpus = (0_u32..).zip(numa_of).map(|(index, numa)| Seen::Answered {
@@ -85,8 +86,7 @@ mod tests {
                 numa_node: Some(*numa),
                 ..Gpu::default()
             },
-            recovery: Recovery::NotTold,
-            xids: Vec::new(),
+            signs: Signs::default(),
         });
         let mut inventory = Inventory::new(HealthRules::default());
         let shared_nodes = vec!["/dev/nvidiactl".to_owned()];

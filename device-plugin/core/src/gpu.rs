@@ -1,5 +1,7 @@
 //! The words: a GPU, what one look at NVML gives, and what a GPU is believed to be.
 
+use crate::health::{Signs, Silence};
+
 /// A GPU's unchanging facts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gpu {
@@ -20,9 +22,10 @@ pub struct Gpu {
 }
 
 /// What has to happen before a GPU works again, in NVML's opinion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Recovery {
     /// This driver or this GPU doesn't say.
+    #[default]
     NotTold,
     /// Nothing.
     NotNeeded,
@@ -37,13 +40,11 @@ pub enum Seen {
     Answered {
         /// Its facts.
         gpu: Gpu,
-        /// What it needs.
-        recovery: Recovery,
-        /// The XIDs that the driver reported since the last look.
-        xids: Vec<u64>,
+        /// What it says about its health.
+        signs: Signs,
     },
     /// It didn't; why not.
-    Silent(String),
+    Silent(Silence),
 }
 
 /// What a look saw when NVML answered.
@@ -68,15 +69,45 @@ pub enum Scan {
     Failed(String),
 }
 
-/// Whether a GPU can be given to pods; if not, why.
+/// Whether a GPU can be given to pods; if not, or not for certain, why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GpuState {
     /// It can.
     Healthy,
-    /// It doesn't answer, or has a fault.
+    /// It can, and it is watched: something may be wrong with it.
+    Suspect(String),
+    /// It doesn't answer, or has a fault. Not offered.
     Unhealthy(String),
+    /// What was wrong is over, and must stay so for some looks. Not offered yet.
+    Recovering(String),
     /// NVML itself can't be asked, so nobody knows. Not offered.
     Unknown(String),
+}
+
+impl GpuState {
+    /// Whether pods may get it.
+    pub fn is_offered(&self) -> bool {
+        matches!(self, Self::Healthy | Self::Suspect(_))
+    }
+
+    /// Its name, as people and metrics have it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Healthy => "Healthy",
+            Self::Suspect(_) => "Suspect",
+            Self::Unhealthy(_) => "Unhealthy",
+            Self::Recovering(_) => "Recovering",
+            Self::Unknown(_) => "Unknown",
+        }
+    }
+
+    /// What is wrong, or may be.
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            Self::Healthy => None,
+            Self::Suspect(why) | Self::Unhealthy(why) | Self::Recovering(why) | Self::Unknown(why) => Some(why),
+        }
+    }
 }
 
 /// One device as the kubelet is told.

@@ -1,138 +1,238 @@
-//! When a GPU counts as healthy, and when it does so again.
+//! When a GPU counts as healthy, and when it does so again: Healthy → Suspect → Unhealthy → Recovering → Healthy.
 //!
-//! A fault takes a GPU out at once. It comes back after some clean looks in a row, so that one that flickers doesn't
-//! flicker in the kubelet. Answering isn't enough after an XID: a GPU that just hit one answers every query. There
-//! NVML's own recovery action decides; a driver that doesn't tell it must have been reloaded since.
+//! A fault takes a GPU out at once; a sign that may be a fault is watched, and is one when it comes again. What is over
+//! must stay away for some looks in a row, so that a GPU that flickers doesn't flicker in the kubelet. Answering isn't
+//! enough after an XID: a GPU that just hit one answers every query. There NVML's own recovery action decides; a driver
+//! that doesn't tell it must have been reloaded since.
 
-use std::collections::BTreeSet;
-
-use crate::{GpuState, Recovery};
+use crate::{
+    GpuState, Recovery,
+    xid::{Verdict, Xids, meaning},
+};
 
 /// The settings of the health rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthRules {
-    /// XIDs that are an application's fault and not the GPU's.
-    pub ignored_xids: BTreeSet<u64>,
+    /// What each XID says.
+    pub xids: Xids,
     /// How many looks in a row must be clean before a GPU is healthy again.
     pub clean_looks: u32,
-}
-
-impl HealthRules {
-    /// XIDs that running programs cause: illegal accesses, page faults, stopped channels, video decoder errors.
-    pub const APPLICATION_XIDS: [u64; 6] = [13, 31, 43, 45, 68, 109];
+    /// How many suspect signs, without as many clean looks in between, make a GPU unhealthy.
+    pub suspect_signs: u32,
 }
 
 impl Default for HealthRules {
     fn default() -> Self {
-        Self { ignored_xids: Self::APPLICATION_XIDS.into(), clean_looks: 3 }
+        Self { xids: Xids::default(), clean_looks: 3, suspect_signs: 3 }
     }
+}
+
+/// The part of a GPU that an event is about, where it is divided (MIG).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instance {
+    /// GPU instance.
+    pub gpu: u32,
+    /// Compute instance in it.
+    pub compute: u32,
+}
+
+/// An XID that the driver reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Xid {
+    /// Its number.
+    pub number: u64,
+    /// The instance that it hit; `None` where it is about the whole GPU.
+    pub instance: Option<Instance>,
+}
+
+/// What one GPU says about its health in one look.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signs {
+    /// What it needs.
+    pub recovery: Recovery,
+    /// The XIDs since the last look.
+    pub xids: Vec<Xid>,
+    /// Whether a memory row waits to be remapped, which the next reset does.
+    pub remapping_pending: bool,
+    /// Whether a memory row could not be remapped: the memory is worn out.
+    pub remapping_failed: bool,
+    /// Uncorrectable memory errors since the driver was loaded, where they are counted.
+    pub uncorrectable_errors: Option<u64>,
+}
+
+/// Why a GPU didn't answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Silence {
+    /// In words.
+    pub why: String,
+    /// Whether NVML itself says that the GPU is lost, or it can't be handed out; else one more look decides.
+    pub certain: bool,
 }
 
 /// One GPU's health over time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Health {
-    fault: Option<Fault>,
+    stage: Stage,
+    /// The last count of uncorrectable errors, and the session that it is from.
+    errors: Option<(u64, u64)>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Healthy,
+    Suspect {
+        why: String,
+        signs: u32,
+        clean_looks: u32,
+    },
+    /// Recovering once there was a clean look.
+    Faulty {
+        cause: Cause,
+        /// The session in which it was last seen.
+        session: u64,
+        clean_looks: u32,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Fault {
-    cause: Cause,
-    /// The session in which it was last seen.
-    session: u64,
-    clean_looks: u32,
+struct Cause {
+    /// The XID that began it: what it said remains true while the GPU only answers again.
+    xid: Option<Xid>,
+    why: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Cause {
-    Silent(String),
-    Xid(u64),
-    Wants(&'static str),
-    XidAndWants(u64, &'static str),
+/// What a look found, worst first.
+enum Finding {
+    Fault(Cause),
+    Suspicion(String),
+    /// A state that a reset ends, and that harms nobody until then.
+    Standing(String),
+    Clean,
 }
 
 impl Health {
     /// The GPU didn't answer.
-    pub(crate) fn silent(&mut self, why: String, session: u64) {
-        // What an XID said remains true: a GPU that answers again isn't well because of that.
-        let cause = match self.fault.take().map(|fault| fault.cause) {
-            Some(Cause::Xid(xid) | Cause::XidAndWants(xid, _)) => Cause::Xid(xid),
-            _ => Cause::Silent(why),
-        };
-        self.fault = Some(Fault { cause, session, clean_looks: 0 });
+    pub(crate) fn silent(&mut self, silence: Silence, session: u64, rules: &HealthRules) {
+        let was_out = matches!(self.stage, Stage::Faulty { .. });
+        let was_silent = matches!(&self.stage, Stage::Suspect { why, .. } if *why == silence.why);
+        if !(silence.certain || was_out || was_silent) {
+            return self.suspect(silence.why, session, rules);
+        }
+        let xid = self.xid();
+        let why = xid.map_or(silence.why, in_words);
+        self.stage = Stage::Faulty { cause: Cause { xid, why }, session, clean_looks: 0 };
     }
 
-    /// The GPU answered, said what it needs, and the driver reported these XIDs since.
-    pub(crate) fn answered(&mut self, recovery: Recovery, xids: &[u64], session: u64, rules: &HealthRules) {
-        let before = self.fault.as_ref().and_then(|fault| fault.cause.xid());
-        let new = xids.iter().rfind(|xid| !rules.ignored_xids.contains(*xid)).copied();
-        let cause = match (new.or(before), recovery) {
-            (Some(xid), Recovery::Needed(what)) => Some(Cause::XidAndWants(xid, what)),
-            (None, Recovery::Needed(what)) => Some(Cause::Wants(what)),
-            (Some(xid), Recovery::NotNeeded | Recovery::NotTold) if new.is_some() => Some(Cause::Xid(xid)),
-            _ => None,
-        };
-        match cause {
-            Some(cause) => self.fault = Some(Fault { cause, session, clean_looks: 0 }),
-            None => self.clean_look(recovery, session, rules),
+    /// The GPU answered, and said this about itself.
+    pub(crate) fn answered(&mut self, signs: &Signs, session: u64, rules: &HealthRules) {
+        match self.find(signs, session, rules) {
+            Finding::Fault(cause) => self.stage = Stage::Faulty { cause, session, clean_looks: 0 },
+            Finding::Suspicion(why) => self.suspect(why, session, rules),
+            Finding::Standing(why) => match &mut self.stage {
+                Stage::Faulty { .. } => self.clean_look(signs.recovery, session, rules),
+                _ => self.stage = Stage::Suspect { why, signs: 1, clean_looks: 0 },
+            },
+            Finding::Clean => self.clean_look(signs.recovery, session, rules),
         }
+    }
+
+    fn find(&mut self, signs: &Signs, session: u64, rules: &HealthRules) -> Finding {
+        let worst = |wanted: Verdict| signs.xids.iter().rfind(|xid| rules.xids.verdict(xid.number) == wanted);
+        let new = worst(Verdict::Unhealthy).copied();
+        let more_errors = self.more_errors(signs.uncorrectable_errors, session);
+        if let Recovery::Needed(what) = signs.recovery {
+            let xid = new.or(self.xid());
+            let before = xid.map(|xid| format!("{}; ", in_words(xid))).unwrap_or_default();
+            return Finding::Fault(Cause { xid, why: format!("{before}the driver asks for {what}") });
+        }
+        if let Some(xid) = new {
+            return Finding::Fault(Cause { xid: Some(xid), why: in_words(xid) });
+        }
+        if signs.remapping_failed {
+            let why = "a memory row can't be remapped: the GPU must be replaced".to_owned();
+            return Finding::Fault(Cause { xid: None, why });
+        }
+        if let Some(xid) = worst(Verdict::Suspect) {
+            return Finding::Suspicion(in_words(*xid));
+        }
+        match more_errors {
+            Some(errors) => Finding::Suspicion(format!("{errors} more uncorrectable memory errors")),
+            None if signs.remapping_pending => {
+                Finding::Standing("a memory row is remapped at the next reset".to_owned())
+            }
+            None => Finding::Clean,
+        }
+    }
+
+    /// How many errors came since the last look of this session.
+    fn more_errors(&mut self, count: Option<u64>, session: u64) -> Option<u64> {
+        let before = self.errors.filter(|(_, counted_in)| *counted_in == session);
+        let count = count?;
+        self.errors = Some((count, session));
+        before.map(|(before, _)| count.saturating_sub(before)).filter(|more| *more > 0)
+    }
+
+    fn suspect(&mut self, why: String, session: u64, rules: &HealthRules) {
+        let signs = match &self.stage {
+            // What is out stays out, and what may be wrong doesn't make it better.
+            Stage::Faulty { cause, .. } => {
+                let cause = cause.clone();
+                self.stage = Stage::Faulty { cause, session, clean_looks: 0 };
+                return;
+            }
+            Stage::Suspect { signs, .. } => signs + 1,
+            Stage::Healthy => 1,
+        };
+        self.stage = if signs < rules.suspect_signs {
+            Stage::Suspect { why, signs, clean_looks: 0 }
+        } else {
+            let cause = Cause { xid: None, why: format!("{why}; such signs came {signs} times in a row") };
+            Stage::Faulty { cause, session, clean_looks: 0 }
+        };
     }
 
     fn clean_look(&mut self, recovery: Recovery, session: u64, rules: &HealthRules) {
-        let Some(fault) = &mut self.fault else { return };
-        let unproven =
-            recovery == Recovery::NotTold && fault.cause.xid().is_some() && fault.session == session;
-        if unproven {
-            return;
+        let clean_looks = match &mut self.stage {
+            Stage::Healthy => return,
+            Stage::Suspect { clean_looks, .. } => clean_looks,
+            Stage::Faulty { cause, session: seen_in, clean_looks } => {
+                if recovery == Recovery::NotTold && cause.xid.is_some() && *seen_in == session {
+                    return;
+                }
+                clean_looks
+            }
+        };
+        *clean_looks += 1;
+        if *clean_looks >= rules.clean_looks {
+            self.stage = Stage::Healthy;
         }
-        fault.clean_looks += 1;
-        if fault.clean_looks >= rules.clean_looks {
-            self.fault = None;
+    }
+
+    fn xid(&self) -> Option<Xid> {
+        match &self.stage {
+            Stage::Faulty { cause, .. } => cause.xid,
+            Stage::Healthy | Stage::Suspect { .. } => None,
         }
     }
 
     pub(crate) fn state(&self) -> GpuState {
-        match &self.fault {
-            None => GpuState::Healthy,
-            Some(fault) => GpuState::Unhealthy(fault.cause.to_string()),
+        match &self.stage {
+            Stage::Healthy => GpuState::Healthy,
+            Stage::Suspect { why, .. } => GpuState::Suspect(why.clone()),
+            Stage::Faulty { cause, clean_looks: 0, .. } => GpuState::Unhealthy(cause.why.clone()),
+            Stage::Faulty { cause, .. } => GpuState::Recovering(cause.why.clone()),
         }
     }
 }
 
-impl Cause {
-    fn xid(&self) -> Option<u64> {
-        match self {
-            Self::Xid(xid) | Self::XidAndWants(xid, _) => Some(*xid),
-            Self::Silent(_) | Self::Wants(_) => None,
-        }
-    }
-}
-
-impl std::fmt::Display for Cause {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Silent(why) => f.write_str(why),
-            Self::Xid(xid) => write!(f, "XID {xid}{}", meaning(*xid)),
-            Self::Wants(what) => write!(f, "the driver asks for {what}"),
-            Self::XidAndWants(xid, what) => {
-                write!(f, "XID {xid}{}; the driver asks for {what}", meaning(*xid))
-            }
-        }
-    }
-}
-
-/// What the commonest XIDs mean, as NVIDIA's catalogue has it.
-fn meaning(xid: u64) -> &'static str {
-    match xid {
-        48 => " (uncorrectable memory error)",
-        63 => " (memory row is being remapped)",
-        64 => " (memory row can't be remapped)",
-        74 => " (NVLink error)",
-        79 => " (GPU has fallen off the bus)",
-        94 => " (contained memory error)",
-        95 => " (uncontained memory error)",
-        119 | 120 => " (GPU system processor doesn't answer)",
-        _ => "",
-    }
+fn in_words(xid: Xid) -> String {
+    let meaning = match meaning(xid.number) {
+        "" => String::new(),
+        known => format!(" ({known})"),
+    };
+    let whose = xid.instance.map(|instance| format!(" in GPU instance {}", instance.gpu)).unwrap_or_default();
+    format!("XID {}{meaning}{whose}", xid.number)
 }
 
 #[cfg(test)]
@@ -141,14 +241,24 @@ mod tests {
 
     use super::*;
 
-    const RULES: fn() -> HealthRules = || HealthRules { ignored_xids: [13].into(), clean_looks: 2 };
+    const RULES: fn() -> HealthRules =
+        || HealthRules { clean_looks: 2, suspect_signs: 3, ..HealthRules::default() };
+
+    fn signs(recovery: Recovery, xids: &[u64]) -> Signs {
+        let xids = xids.iter().map(|number| Xid { number: *number, instance: None }).collect();
+        Signs { recovery, xids, ..Signs::default() }
+    }
 
     fn after(looks: &[(Recovery, &[u64], u64)]) -> GpuState {
         let mut health = Health::default();
         for (recovery, xids, session) in looks {
-            health.answered(*recovery, xids, *session, &RULES());
+            health.answered(&signs(*recovery, xids), *session, &RULES());
         }
         health.state()
+    }
+
+    fn lost(certain: bool) -> Silence {
+        Silence { why: "lost".to_owned(), certain }
     }
 
     fn unhealthy(why: &str) -> GpuState {
@@ -164,16 +274,14 @@ mod tests {
     fn an_xid_holds_until_the_driver_needs_nothing_for_some_looks() {
         let reset = Recovery::Needed("a GPU reset");
         let told = [(reset, &[48_u64][..], 0), (reset, &[], 0)];
-        assert_eq!(
-            after(&told),
-            unhealthy("XID 48 (uncorrectable memory error); the driver asks for a GPU reset")
-        );
+        let why = "XID 48 (uncorrectable memory error); the driver asks for a GPU reset";
+        assert_eq!(after(&told), unhealthy(why));
         let one_clean = [told[0], (Recovery::NotNeeded, &[], 0)];
-        assert!(matches!(after(&one_clean), GpuState::Unhealthy(_)));
+        assert_eq!(after(&one_clean), GpuState::Recovering(why.to_owned()));
         let two_clean = [told[0], one_clean[1], one_clean[1]];
         assert_eq!(after(&two_clean), GpuState::Healthy);
         let interrupted = [told[0], one_clean[1], told[1], one_clean[1]];
-        assert!(matches!(after(&interrupted), GpuState::Unhealthy(_)));
+        assert!(matches!(after(&interrupted), GpuState::Recovering(_)), "it counts from the beginning");
     }
 
     #[test]
@@ -182,7 +290,7 @@ mod tests {
         let hit = (Recovery::NotTold, &[79][..], 0);
         let mut looks = vec![hit];
         looks.extend([quiet; 10]);
-        assert_eq!(after(&looks), unhealthy("XID 79 (GPU has fallen off the bus)"));
+        assert_eq!(after(&looks), unhealthy("XID 79 (the GPU has fallen off the bus)"));
         looks.extend([(Recovery::NotTold, &[][..], 1); 2]);
         assert_eq!(after(&looks), GpuState::Healthy);
     }
@@ -190,10 +298,24 @@ mod tests {
     #[test]
     fn silence_does_not_wash_an_xid_away() {
         let mut health = Health::default();
-        health.answered(Recovery::NotTold, &[79], 0, &RULES());
-        health.silent("lost".to_owned(), 0);
-        (0..5).for_each(|_| health.answered(Recovery::NotTold, &[], 0, &RULES()));
-        assert_eq!(health.state(), unhealthy("XID 79 (GPU has fallen off the bus)"));
+        health.answered(&signs(Recovery::NotTold, &[79]), 0, &RULES());
+        health.silent(lost(true), 0, &RULES());
+        (0..5).for_each(|_| health.answered(&signs(Recovery::NotTold, &[]), 0, &RULES()));
+        assert_eq!(health.state(), unhealthy("XID 79 (the GPU has fallen off the bus)"));
+    }
+
+    #[test]
+    fn one_look_without_an_answer_is_a_suspicion_and_a_second_one_a_fault() {
+        let mut health = Health::default();
+        health.silent(lost(false), 0, &RULES());
+        assert_eq!(health.state(), GpuState::Suspect("lost".to_owned()));
+        let mut again = health.clone();
+        again.silent(lost(false), 0, &RULES());
+        assert_eq!(again.state(), unhealthy("lost"));
+        (0..2).for_each(|_| health.answered(&signs(Recovery::NotTold, &[]), 0, &RULES()));
+        assert_eq!(health.state(), GpuState::Healthy);
+        health.silent(lost(true), 0, &RULES());
+        assert_eq!(health.state(), unhealthy("lost"), "NVML itself says so");
     }
 
     #[test]
@@ -202,25 +324,73 @@ mod tests {
         assert_eq!(after(&looks), unhealthy("the driver asks for a node reboot"));
     }
 
+    #[test]
+    fn suspect_signs_that_come_again_and_again_are_a_fault() {
+        let hit = (Recovery::NotNeeded, &[92_u64][..], 0);
+        let clean = (Recovery::NotNeeded, &[][..], 0);
+        assert!(matches!(after(&[hit, clean, hit]), GpuState::Suspect(_)));
+        assert!(matches!(after(&[hit, clean, hit, clean, hit]), GpuState::Unhealthy(_)));
+        assert!(matches!(after(&[hit, hit, clean, clean, hit]), GpuState::Suspect(_)), "those were over");
+    }
+
+    #[test]
+    fn memory_that_wears_out_is_told_and_taken_out_when_it_has() {
+        let mut health = Health::default();
+        let mut look = |change: &dyn Fn(&mut Signs)| {
+            let mut signs = signs(Recovery::NotNeeded, &[]);
+            change(&mut signs);
+            health.answered(&signs, 0, &RULES());
+            health.state()
+        };
+        assert_eq!(look(&|signs| signs.uncorrectable_errors = Some(7)), GpuState::Healthy, "who knows since when");
+        let more = look(&|signs| signs.uncorrectable_errors = Some(9));
+        assert_eq!(more, GpuState::Suspect("2 more uncorrectable memory errors".to_owned()));
+        for _ in 0..9 {
+            let pending = look(&|signs| signs.remapping_pending = true);
+            assert!(matches!(pending, GpuState::Suspect(_)), "it harms nobody, however long it lasts: {pending:?}");
+        }
+        assert!(matches!(look(&|signs| signs.remapping_failed = true), GpuState::Unhealthy(_)));
+    }
+
+    #[test]
+    fn an_event_of_a_part_names_the_part() {
+        let mut health = Health::default();
+        let xid = Xid { number: 94, instance: Some(Instance { gpu: 7, compute: 0 }) };
+        let hit = Signs { xids: vec![xid], ..Signs::default() };
+        health.answered(&hit, 0, &RULES());
+        assert_eq!(health.state(), unhealthy("XID 94 (contained memory error) in GPU instance 7"));
+    }
+
     proptest! {
         /// Whatever happened before, enough clean looks in which the driver needs nothing make a GPU healthy.
         #[test]
-        fn every_gpu_can_recover(
-            past in vec((0_u8..4, 0_u64..3), 0..20),
-        ) {
+        fn every_gpu_can_recover(past in vec((0_u8..7, 0_u64..3), 0..20)) {
             let mut health = Health::default();
             for (kind, session) in past {
                 match kind {
-                    0 => health.silent("lost".to_owned(), session),
-                    1 => health.answered(Recovery::NotTold, &[79], session, &RULES()),
-                    2 => health.answered(Recovery::Needed("a GPU reset"), &[], session, &RULES()),
-                    _ => health.answered(Recovery::NotNeeded, &[], session, &RULES()),
+                    0 => health.silent(lost(true), session, &RULES()),
+                    1 => health.silent(lost(false), session, &RULES()),
+                    2 => health.answered(&signs(Recovery::NotTold, &[79]), session, &RULES()),
+                    3 => health.answered(&signs(Recovery::Needed("a GPU reset"), &[]), session, &RULES()),
+                    4 => health.answered(&signs(Recovery::NotNeeded, &[92]), session, &RULES()),
+                    5 => health.answered(&Signs { remapping_pending: true, ..Signs::default() }, session, &RULES()),
+                    _ => health.answered(&signs(Recovery::NotNeeded, &[]), session, &RULES()),
                 }
             }
             for _ in 0..RULES().clean_looks {
-                health.answered(Recovery::NotNeeded, &[], 9, &RULES());
+                health.answered(&signs(Recovery::NotNeeded, &[]), 9, &RULES());
             }
             prop_assert_eq!(health.state(), GpuState::Healthy);
+        }
+
+        /// A fault is never offered, whatever comes beside it.
+        #[test]
+        fn a_fault_is_never_offered(xids in vec(0_u64..200, 0..6), needed in any::<bool>()) {
+            let recovery = if needed { Recovery::Needed("a GPU reset") } else { Recovery::NotNeeded };
+            let mut health = Health::default();
+            health.answered(&signs(recovery, &xids), 0, &RULES());
+            let is_fault = needed || xids.iter().any(|xid| RULES().xids.verdict(*xid) == Verdict::Unhealthy);
+            prop_assert_eq!(!health.state().is_offered(), is_fault);
         }
     }
 }

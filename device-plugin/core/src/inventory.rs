@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Advertised, Gpu, GpuState, HealthRules, Look, Scan, Seen, health::Health};
+use crate::{Advertised, Gpu, GpuState, HealthRules, Look, Scan, Seen, Silence, health::Health};
 
 /// The kubelet takes no longer device id.
 const LONGEST_ID: usize = 63;
@@ -59,18 +59,19 @@ impl Inventory {
         self.shared_nodes = look.shared_nodes;
         let (mut answered, mut silent) = (BTreeSet::new(), BTreeMap::new());
         for (index, seen) in (0_u32..).zip(look.gpus) {
+            let certain = |why| Silence { why, certain: true };
             match seen {
-                Seen::Silent(why) => drop(silent.insert(index, why)),
+                Seen::Silent(silence) => drop(silent.insert(index, silence)),
                 Seen::Answered { gpu, .. } if gpu.uuid.is_empty() || gpu.uuid.len() > LONGEST_ID => {
-                    silent.insert(index, format!("its UUID {:?} can't be a device id", gpu.uuid));
+                    silent.insert(index, certain(format!("its UUID {:?} can't be a device id", gpu.uuid)));
                 }
                 Seen::Answered { gpu, .. } if answered.contains(&gpu.uuid) => {
-                    silent.insert(index, format!("it has the UUID of another GPU, {}", gpu.uuid));
+                    silent.insert(index, certain(format!("it has the UUID of another GPU, {}", gpu.uuid)));
                 }
-                Seen::Answered { gpu, recovery, xids } => {
+                Seen::Answered { gpu, signs } => {
                     answered.insert(gpu.uuid.clone());
                     let entry = self.entry(gpu);
-                    entry.1.answered(recovery, &xids, look.session, entry.0);
+                    entry.1.answered(&signs, look.session, entry.0);
                 }
             }
         }
@@ -92,25 +93,25 @@ impl Inventory {
 
     /// A silent index has no name: it is the GPU that was there, else any that is missing. Who is missing from a look
     /// in which nobody else is silent has left.
-    fn blame(&mut self, answered: &BTreeSet<String>, mut silent: BTreeMap<u32, String>, session: u64) {
+    fn blame(&mut self, answered: &BTreeSet<String>, mut silent: BTreeMap<u32, Silence>, session: u64) {
         let mut missing: Vec<Entry> =
             self.entries.extract_if(.., |uuid, _| !answered.contains(uuid)).map(|(_, entry)| entry).collect();
         missing.sort_by_key(|entry| (!silent.contains_key(&entry.gpu.index), entry.gpu.index));
         for mut entry in missing {
-            let why = match silent.remove(&entry.gpu.index) {
-                Some(why) => why,
+            let silence = match silent.remove(&entry.gpu.index) {
+                Some(silence) => silence,
                 None => match silent.pop_first() {
-                    Some((index, why)) => {
+                    Some((index, silence)) => {
                         entry.gpu.index = index;
-                        why
+                        silence
                     }
                     None => continue,
                 },
             };
-            entry.health.silent(why, session);
+            entry.health.silent(silence, session, &self.rules);
             self.entries.insert(entry.gpu.uuid.clone(), entry);
         }
-        self.nameless = silent;
+        self.nameless = silent.into_iter().map(|(index, silence)| (index, silence.why)).collect();
     }
 
     /// Whether NVML ever answered. Until then an empty inventory says nothing about the node.
@@ -152,7 +153,7 @@ impl Inventory {
     pub fn advertised(&self) -> Vec<Advertised> {
         let advertise = |(gpu, state): (&Gpu, &GpuState)| Advertised {
             id: gpu.uuid.clone(),
-            healthy: *state == GpuState::Healthy,
+            healthy: state.is_offered(),
             numa_node: gpu.numa_node,
         };
         self.gpus().into_iter().map(advertise).collect()
@@ -164,15 +165,15 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
-    use crate::Recovery;
+    use crate::Signs;
 
     fn answered(index: u32, uuid: &str) -> Seen {
         let gpu = Gpu { uuid: uuid.to_owned(), index, ..Gpu::default() };
-        Seen::Answered { gpu, recovery: Recovery::NotNeeded, xids: Vec::new() }
+        Seen::Answered { gpu, signs: Signs::default() }
     }
 
     fn silent() -> Seen {
-        Seen::Silent("GPU is lost".to_owned())
+        Seen::Silent(Silence { why: "GPU is lost".to_owned(), certain: true })
     }
 
     fn inventory() -> Inventory {
@@ -238,7 +239,7 @@ mod tests {
     fn of_several_that_are_missing_each_is_blamed_for_its_own_index_first() {
         let mut inventory = inventory();
         look(&mut inventory, &[answered(0, "A"), answered(1, "B"), answered(2, "C")]);
-        let silent = |why: &str| Seen::Silent(why.to_owned());
+        let silent = |why: &str| Seen::Silent(Silence { why: why.to_owned(), certain: true });
         look(&mut inventory, &[answered(0, "C"), silent("fault of 1"), silent("fault of 2")]);
         let state = |uuid| inventory.find(uuid).unwrap().1.clone();
         assert_eq!(state("B"), GpuState::Unhealthy("fault of 1".to_owned()));

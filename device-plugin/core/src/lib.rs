@@ -8,9 +8,11 @@ mod authority;
 mod gpu;
 mod health;
 mod inventory;
+mod xid;
 
 pub use allocation::{AllocateError, allocate, prefer};
 pub use authority::{Authority, Refused};
 pub use gpu::{Advertised, Gpu, GpuState, Look, Recovery, Scan, Seen, product_label};
-pub use health::HealthRules;
+pub use health::{HealthRules, Instance, Signs, Silence, Xid};
 pub use inventory::Inventory;
+pub use xid::{TABLE, Verdict, Xids, meaning};

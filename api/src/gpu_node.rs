@@ -86,7 +86,7 @@ pub struct GpuHealth {
     pub uuid: String,
     /// Whether it can be given to pods.
     pub health: Health,
-    /// Why not, such as `XID 79` or `NVML does not answer`.
+    /// What is wrong, such as `XID 79 (the GPU has fallen off the bus)` or `NVML does not answer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -96,8 +96,12 @@ pub struct GpuHealth {
 pub enum Health {
     /// It can.
     Healthy,
+    /// It can, and it is watched: something may be wrong with it.
+    Suspect,
     /// It can't.
     Unhealthy,
+    /// What was wrong is over, and must stay so for a moment.
+    Recovering,
     /// NVML can't be asked; treated as unhealthy.
     Unknown,
 }

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use plasma_device_plugin_core::HealthRules;
 use plasma_runtime::RuntimeArgs;
 
 /// Tells the kubelet which GPUs this node has, and hands them out.
@@ -33,7 +32,7 @@ pub(crate) struct Args {
     #[arg(long, env = "SCAN_SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub(crate) scan_seconds: u64,
 
-    /// XIDs that are an application's fault and take no GPU out.
-    #[arg(long, env = "IGNORE_XIDS", value_delimiter = ',', default_values_t = HealthRules::APPLICATION_XIDS)]
-    pub(crate) ignore_xids: Vec<u64>,
+    /// A file that changes what XIDs say about a GPU.
+    #[arg(long, env = "HEALTH_CONFIG")]
+    pub(crate) health_config: Option<PathBuf>,
 }

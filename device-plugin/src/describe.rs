@@ -53,7 +53,7 @@ pub(crate) fn unknown(spec: &GpuNodeSpec, fault: &str) -> GpuNodeStatus {
 }
 
 fn status(gpus: Vec<GpuHealth>, message: Option<String>) -> GpuNodeStatus {
-    let healthy = gpus.iter().filter(|gpu| gpu.health == Health::Healthy).count();
+    let healthy = gpus.iter().filter(|gpu| matches!(gpu.health, Health::Healthy | Health::Suspect)).count();
     let count = |number| i32::try_from(number).unwrap_or(i32::MAX);
     GpuNodeStatus { total: count(gpus.len()), healthy: count(healthy), message, observed_at: None, gpus }
 }
@@ -81,17 +81,19 @@ fn facts(gpu: &Gpu) -> ApiGpu {
 }
 
 fn health_of(gpu: &Gpu, state: &GpuState) -> GpuHealth {
-    let (health, reason) = match state {
-        GpuState::Healthy => (Health::Healthy, None),
-        GpuState::Unhealthy(why) => (Health::Unhealthy, Some(why.clone())),
-        GpuState::Unknown(why) => (Health::Unknown, Some(why.clone())),
+    let health = match state {
+        GpuState::Healthy => Health::Healthy,
+        GpuState::Suspect(_) => Health::Suspect,
+        GpuState::Unhealthy(_) => Health::Unhealthy,
+        GpuState::Recovering(_) => Health::Recovering,
+        GpuState::Unknown(_) => Health::Unknown,
     };
-    GpuHealth { uuid: gpu.uuid.clone(), health, reason }
+    GpuHealth { uuid: gpu.uuid.clone(), health, reason: state.why().map(str::to_owned) }
 }
 
 #[cfg(test)]
 mod tests {
-    use plasma_device_plugin_core::{HealthRules, Look, Recovery, Scan, Seen};
+    use plasma_device_plugin_core::{HealthRules, Look, Scan, Seen, Signs, Silence};
 
     use super::*;
 
@@ -104,7 +106,7 @@ mod tests {
             numa_node: Some(1),
             ..Gpu::default()
         };
-        Seen::Answered { gpu, recovery: Recovery::NotNeeded, xids: Vec::new() }
+        Seen::Answered { gpu, signs: Signs::default() }
     }
 
     #[test]
@@ -121,7 +123,7 @@ mod tests {
         let mut inventory = Inventory::new(HealthRules::default());
         let look = |gpus| Scan::Looked(Look { gpus, ..Look::default() });
         inventory.observe(look(vec![seen("A", 0), seen("B", 1)]));
-        inventory.observe(look(vec![seen("A", 0), Seen::Silent("GPU is lost".to_owned())]));
+        inventory.observe(look(vec![seen("A", 0), Seen::Silent(Silence { why: "GPU is lost".to_owned(), certain: true })]));
         let Described::Known(spec, status) = describe(&inventory, true) else { panic!("it is known") };
         assert_eq!((status.total, status.healthy, status.message), (2, 1, None));
         assert_eq!(status.gpus[1].reason.as_deref(), Some("GPU is lost"));

@@ -17,6 +17,10 @@ use crate::{
     nvml::{Figures, Library, Session},
 };
 
+/// How often the GPUs' events are taken in.
+const HEAR: Duration = Duration::from_millis(200);
+/// Where a GPU isn't healthy the next look comes this soon.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// After this many missed looks NVML counts as hanging.
 const MISSED_LOOKS: u32 = 5;
 /// A library that couldn't be used is tried again after this long at first, then twice as long each time.
@@ -72,10 +76,8 @@ pub(crate) async fn newer(observed: &mut watch::Receiver<Observed>, at_most: Dur
 ///
 /// # Errors
 /// When the system has no thread to give.
-pub(crate) fn start(args: &Args) -> io::Result<watch::Receiver<Observed>> {
+pub(crate) fn start(args: &Args, rules: HealthRules) -> io::Result<watch::Receiver<Observed>> {
     let period = Duration::from_secs(args.scan_seconds);
-    let rules =
-        HealthRules { ignored_xids: args.ignore_xids.iter().copied().collect(), ..HealthRules::default() };
     let patience = period * MISSED_LOOKS;
     let (publish, receive) = watch::channel(Observed {
         inventory: Inventory::new(rules),
@@ -137,9 +139,23 @@ impl Looker {
             }
             succeeded = true;
             self.tell(scan, figures, Some(library.is_substitute()), self.period);
-            thread::sleep(self.period);
+            self.wait_for_next_look(&mut session);
         }
         succeeded
+    }
+
+    /// Until the next look is due, or an event asks for one.
+    fn wait_for_next_look(&self, session: &mut Session<'_>) {
+        let pause = if self.all_healthy() { self.period } else { self.period.min(LOOK_AGAIN) };
+        let due = Instant::now() + pause;
+        while Instant::now() < due && !self.publish.is_closed() && !session.hear() {
+            thread::sleep(HEAR.min(due.saturating_duration_since(Instant::now())));
+        }
+    }
+
+    fn all_healthy(&self) -> bool {
+        let observed = self.publish.borrow();
+        observed.inventory.gpus().iter().all(|(_, state)| **state == GpuState::Healthy)
     }
 
     /// Publishes what was seen; `next` is how long it will take until there is an attempt to see more.
@@ -163,7 +179,9 @@ fn log_changes(before: &Inventory, after: &Inventory) {
             (Some(was), now) if was == now => {}
             (None, GpuState::Healthy) => tracing::info!("GPU {uuid} ({name}) is found"),
             (_, GpuState::Healthy) => tracing::info!("GPU {uuid} is healthy again"),
+            (_, GpuState::Suspect(why)) => tracing::warn!("GPU {uuid} may be failing: {why}"),
             (_, GpuState::Unhealthy(why)) => tracing::warn!("GPU {uuid} is unhealthy: {why}"),
+            (_, GpuState::Recovering(why)) => tracing::info!("GPU {uuid} is recovering from: {why}"),
             (_, GpuState::Unknown(why)) => tracing::warn!("how GPU {uuid} is isn't known: {why}"),
         }
     }

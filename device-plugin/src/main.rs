@@ -4,6 +4,7 @@ mod args;
 #[cfg_attr(not(test), expect(dead_code, reason = "for the plugin watcher's socket, which isn't served yet"))]
 mod authority;
 mod describe;
+mod health_config;
 mod inventory;
 mod kubelet;
 mod metrics;
@@ -27,7 +28,7 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let runtime = Arc::new(Runtime::start(&args.runtime).await?);
     let (gate, shutdown) = (runtime.health.gate("kubelet"), runtime.shutdown.clone());
-    let observed = inventory::start(&args)?;
+    let observed = inventory::start(&args, health_config::read(args.health_config.as_deref())?)?;
     let metrics = metrics::start(&runtime.registry, observed.clone())?;
     tokio::spawn(report::run(args.node_name.clone(), observed.clone(), runtime));
     Kubelet { args, observed, gate, metrics, shutdown }.run().await;

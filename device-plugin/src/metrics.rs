@@ -78,7 +78,7 @@ const METRICS: &[Metric] = &[
         name: "plasma_gpu_healthy",
         help: "1 if the GPU can be given to pods",
         counter: false,
-        value: |_, state, _| Some(f64::from(u8::from(*state == GpuState::Healthy))),
+        value: |_, state, _| Some(f64::from(u8::from(state.is_offered()))),
     },
     Metric {
         name: "plasma_gpu_memory_total_bytes",

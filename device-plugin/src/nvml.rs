@@ -1,21 +1,15 @@
-//! NVML: the only file that touches it. Plain values come out; nothing borrows the library elsewhere.
-//!
-//! One event set per GPU, since a registration that fails takes its whole set along; and no waiting for events: each
-//! look takes what has come.
-#![allow(unsafe_code, reason = "one lookup of a symbol that nvml-wrapper doesn't know")]
+//! NVML: the only module that touches it. Plain values come out; nothing borrows the library elsewhere.
+#![allow(unsafe_code, reason = "one lookup of a symbol that nvml-wrapper doesn't know, and one call that it narrows")]
 
-use std::{collections::BTreeMap, path::Path};
+mod events;
+mod signs;
 
-use nvml_wrapper::{
-    Device, EventSet, Nvml,
-    bitmasks::event::EventTypes,
-    enum_wrappers::device::TemperatureSensor,
-    enums::{device::SampleValue, event::XidError},
-    error::NvmlError,
-    structs::device::FieldId,
-    sys_exports::field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION,
-};
-use plasma_device_plugin_core::{Gpu, Look, Recovery, Scan, Seen};
+use std::path::Path;
+
+use nvml_wrapper::{Device, Nvml, enum_wrappers::device::TemperatureSensor, error::NvmlError};
+use plasma_device_plugin_core::{Gpu, Look, Scan, Seen, Silence};
+
+use events::Events;
 
 /// The driver's own library.
 pub(crate) const DRIVER_LIBRARY: &str = "libnvidia-ml.so.1";
@@ -25,9 +19,6 @@ const SUBSTITUTE_SYMBOL: &[u8] = b"plasma_fake_nvml\0";
 
 /// Device nodes that every user of a GPU needs, where the machine has them.
 const SHARED_NODES: [&str; 3] = ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools"];
-
-/// More events of one GPU than these are left for the next look.
-const EVENTS_A_LOOK: usize = 64;
 
 /// A loaded library. It is dropped and loaded again when the driver reloads.
 pub(crate) struct Library {
@@ -75,14 +66,18 @@ impl Library {
 pub(crate) struct Session<'lib> {
     library: &'lib Library,
     number: u64,
-    /// By UUID; `None` where the GPU has no events.
-    events: BTreeMap<String, Option<EventSet<'lib>>>,
+    events: Events<'lib>,
 }
 
 impl<'lib> Session<'lib> {
     /// `number` tells this session from earlier ones.
     pub(crate) fn new(library: &'lib Library, number: u64) -> Self {
-        Self { library, number, events: BTreeMap::new() }
+        Self { library, number, events: Events::new(&library.nvml) }
+    }
+
+    /// Takes in the events that have come, without waiting; whether there were any, so that a look is due.
+    pub(crate) fn hear(&mut self) -> bool {
+        self.events.hear()
     }
 
     /// Looks at every GPU. A fault of one GPU is that GPU's; a fault of the library is everybody's.
@@ -91,9 +86,11 @@ impl<'lib> Session<'lib> {
             Ok(count) => count,
             Err(fault) => return (Scan::Failed(format!("NVML doesn't count its GPUs: {fault}")), Vec::new()),
         };
+        // What came until now belongs to this look.
+        self.events.hear();
         let mut figures = Vec::new();
         let gpus = (0..count).map(|index| {
-            self.look_at(index, &mut figures).unwrap_or_else(|fault| Seen::Silent(fault.to_string()))
+            self.look_at(index, &mut figures).unwrap_or_else(|fault| Seen::Silent(signs::silence(&fault)))
         });
         let gpus = gpus.collect();
         let shared = SHARED_NODES.iter().filter(|node| !self.library.substitute && Path::new(node).exists());
@@ -110,45 +107,13 @@ impl<'lib> Session<'lib> {
         let device = self.library.nvml.device_by_index(index)?;
         let gpu = facts(index, &device, self.library.substitute)?;
         if let Some(missing) = gpu.device_node.as_deref().filter(|node| !Path::new(node).exists()) {
-            return Ok(Seen::Silent(format!("its device node {missing} isn't there")));
+            let why = format!("its device node {missing} isn't there");
+            return Ok(Seen::Silent(Silence { why, certain: true }));
         }
         figures.push(measure(&gpu.uuid, &device));
-        let xids = self.xids(&gpu.uuid, &device);
-        Ok(Seen::Answered { recovery: recovery(&device), xids, gpu })
-    }
-
-    /// The XIDs since the last look. Where events fail, the other signs of health remain.
-    fn xids(&mut self, uuid: &str, device: &Device<'lib>) -> Vec<u64> {
-        if !self.events.contains_key(uuid) {
-            match self.register(device) {
-                Ok(set) => drop(self.events.insert(uuid.to_owned(), Some(set))),
-                Err(NvmlError::NotSupported) => {
-                    tracing::info!("GPU {uuid} has no XID events");
-                    self.events.insert(uuid.to_owned(), None);
-                }
-                Err(fault) => tracing::warn!("GPU {uuid}: its XID events can't be had: {fault}"),
-            }
-        }
-        let Some(Some(set)) = self.events.get(uuid) else { return Vec::new() };
-        let mut xids = Vec::new();
-        while xids.len() < EVENTS_A_LOOK {
-            match set.wait(0).map(|event| event.event_data) {
-                Ok(Some(XidError::Value(xid))) => xids.push(xid),
-                Ok(Some(XidError::Unknown)) => xids.push(999),
-                Ok(None) | Err(NvmlError::Timeout) => break,
-                Err(fault) => {
-                    tracing::warn!("GPU {uuid}: its XID events can't be read: {fault}");
-                    self.events.remove(uuid);
-                    break;
-                }
-            }
-        }
-        xids
-    }
-
-    fn register(&self, device: &Device<'lib>) -> Result<EventSet<'lib>, NvmlError> {
-        let set = self.library.nvml.create_event_set()?;
-        device.register_events(EventTypes::CRITICAL_XID_ERROR, set).map_err(|fault| fault.error)
+        self.events.register(&gpu.uuid, &device);
+        let signs = signs::signs(&device, self.events.take(&gpu.uuid));
+        Ok(Seen::Answered { gpu, signs })
     }
 }
 
@@ -163,25 +128,6 @@ fn facts(index: u32, device: &Device<'_>, substitute: bool) -> Result<Gpu, NvmlE
     };
     let (uuid, name, memory_bytes) = (device.uuid()?, device.name()?, device.memory_info()?.total);
     Ok(Gpu { uuid, index, device_node, name, memory_bytes, pci_bus_id, numa_node })
-}
-
-/// What NVML says has to happen. Whatever isn't a clear answer is none: it must not heal a GPU.
-fn recovery(device: &Device<'_>) -> Recovery {
-    let asked = device.field_values_for(&[FieldId(NVML_FI_DEV_GET_GPU_RECOVERY_ACTION)]);
-    let value = asked.ok().and_then(|values| values.into_iter().next()?.ok()?.value.ok());
-    let action = match value {
-        Some(SampleValue::U32(action)) => u64::from(action),
-        Some(SampleValue::U64(action)) => action,
-        _ => return Recovery::NotTold,
-    };
-    match action {
-        0 => Recovery::NotNeeded,
-        1 => Recovery::Needed("a GPU reset"),
-        2 => Recovery::Needed("a node reboot"),
-        3 => Recovery::Needed("an end of all peer-to-peer traffic"),
-        4 => Recovery::Needed("a drained node and a GPU reset"),
-        _ => Recovery::Needed("something that this version doesn't know"),
-    }
 }
 
 fn measure(uuid: &str, device: &Device<'_>) -> Figures {

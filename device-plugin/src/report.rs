@@ -156,7 +156,7 @@ mod tests {
     };
 
     use kube::client::Body;
-    use plasma_device_plugin_core::{Gpu, HealthRules, Inventory, Look, Recovery, Scan, Seen};
+    use plasma_device_plugin_core::{Gpu, HealthRules, Inventory, Look, Scan, Seen, Signs};
     use serde_json::Value;
     use tonic::codegen::http::{Request, Response};
 
@@ -208,7 +208,7 @@ mod tests {
 
     fn one_gpu() -> Scan {
         let gpu = Gpu { uuid: "GPU-0".to_owned(), name: "NVIDIA H100".to_owned(), ..Gpu::default() };
-        let gpus = vec![Seen::Answered { gpu, recovery: Recovery::NotNeeded, xids: Vec::new() }];
+        let gpus = vec![Seen::Answered { gpu, signs: Signs::default() }];
         Scan::Looked(Look { gpus, ..Look::default() })
     }
 

@@ -3,7 +3,11 @@
 use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong};
 
 use nvml_wrapper_sys::bindings::{
-    field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, nvmlDevice_t, nvmlFieldValue_t, nvmlMemory_v2_t,
+    field_id::{
+        NVML_FI_DEV_ECC_DBE_VOL_TOTAL, NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, NVML_FI_DEV_REMAPPED_FAILURE,
+        NVML_FI_DEV_REMAPPED_PENDING,
+    },
+    nvmlDevice_t, nvmlFieldValue_t, nvmlMemory_v2_t,
     nvmlPciInfo_t, nvmlReturn_t, nvmlUtilization_t, nvmlValue_t,
 };
 
@@ -14,7 +18,7 @@ use crate::{
 };
 
 /// How NVML tags an unsigned number among its field values.
-const UNSIGNED_INT: c_uint = 1;
+const UNSIGNED_LONG_LONG: c_uint = 3;
 
 /// As NVML's.
 #[unsafe(no_mangle)]
@@ -185,7 +189,7 @@ pub unsafe extern "C" fn nvmlDeviceGetTotalEnergyConsumption(
     })
 }
 
-/// As NVML's; the only field that is known is the recovery action.
+/// As NVML's; the fields that are known are those of a GPU's health.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetFieldValues(
     device: nvmlDevice_t,
@@ -200,10 +204,16 @@ pub unsafe extern "C" fn nvmlDeviceGetFieldValues(
         // SAFETY: not null, and the caller promises that there are as many.
         let values = unsafe { std::slice::from_raw_parts_mut(values, count) };
         for value in values {
-            let known = (value.fieldId == NVML_FI_DEV_GET_GPU_RECOVERY_ACTION).then_some(gpu.recovery_action);
-            value.valueType = UNSIGNED_INT;
-            (value.nvmlReturn, value.value) = match known.flatten() {
-                Some(action) => (code::SUCCESS, nvmlValue_t { uiVal: action }),
+            let known = match value.fieldId {
+                NVML_FI_DEV_GET_GPU_RECOVERY_ACTION => gpu.recovery_action.map(u64::from),
+                NVML_FI_DEV_ECC_DBE_VOL_TOTAL => gpu.uncorrectable_errors,
+                NVML_FI_DEV_REMAPPED_PENDING => gpu.remapping_pending.map(u64::from),
+                NVML_FI_DEV_REMAPPED_FAILURE => gpu.remapping_failed.map(u64::from),
+                _ => None,
+            };
+            value.valueType = UNSIGNED_LONG_LONG;
+            (value.nvmlReturn, value.value) = match known {
+                Some(known) => (code::SUCCESS, nvmlValue_t { ullVal: known }),
                 None => (code::NOT_SUPPORTED, nvmlValue_t { ullVal: 0 }),
             };
         }

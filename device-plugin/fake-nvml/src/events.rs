@@ -12,7 +12,7 @@ use nvml_wrapper_sys::bindings::{
 };
 
 use crate::{
-    code,
+    Xid, code,
     memory::write_value,
     session::{ask, ask_gpu, handle},
 };
@@ -84,12 +84,18 @@ pub unsafe extern "C" fn nvmlEventSetWait_v2(
                     let xid = state.gpus.get(*index).and_then(|gpu| gpu.xids.get(*told));
                     let Some(xid) = xid.copied() else { continue };
                     *told += 1;
+                    let (number, gpu_instance, compute_instance) = match xid {
+                        Xid::OfGpu(number) => (number, c_uint::MAX, c_uint::MAX),
+                        Xid::OfInstance { xid, gpu_instance, compute_instance } => {
+                            (xid, gpu_instance, compute_instance)
+                        }
+                    };
                     let event = nvmlEventData_t {
                         device: handle(*index),
                         eventType: nvmlEventTypeXidCriticalError.into(),
-                        eventData: xid,
-                        gpuInstanceId: c_uint::MAX,
-                        computeInstanceId: c_uint::MAX,
+                        eventData: number,
+                        gpuInstanceId: gpu_instance,
+                        computeInstanceId: compute_instance,
                     };
                     // SAFETY: the caller keeps the contract.
                     return unsafe { write_value(event, data) };

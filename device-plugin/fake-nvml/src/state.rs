@@ -70,13 +70,40 @@ pub struct Gpu {
     pub lost: bool,
     /// All XIDs it was ever hit by; one that is appended is an event.
     #[serde(default)]
-    pub xids: Vec<u64>,
+    pub xids: Vec<Xid>,
+    /// Uncorrectable memory errors since the driver was loaded; left out, they aren't counted.
+    #[serde(default)]
+    pub uncorrectable_errors: Option<u64>,
+    /// Whether a memory row waits to be remapped; left out, rows can't be remapped.
+    #[serde(default)]
+    pub remapping_pending: Option<bool>,
+    /// Whether a memory row could not be remapped.
+    #[serde(default)]
+    pub remapping_failed: Option<bool>,
     /// NVML's recovery action: 0 none, 1 reset, 2 reboot, 3 drain, 4 drain and reset; left out, it isn't supported.
     #[serde(default)]
     pub recovery_action: Option<u32>,
     /// NVML return values of single functions for this GPU.
     #[serde(default)]
     pub errors: BTreeMap<String, u32>,
+}
+
+/// An XID: its number, or with the part of a divided GPU that it hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Xid {
+    /// About the whole GPU.
+    OfGpu(u64),
+    /// About one instance.
+    #[serde(rename_all = "camelCase")]
+    OfInstance {
+        /// Its number.
+        xid: u64,
+        /// GPU instance.
+        gpu_instance: u32,
+        /// Compute instance in it.
+        compute_instance: u32,
+    },
 }
 
 /// The last state that was understood.

@@ -77,13 +77,19 @@ impl Node {
 
     /// Starts the plugin, with no cluster to report to.
     pub(crate) fn plugin(&self) -> Plugin {
+        self.plugin_with(&["--scan-seconds", "1"])
+    }
+
+    /// The same with these arguments.
+    pub(crate) fn plugin_with(&self, arguments: &[&str]) -> Plugin {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let log = self.folder().join(format!("plugin-{}.log", port.port()));
         let child = Command::new(env!("CARGO_BIN_EXE_plasma-device-plugin"))
             .env_clear()
             .env("HOME", self.folder())
             .env(STATE_VARIABLE, self.state_file())
-            .args(["--node-name", "node", "--scan-seconds", "1"])
+            .args(["--node-name", "node"])
+            .args(arguments)
             .arg("--metrics-address")
             .arg(port.to_string())
             .arg("--nvml-library")
@@ -141,6 +147,11 @@ impl Plugin {
     pub(crate) async fn terminate(&mut self) -> ExitStatus {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.ended().await
+    }
+
+    /// Waits until it ends.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
         let ended = async {
             loop {
                 if let Some(status) = self.child.try_wait().unwrap() {

@@ -28,6 +28,10 @@ pub(crate) struct Args {
     #[arg(long, env = "DEVICE_PLUGIN_DIR", default_value = "/var/lib/kubelet/device-plugins")]
     pub(crate) device_plugin_dir: PathBuf,
 
+    /// The folder in which the kubelet looks for plugins.
+    #[arg(long, env = "PLUGINS_REGISTRY_DIR", default_value = "/var/lib/kubelet/plugins_registry")]
+    pub(crate) plugins_registry_dir: PathBuf,
+
     /// Seconds between two looks at the GPUs.
     #[arg(long, env = "SCAN_SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub(crate) scan_seconds: u64,

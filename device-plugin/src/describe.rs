@@ -123,7 +123,10 @@ mod tests {
         let mut inventory = Inventory::new(HealthRules::default());
         let look = |gpus| Scan::Looked(Look { gpus, ..Look::default() });
         inventory.observe(look(vec![seen("A", 0), seen("B", 1)]));
-        inventory.observe(look(vec![seen("A", 0), Seen::Silent(Silence { why: "GPU is lost".to_owned(), certain: true })]));
+        inventory.observe(look(vec![
+            seen("A", 0),
+            Seen::Silent(Silence { why: "GPU is lost".to_owned(), certain: true }),
+        ]));
         let Described::Known(spec, status) = describe(&inventory, true) else { panic!("it is known") };
         assert_eq!((status.total, status.healthy, status.message), (2, 1, None));
         assert_eq!(status.gpus[1].reason.as_deref(), Some("GPU is lost"));

@@ -1,36 +1,33 @@
-//! The kubelet: serve it, register, and register again whenever it starts anew or stops listening.
+//! The kubelet: serve it, be registered, and be registered again whenever it starts anew or stops listening.
 //!
-//! A starting kubelet removes every socket in its folder and makes its own anew. So a new `kubelet.sock`, or our own
-//! socket gone, means: serve on a fresh socket and register that. Both are looked at once a second; a directory watch
+//! The kubelet's plugin watcher comes first: our socket lies in its registry folder, and a kubelet that starts finds it
+//! there by itself. Where nobody looks into that folder, the kubelet's own socket is called, the classic way; a kubelet
+//! that starts removes every socket from the classic folder and makes its own anew, so a new `kubelet.sock`, or our own
+//! socket gone, means: serve on a fresh socket and register that. Sockets are looked at once a second; a directory watch
 //! would save nothing and can miss what happened before it began.
 //!
 //! At the end our socket goes and its streams close, and no empty list is sent before: during an upgrade the next
 //! plugin is registered by then, and a plugin that ends says nothing about the GPUs.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+mod classic;
+mod watched;
 
-use hyper_util::rt::TokioIo;
-use plasma_proto::deviceplugin::{
-    RegisterRequest, VERSION, device_plugin_server::DevicePluginServer,
-    registration_client::RegistrationClient,
-};
+use std::time::{Duration, Instant};
+
+use plasma_proto::deviceplugin::device_plugin_server::DevicePluginServer;
 use plasma_runtime::{CancellationToken, Gate};
-use tokio::{net::UnixStream, sync::watch};
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::sync::watch;
 use tokio_util::sync::DropGuard;
-use tonic::transport::{Endpoint, Server, Uri};
 
 use crate::{
     args::Args,
     inventory::Observed,
     metrics::KubeletMetrics,
-    service::{Listeners, Service, options},
+    service::{Listeners, Service},
     socket::{self, SocketFile},
 };
+use classic::Classic;
+use watched::{Told, Watched};
 
 /// How often the sockets are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -39,7 +36,9 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LAST: Duration = Duration::from_secs(4);
 /// How long the kubelet may take to answer; it dials us back meanwhile.
 const ANSWER: Duration = Duration::from_secs(10);
-/// A kubelet that hasn't asked for the list this long after we registered has given up on us, and won't try again.
+/// A kubelet that hasn't looked into its registry folder this long is tried the classic way.
+const FOUND_WITHIN: Duration = Duration::from_secs(5);
+/// A kubelet that hasn't asked for the list this long after it took us has given up on us, and won't try again.
 const LISTENS_WITHIN: Duration = Duration::from_secs(15);
 
 /// What serving the kubelet needs.
@@ -49,6 +48,22 @@ pub(crate) struct Kubelet {
     pub(crate) gate: Gate,
     pub(crate) metrics: KubeletMetrics,
     pub(crate) shutdown: CancellationToken,
+}
+
+/// A socket of ours on which the devices are served; both go when this does.
+struct Offer {
+    file: SocketFile,
+    listeners: Listeners,
+    /// When the kubelet last listened.
+    heard: Instant,
+    stop: CancellationToken,
+    _stop_when_dropped: DropGuard,
+}
+
+/// A registration that holds.
+enum Registered {
+    Watched(Watched),
+    Classic(Classic),
 }
 
 impl Kubelet {
@@ -63,18 +78,23 @@ impl Kubelet {
         if self.observed.wait_for(Observed::is_known).await.is_err() {
             return;
         }
-        if let Err(fault) = socket::sweep(&self.args.device_plugin_dir).await {
-            tracing::warn!("{} can't be tidied: {fault}", self.args.device_plugin_dir.display());
+        for folder in [&self.args.device_plugin_dir, &self.args.plugins_registry_dir] {
+            if folder.exists()
+                && let Err(fault) = socket::sweep(folder).await
+            {
+                tracing::warn!("{} can't be tidied: {fault}", folder.display());
+            }
         }
-        let mut serving: Option<Serving> = None;
+        let mut registered: Option<Registered> = None;
         let mut retry = RETRY_FIRST;
         loop {
-            if let Some(why) = serving.as_mut().map_or(Some("starting"), Serving::ended) {
+            if let Some(why) = registered.as_mut().map_or(Some("starting"), |now| now.ended(self)) {
                 tracing::info!("registering {} with the kubelet: {why}", self.args.resource_name);
-                self.registered(false);
-                match self.serve_anew().await {
+                self.gate.set(false);
+                self.metrics.unregistered();
+                match self.register().await {
                     // What was served before ends only now, so that nothing dips.
-                    Ok(new) => (serving, retry) = (Some(new), RETRY_FIRST),
+                    Ok(new) => (registered, retry) = (Some(new), RETRY_FIRST),
                     Err(fault) => {
                         tracing::warn!("not registered with the kubelet: {fault}; trying again in {retry:?}");
                         tokio::time::sleep(retry).await;
@@ -82,75 +102,57 @@ impl Kubelet {
                         continue;
                     }
                 }
-                self.registered(true);
+                self.gate.set(true);
+                self.metrics.registered(registered.as_ref().map_or("", Registered::way));
             }
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    fn registered(&self, registered: bool) {
-        self.gate.set(registered);
-        self.metrics.registered(registered);
+    /// Offers a fresh socket where the kubelet's watcher looks; calls the kubelet where it doesn't look.
+    async fn register(&self) -> Result<Registered, String> {
+        if !self.args.plugins_registry_dir.is_dir() {
+            return Classic::register(self).await.map(Registered::Classic);
+        }
+        let mut watched = Watched::offer(self)?;
+        loop {
+            let told = watched.told.wait_for(|told| *told != Told::Nothing);
+            let told =
+                tokio::time::timeout(FOUND_WITHIN, told).await.map(|told| told.map(|told| told.clone()));
+            match told {
+                Ok(Ok(Told::Refused(why))) => return Err(format!("the kubelet refused us: {why}")),
+                Ok(Ok(_)) => return Ok(Registered::Watched(watched)),
+                Ok(Err(_)) => return Err("the registration service ended".to_owned()),
+                // Nobody looked. Either there is no kubelet, or it is one that must be called.
+                Err(_) => match Classic::register(self).await {
+                    Ok(classic) => return Ok(Registered::Classic(classic)),
+                    Err(fault) => tracing::debug!("waiting to be found by the kubelet; calling it: {fault}"),
+                },
+            }
+        }
     }
 
-    /// Serves on a fresh socket and registers it.
-    async fn serve_anew(&self) -> Result<Serving, String> {
-        let kubelet = self.args.device_plugin_dir.join("kubelet.sock");
-        let kubelet_was =
-            socket::identity(&kubelet).map_err(|fault| format!("{}: {fault}", kubelet.display()))?;
-        let folder = &self.args.device_plugin_dir;
-        let (listener, file) =
-            socket::bind(folder).map_err(|fault| format!("no socket in {}: {fault}", folder.display()))?;
-        let stop = self.shutdown.child_token();
-        let listeners = Listeners::default();
+    /// The service on a socket of ours, and the offer that it is part of.
+    fn service(&self, file: SocketFile) -> (DevicePluginServer<Service>, Offer) {
+        let (stop, listeners) = (self.shutdown.child_token(), Listeners::default());
         let service = DevicePluginServer::new(Service {
             observed: self.observed.clone(),
             metrics: self.metrics.clone(),
             listeners: listeners.clone(),
             stop: stop.clone(),
         });
-        let serve = Server::builder()
-            .add_service(service)
-            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.clone().cancelled_owned());
-        tokio::spawn(async move {
-            if let Err(fault) = serve.await {
-                tracing::error!("the device-plugin service ended: {fault}");
-            }
-        });
-        let serving = Serving {
-            kubelet,
-            kubelet_was,
-            file,
-            listeners,
-            heard: Instant::now(),
-            _stop_when_dropped: stop.drop_guard(),
-        };
-        register(&serving.kubelet, &serving.file.name(), &self.args.resource_name).await?;
-        Ok(serving)
+        let _stop_when_dropped = stop.clone().drop_guard();
+        (service, Offer { file, listeners, heard: Instant::now(), stop, _stop_when_dropped })
     }
 }
 
-/// One registration, good as long as the kubelet that took it.
-struct Serving {
-    kubelet: PathBuf,
-    kubelet_was: (u64, i64, i64),
-    file: SocketFile,
-    listeners: Listeners,
-    /// When the kubelet last listened.
-    heard: Instant,
-    _stop_when_dropped: DropGuard,
-}
-
-impl Serving {
+impl Offer {
     /// Why it is no longer good, if so.
     fn ended(&mut self) -> Option<&'static str> {
         if self.listeners.any() {
             self.heard = Instant::now();
         }
-        let same = socket::identity(&self.kubelet).is_ok_and(|now| now == self.kubelet_was);
-        if !same {
-            Some("its socket is another one: it was restarted")
-        } else if !self.file.exists() {
+        if !self.file.exists() {
             Some("our socket was removed")
         } else if self.heard.elapsed() > LISTENS_WITHIN {
             Some("it no longer listens to us")
@@ -160,31 +162,35 @@ impl Serving {
     }
 }
 
-async fn register(kubelet: &Path, socket: &str, resource: &str) -> Result<(), String> {
-    let path = kubelet.to_owned();
-    let connect = tower::service_fn(move |_: Uri| {
-        let path = path.clone();
-        async move { Ok::<_, io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
-    });
-    // The address is never dialled: the connector knows where the kubelet is.
-    let endpoint = Endpoint::from_static("http://localhost").connect_timeout(ANSWER).timeout(ANSWER);
-    let channel = endpoint.connect_with_connector(connect).await;
-    let channel = channel.map_err(|fault| format!("{}: {}", kubelet.display(), innermost(&fault)))?;
-    let request = RegisterRequest {
-        version: VERSION.to_owned(),
-        endpoint: socket.to_owned(),
-        resource_name: resource.to_owned(),
-        options: Some(options()),
-    };
-    let answer = RegistrationClient::new(channel).register(request).await;
-    answer.map(drop).map_err(|status| format!("the kubelet refused {resource}: {}", status.message()))
-}
-
-/// The transport's own words are "transport error"; what lies beneath says more.
-fn innermost(fault: &dyn std::error::Error) -> String {
-    let mut fault = fault;
-    while let Some(source) = fault.source() {
-        fault = source;
+impl Registered {
+    /// As metrics name it.
+    fn way(&self) -> &'static str {
+        match self {
+            Self::Watched(_) => "watched",
+            Self::Classic(_) => "classic",
+        }
     }
-    fault.to_string()
+
+    /// Why it no longer holds, if so.
+    fn ended(&mut self, kubelet: &Kubelet) -> Option<&'static str> {
+        match self {
+            Self::Watched(watched) => {
+                if watched.told.has_changed().unwrap_or(false)
+                    && let Told::Taken(times) = *watched.told.borrow_and_update()
+                    && times > 1
+                {
+                    tracing::info!("the kubelet found us again");
+                    kubelet.metrics.registered("watched");
+                }
+                match &*watched.told.borrow() {
+                    Told::Refused(_) => Some("it refused us"),
+                    Told::Nothing | Told::Taken(_) => watched.offer.ended(),
+                }
+            }
+            Self::Classic(classic) if !classic.is_with_the_same_kubelet(kubelet) => {
+                Some("its socket is another one: it was restarted")
+            }
+            Self::Classic(classic) => classic.offer.ended(),
+        }
+    }
 }

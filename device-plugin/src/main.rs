@@ -1,7 +1,6 @@
 //! plasma-device-plugin: runs on every GPU node and tells the kubelet, and the cluster, which GPUs there are.
 
 mod args;
-#[cfg_attr(not(test), expect(dead_code, reason = "for the plugin watcher's socket, which isn't served yet"))]
 mod authority;
 mod describe;
 mod health_config;

@@ -2,7 +2,7 @@
 
 use plasma_device_plugin_core::{Gpu, GpuState};
 use plasma_runtime::prometheus::{
-    CounterVec, Error, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    CounterVec, Error, Gauge, GaugeVec, IntCounterVec, IntGauge, Opts, Registry,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
@@ -28,7 +28,7 @@ pub(crate) fn start(
 #[derive(Clone)]
 pub(crate) struct KubeletMetrics {
     registered: IntGauge,
-    registrations: IntCounter,
+    registrations: IntCounterVec,
     allocations: IntCounterVec,
 }
 
@@ -39,9 +39,9 @@ impl KubeletMetrics {
                 "plasma_device_plugin_registered",
                 "1 if the kubelet took our registration",
             )?,
-            registrations: IntCounter::new(
-                "plasma_device_plugin_registrations_total",
-                "Registrations that the kubelet took",
+            registrations: IntCounterVec::new(
+                Opts::new("plasma_device_plugin_registrations_total", "Registrations that the kubelet took"),
+                &["way"],
             )?,
             allocations: IntCounterVec::new(
                 Opts::new("plasma_device_plugin_allocations_total", "The kubelet's requests to allocate"),
@@ -54,9 +54,15 @@ impl KubeletMetrics {
         Ok(metrics)
     }
 
-    pub(crate) fn registered(&self, registered: bool) {
-        self.registered.set(registered.into());
-        self.registrations.inc_by(registered.into());
+    /// The kubelet took a registration, this way.
+    pub(crate) fn registered(&self, way: &str) {
+        self.registered.set(1);
+        self.registrations.with_label_values(&[way]).inc();
+    }
+
+    /// No registration holds.
+    pub(crate) fn unregistered(&self) {
+        self.registered.set(0);
     }
 
     pub(crate) fn allocated(&self, granted: bool) {

@@ -1,5 +1,8 @@
 //! NVML: the only module that touches it. Plain values come out; nothing borrows the library elsewhere.
-#![allow(unsafe_code, reason = "one lookup of a symbol that nvml-wrapper doesn't know, and one call that it narrows")]
+#![allow(
+    unsafe_code,
+    reason = "one lookup of a symbol that nvml-wrapper doesn't know, and one call that it narrows"
+)]
 
 mod events;
 mod signs;

@@ -14,3 +14,12 @@ pub mod deviceplugin {
     /// A device that can't.
     pub const UNHEALTHY: &str = "Unhealthy";
 }
+
+/// The kubelet's plugin registration protocol, v1.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
+pub mod pluginregistration {
+    include!("generated/pluginregistration.rs");
+
+    /// The kind of plugin that a device plugin is.
+    pub const DEVICE_PLUGIN: &str = "DevicePlugin";
+}

@@ -105,7 +105,9 @@ impl GpuState {
     pub fn why(&self) -> Option<&str> {
         match self {
             Self::Healthy => None,
-            Self::Suspect(why) | Self::Unhealthy(why) | Self::Recovering(why) | Self::Unknown(why) => Some(why),
+            Self::Suspect(why) | Self::Unhealthy(why) | Self::Recovering(why) | Self::Unknown(why) => {
+                Some(why)
+            }
         }
     }
 }

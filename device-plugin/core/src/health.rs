@@ -342,12 +342,19 @@ mod tests {
             health.answered(&signs, 0, &RULES());
             health.state()
         };
-        assert_eq!(look(&|signs| signs.uncorrectable_errors = Some(7)), GpuState::Healthy, "who knows since when");
+        assert_eq!(
+            look(&|signs| signs.uncorrectable_errors = Some(7)),
+            GpuState::Healthy,
+            "who knows since when"
+        );
         let more = look(&|signs| signs.uncorrectable_errors = Some(9));
         assert_eq!(more, GpuState::Suspect("2 more uncorrectable memory errors".to_owned()));
         for _ in 0..9 {
             let pending = look(&|signs| signs.remapping_pending = true);
-            assert!(matches!(pending, GpuState::Suspect(_)), "it harms nobody, however long it lasts: {pending:?}");
+            assert!(
+                matches!(pending, GpuState::Suspect(_)),
+                "it harms nobody, however long it lasts: {pending:?}"
+            );
         }
         assert!(matches!(look(&|signs| signs.remapping_failed = true), GpuState::Unhealthy(_)));
     }

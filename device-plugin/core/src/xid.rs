@@ -118,7 +118,9 @@ mod tests {
     #[test]
     fn the_table_is_in_order_so_that_each_line_is_found() {
         assert!(TABLE.windows(2).all(|pair| pair[0].0 < pair[1].0));
-        assert!(TABLE.iter().all(|line| meaning(line.0) == line.2 && Xids::default().verdict(line.0) == line.1));
+        assert!(
+            TABLE.iter().all(|line| meaning(line.0) == line.2 && Xids::default().verdict(line.0) == line.1)
+        );
     }
 
     #[test]

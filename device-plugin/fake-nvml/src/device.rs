@@ -7,8 +7,8 @@ use nvml_wrapper_sys::bindings::{
         NVML_FI_DEV_ECC_DBE_VOL_TOTAL, NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, NVML_FI_DEV_REMAPPED_FAILURE,
         NVML_FI_DEV_REMAPPED_PENDING,
     },
-    nvmlDevice_t, nvmlFieldValue_t, nvmlMemory_v2_t,
-    nvmlPciInfo_t, nvmlReturn_t, nvmlUtilization_t, nvmlValue_t,
+    nvmlDevice_t, nvmlFieldValue_t, nvmlMemory_v2_t, nvmlPciInfo_t, nvmlReturn_t, nvmlUtilization_t,
+    nvmlValue_t,
 };
 
 use crate::{

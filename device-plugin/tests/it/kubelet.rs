@@ -1,6 +1,7 @@
 //! The kubelet's side of the protocol: takes registrations, and asks as a kubelet does.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
     time::Duration,
@@ -13,6 +14,10 @@ use plasma_proto::deviceplugin::{
     device_plugin_client::DevicePluginClient,
     registration_server::{Registration, RegistrationServer},
 };
+use plasma_proto::pluginregistration::{
+    InfoRequest, PluginInfo, RegistrationStatus,
+    registration_client::RegistrationClient as RegistrationPluginClient,
+};
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::mpsc,
@@ -24,7 +29,7 @@ use tonic::{
     transport::{Channel, Endpoint, Server, Uri},
 };
 
-use crate::plugin::gpu;
+use crate::plugin::{gpu, names};
 
 /// How long anything may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -94,6 +99,71 @@ async fn dial(socket: &Path) -> Channel {
         async move { Ok::<_, io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
     });
     Endpoint::from_static("http://localhost").connect_with_connector(connect).await.unwrap()
+}
+
+/// A kubelet that looks into its registry folder, as the plugin watcher does.
+pub(crate) struct Watcher {
+    folder: PathBuf,
+    known: BTreeSet<String>,
+}
+
+impl Watcher {
+    /// Begins to look, as a kubelet that starts.
+    pub(crate) fn start(folder: PathBuf) -> Self {
+        Self { folder, known: BTreeSet::new() }
+    }
+
+    /// The next plugin that it finds, before it is told that it was taken.
+    pub(crate) async fn found(&mut self) -> Found {
+        let look = async {
+            loop {
+                let found = names(&self.folder).into_iter().find(|name| !self.known.contains(name));
+                if let Some(found) = found {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let socket = tokio::time::timeout(PATIENCE, look).await.expect("a plugin is found");
+        self.known.insert(socket.clone());
+        let channel = dial(&self.folder.join(&socket)).await;
+        let mut registration = RegistrationPluginClient::new(channel.clone());
+        let info = registration.get_info(InfoRequest {}).await.unwrap().into_inner();
+        assert_eq!(info.endpoint, "", "the same socket serves the devices");
+        let (client, request) = (DevicePluginClient::new(channel), request_of(&info, &socket));
+        Found { info, registration, device_plugin: Registered { request, client, stream: None } }
+    }
+
+    /// The next plugin that it finds and takes.
+    pub(crate) async fn registered(&mut self) -> Registered {
+        let found = self.found().await;
+        found.tell(true, "").await
+    }
+}
+
+fn request_of(info: &PluginInfo, socket: &str) -> RegisterRequest {
+    RegisterRequest {
+        version: info.supported_versions[0].clone(),
+        endpoint: socket.to_owned(),
+        resource_name: info.name.clone(),
+        options: None,
+    }
+}
+
+/// A plugin that was found, and waits to be told whether it is taken.
+pub(crate) struct Found {
+    pub(crate) info: PluginInfo,
+    registration: RegistrationPluginClient<Channel>,
+    device_plugin: Registered,
+}
+
+impl Found {
+    /// Tells it.
+    pub(crate) async fn tell(mut self, plugin_registered: bool, error: &str) -> Registered {
+        let status = RegistrationStatus { plugin_registered, error: error.to_owned() };
+        self.registration.notify_registration_status(status).await.unwrap();
+        self.device_plugin
+    }
 }
 
 /// A plugin that registered, and what the kubelet asks it.

@@ -5,6 +5,7 @@
 
 mod kubelet;
 mod plugin;
+mod watcher;
 
 use std::time::{Duration, Instant};
 

@@ -22,6 +22,8 @@ use crate::kubelet::PATIENCE;
 pub(crate) struct Node {
     folder: TempDir,
     pub(crate) library: PathBuf,
+    /// The folder in which a kubelet looks for plugins. It isn't there unless a test makes it: not every kubelet looks.
+    pub(crate) registry: PathBuf,
 }
 
 pub(crate) fn gpu(index: usize) -> Gpu {
@@ -35,7 +37,9 @@ pub(crate) fn gpu(index: usize) -> Gpu {
 
 impl Node {
     pub(crate) fn new(gpus: usize) -> Self {
-        let node = Self { folder: tempfile::tempdir().unwrap(), library: stand_in() };
+        let folder = tempfile::tempdir().unwrap();
+        let registry = folder.path().join("registry");
+        let node = Self { folder, library: stand_in(), registry };
         fs::create_dir(node.sockets()).unwrap();
         let gpus = (0..gpus).map(gpu).collect();
         node.write(&State { driver_version: "580.95.05".to_owned(), gpus, ..State::default() });
@@ -53,8 +57,7 @@ impl Node {
 
     /// What plugins have put there.
     pub(crate) fn plugin_sockets(&self) -> Vec<String> {
-        let names = fs::read_dir(self.sockets()).unwrap().map(|file| file.unwrap().file_name());
-        names.map(|name| name.into_string().unwrap()).filter(|name| name != "kubelet.sock").collect()
+        names(&self.sockets()).into_iter().filter(|name| name != "kubelet.sock").collect()
     }
 
     fn state_file(&self) -> PathBuf {
@@ -89,19 +92,27 @@ impl Node {
             .env("HOME", self.folder())
             .env(STATE_VARIABLE, self.state_file())
             .args(["--node-name", "node"])
-            .args(arguments)
             .arg("--metrics-address")
             .arg(port.to_string())
             .arg("--nvml-library")
             .arg(&self.library)
             .arg("--device-plugin-dir")
             .arg(self.sockets())
+            .arg("--plugins-registry-dir")
+            .arg(&self.registry)
+            .args(arguments)
             .stdin(Stdio::null())
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
         Plugin { child, log, address: port.to_string() }
     }
+}
+
+/// What lies in a folder.
+pub(crate) fn names(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name());
+    names.map(|name| name.into_string().unwrap()).collect()
 }
 
 /// The stand-in lies beside the tests: it is built for them, being a dev-dependency.
@@ -130,6 +141,22 @@ impl Plugin {
         };
         let said = tokio::time::timeout(PATIENCE, said).await;
         assert!(said.is_ok(), "{text:?} was never said:\n{}", log());
+    }
+
+    /// Waits until the page has that text.
+    pub(crate) async fn becomes(&self, page: &str, text: &str) {
+        let mut last = String::new();
+        let becomes = async {
+            loop {
+                last = self.get(page).await.1;
+                if last.contains(text) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let became = tokio::time::timeout(PATIENCE, becomes).await;
+        assert!(became.is_ok(), "{page} never had {text:?}:\n{last}");
     }
 
     /// Status and body of a page.

@@ -18,7 +18,7 @@ const UNFINISHED: &[&str] = &[concat!("todo", "!("), concat!("unimplemented", "!
 
 /// Foreign things, and the one place that may name each.
 const DOORS: &[(&str, &str)] = &[
-    (concat!("nvml_wrap", "per::"), "device-plugin/src/nvml.rs"),
+    (concat!("nvml_wrap", "per::"), "device-plugin/src/nvml"),
     (concat!("ethers_", "core::"), "chain/src/"),
     (concat!("ethers_", "signers::"), "chain/src/"),
 ];

@@ -1,0 +1,79 @@
+//! Registration the old way: a call to the kubelet's own socket. For kubelets that don't look into the registry folder.
+
+use std::{io, path::Path};
+
+use hyper_util::rt::TokioIo;
+use plasma_proto::deviceplugin::{RegisterRequest, VERSION, registration_client::RegistrationClient};
+use tokio::net::UnixStream;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::{Endpoint, Server, Uri};
+
+use super::{ANSWER, Kubelet, Offer, watched::bind};
+use crate::{service::options, socket};
+
+/// One registration, good as long as the kubelet that took it.
+pub(super) struct Classic {
+    pub(super) offer: Offer,
+    kubelet_was: (u64, i64, i64),
+}
+
+impl Classic {
+    /// Serves on a fresh socket and registers it.
+    ///
+    /// # Errors
+    /// In words: the kubelet isn't there, or refuses.
+    pub(super) async fn register(kubelet: &Kubelet) -> Result<Self, String> {
+        let folder = &kubelet.args.device_plugin_dir;
+        let socket = folder.join("kubelet.sock");
+        let kubelet_was =
+            socket::identity(&socket).map_err(|fault| format!("{}: {fault}", socket.display()))?;
+        let (listener, file) = bind(folder)?;
+        let (service, offer) = kubelet.service(file);
+        let serve = Server::builder().add_service(service).serve_with_incoming_shutdown(
+            UnixListenerStream::new(listener),
+            offer.stop.clone().cancelled_owned(),
+        );
+        tokio::spawn(async move {
+            if let Err(fault) = serve.await {
+                tracing::error!("the device-plugin service ended: {fault}");
+            }
+        });
+        call(&socket, &offer.file.name(), &kubelet.args.resource_name).await?;
+        Ok(Self { offer, kubelet_was })
+    }
+
+    /// Whether the kubelet that took the registration still has its socket.
+    pub(super) fn is_with_the_same_kubelet(&self, kubelet: &Kubelet) -> bool {
+        let socket = kubelet.args.device_plugin_dir.join("kubelet.sock");
+        socket::identity(&socket).is_ok_and(|now| now == self.kubelet_was)
+    }
+}
+
+async fn call(kubelet: &Path, socket: &str, resource: &str) -> Result<(), String> {
+    let path = kubelet.to_owned();
+    let connect = tower::service_fn(move |_: Uri| {
+        let path = path.clone();
+        async move { Ok::<_, io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
+    });
+    // The address is never dialled: the connector knows where the kubelet is.
+    let endpoint = Endpoint::from_static("http://localhost").connect_timeout(ANSWER).timeout(ANSWER);
+    let channel = endpoint.connect_with_connector(connect).await;
+    let channel = channel.map_err(|fault| format!("{}: {}", kubelet.display(), innermost(&fault)))?;
+    let request = RegisterRequest {
+        version: VERSION.to_owned(),
+        endpoint: socket.to_owned(),
+        resource_name: resource.to_owned(),
+        options: Some(options()),
+    };
+    let answer = RegistrationClient::new(channel).register(request).await;
+    answer.map(drop).map_err(|status| format!("the kubelet refused {resource}: {}", status.message()))
+}
+
+/// The transport's own words are "transport error"; what lies beneath says more.
+fn innermost(fault: &dyn std::error::Error) -> String {
+    let mut fault = fault;
+    while let Some(source) = fault.source() {
+        fault = source;
+    }
+    fault.to_string()
+}

@@ -184,13 +184,14 @@ impl World {
         batches.list(&ListParams::default()).await.expect("batches").items
     }
 
-    /// Settlement's metric of this name, read through the API server as it stands now; `None` while nobody answers.
+    /// A program's metric of this name, with its labels, read through the API server as it stands now; `None` while nobody
+    /// answers.
     ///
     /// # Panics
-    /// Where settlement answers, but doesn't have it.
-    pub async fn settlement_metric(&self, name: &str) -> Option<f64> {
+    /// Where the program answers, but doesn't have it.
+    pub async fn metric(&self, program: &str, name: &str) -> Option<f64> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), names::SYSTEM_NAMESPACE);
-        let selector = ListParams::default().labels("app.kubernetes.io/name=plasma-settlement");
+        let selector = ListParams::default().labels(&format!("app.kubernetes.io/name={program}"));
         let pod = pods.list(&selector).await.ok()?.items.first()?.name_any();
         let proxy = format!("/api/v1/namespaces/{}/pods/{pod}:9090/proxy", names::SYSTEM_NAMESPACE);
         let request = Request::new(proxy).get("metrics", &GetParams::default()).ok()?;

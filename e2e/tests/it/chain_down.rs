@@ -36,7 +36,7 @@ async fn an_unreachable_chain_delays_payment_and_nothing_else() {
         assert!(i32::try_from(paid.len()) == Ok(pods) && is_once, "{:?}: {paid:?}", made.metadata.name);
         world.delete(made).await;
     }
-    assert_eq!(world.settlement_metric(REACHABLE).await, Some(1.0), "{REACHABLE}");
+    assert_eq!(world.metric("plasma-settlement", REACHABLE).await, Some(1.0), "{REACHABLE}");
     world.delete(&first).await;
 }
 
@@ -57,7 +57,7 @@ async fn without_the_chain(across: ComputeJob, queue: String) -> [ComputeJob; 3]
     a_batch_says_so(&world, [&across, &made]).await;
     let shows = |job: &ComputeJob| is_unreachable(job) && recorded(job) == 0;
     world.wait(&fresh, "without a receipt, and saying why", 60, shows).await;
-    assert_eq!(world.settlement_metric(REACHABLE).await, Some(0.0), "{REACHABLE}");
+    assert_eq!(world.metric("plasma-settlement", REACHABLE).await, Some(0.0), "{REACHABLE}");
     [across, made, fresh]
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod chain_down;
+mod device_plugin;
 mod examples;
 mod finalizer;
 mod key;

@@ -1,0 +1,104 @@
+//! The device plugin on a real kubelet: found by it, and believed when a GPU falls ill and when it is well again.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, Node, Pod},
+    jiff::Timestamp,
+};
+use kube::{
+    Api, ResourceExt as _,
+    api::{ListParams, Patch, PatchParams},
+};
+use plasma_api::{
+    GpuNode,
+    gpu_node::Health,
+    names::{GPU_RESOURCE, SYSTEM_NAMESPACE},
+};
+use plasma_e2e::World;
+use serde_json::{Value, json};
+
+const PROGRAM: &str = "plasma-device-plugin";
+/// What the simulated NVML says.
+const STATE: (&str, &str) = ("plasma-simulated-gpus", "gpus.json");
+
+#[tokio::test]
+async fn a_sick_gpu_is_taken_out_and_comes_back_with_no_restart() {
+    let world = World::connect().await;
+    let found = r#"plasma_device_plugin_registrations_total{way="watched"}"#;
+    assert!(world.metric(PROGRAM, found).await >= Some(1.0), "the kubelet found the plugin by itself");
+    let plugin = plugin(&world).await;
+    let all = counts(&world).await;
+    assert!(all.0 > 1 && all == (all.0, all.0, all.0 as usize), "every GPU is offered: {all:?}");
+
+    let before = state(&world).await;
+    let mut sick = before.clone();
+    sick["gpus"][0]["xids"] = json!([79]);
+    sick["gpus"][0]["recoveryAction"] = json!(1);
+    say(&world, &sick).await;
+    becomes(&world, (all.0, all.0 - 1, all.2 - 1)).await;
+    assert!(why(&world).await.contains("XID 79 (the GPU has fallen off the bus)"));
+
+    sick["gpus"][0]["recoveryAction"] = json!(0);
+    say(&world, &sick).await;
+    becomes(&world, all).await;
+    assert_eq!(self::plugin(&world).await.uid(), plugin.uid(), "nobody was restarted");
+    say(&world, &before).await;
+}
+
+async fn plugin(world: &World) -> Pod {
+    let pods: Api<Pod> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
+    let selector = ListParams::default().labels(&format!("app.kubernetes.io/name={PROGRAM}"));
+    pods.list(&selector).await.expect("pods").items.into_iter().next().expect("a device plugin")
+}
+
+async fn state(world: &World) -> Value {
+    let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
+    let text = maps.get(STATE.0).await.expect("the state").data.expect("data")[STATE.1].clone();
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// Changes what NVML says, and has the kubelet bring it into the pod now: it does so when a pod changes.
+async fn say(world: &World, state: &Value) {
+    let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
+    let patch = Patch::Merge(json!({ "data": { STATE.1: state.to_string() } }));
+    maps.patch(STATE.0, &PatchParams::default(), &patch).await.expect("it is said");
+    let pods: Api<Pod> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
+    let said =
+        Patch::Merge(json!({ "metadata": { "annotations": { "e2e/said": Timestamp::now().to_string() } } }));
+    pods.patch(&plugin(world).await.name_any(), &PatchParams::default(), &said).await.expect("a note");
+}
+
+/// The node's GPUs: capacity, allocatable, and those that its GpuNode calls healthy.
+async fn counts(world: &World) -> (i64, i64, usize) {
+    let nodes: Api<Node> = Api::all(world.client.clone());
+    let node =
+        nodes.list(&ListParams::default()).await.expect("nodes").items.into_iter().next().expect("a node");
+    let status = node.status.clone().expect("a status");
+    let gpus = |of: Option<std::collections::BTreeMap<String, _>>| -> i64 {
+        let count = of.and_then(|of| of.get(GPU_RESOURCE).cloned());
+        count.map_or(0, |count: k8s_openapi::apimachinery::pkg::api::resource::Quantity| {
+            count.0.parse().expect("a number")
+        })
+    };
+    let gpu_nodes: Api<GpuNode> = Api::all(world.client.clone());
+    let gpu_node = gpu_nodes.get(&node.name_any()).await.expect("its GpuNode");
+    let healthy = gpu_node.status.iter().flat_map(|status| &status.gpus);
+    let healthy = healthy.filter(|gpu| gpu.health == Health::Healthy).count();
+    (gpus(status.capacity), gpus(status.allocatable), healthy)
+}
+
+async fn why(world: &World) -> String {
+    let gpu_nodes: Api<GpuNode> = Api::all(world.client.clone());
+    let listed = gpu_nodes.list(&ListParams::default()).await.expect("GpuNodes");
+    let reasons = listed.items.into_iter().flat_map(|node| node.status.unwrap_or_default().gpus);
+    reasons.filter_map(|gpu| gpu.reason).collect::<Vec<_>>().join("; ")
+}
+
+async fn becomes(world: &World, expected: (i64, i64, usize)) {
+    let begun = Instant::now();
+    while counts(world).await != expected {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}, not {expected:?}", counts(world).await);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}

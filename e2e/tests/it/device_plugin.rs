@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, ResourceExt as _,
-    api::{ListParams, Patch, PatchParams},
+    api::{ListParams, ObjectMeta, Patch, PatchParams},
 };
 use plasma_api::{
     GpuNode,
@@ -61,8 +61,15 @@ async fn state(world: &World) -> Value {
 /// Changes what NVML says, and has the kubelet bring it into the pod now: it does so when a pod changes.
 async fn say(world: &World, state: &Value) {
     let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
-    let patch = Patch::Merge(json!({ "data": { STATE.1: state.to_string() } }));
-    maps.patch(STATE.0, &PatchParams::default(), &patch).await.expect("it is said");
+    let mut map = maps.get(STATE.0).await.expect("the state");
+    // As helm wrote it, and by helm's name: an upgrade refuses what somebody else wrote over.
+    let theirs = map.managed_fields().iter().find(|fields| fields.operation.as_deref() == Some("Apply"));
+    let helm = theirs.and_then(|fields| fields.manager.clone()).expect("helm applied it");
+    let kept = (map.metadata.labels.take(), map.metadata.annotations.take());
+    let (name, (labels, annotations)) = (map.metadata.name.take(), kept);
+    map.metadata = ObjectMeta { name, labels, annotations, ..ObjectMeta::default() };
+    map.data.get_or_insert_default().insert(STATE.1.to_owned(), state.to_string());
+    maps.patch(STATE.0, &PatchParams::apply(&helm).force(), &Patch::Apply(&map)).await.expect("it is said");
     let pods: Api<Pod> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
     let said =
         Patch::Merge(json!({ "metadata": { "annotations": { "e2e/said": Timestamp::now().to_string() } } }));

@@ -5,14 +5,16 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
-/// What the kubelet says of a container that it can no longer find: it was there, and its times are lost.
+/// What the kubelet says of a container that it can't find: its times are lost, if it ever had any.
 const LOST: &str = "ContainerStatusUnknown";
 
 /// Whether the container ever ran. One that could not be started is reported as ended at the beginning of time, in 1970.
 pub fn has_run(status: &ContainerStatus) -> bool {
+    // The kubelet says the same of a container that it never made; one that was there keeps its id.
+    let was_there = status.container_id.as_ref().is_some_and(|id| !id.is_empty());
     let lost = |state: &Option<ContainerState>| {
         let ended = state.as_ref().and_then(|state| state.terminated.as_ref());
-        ended.is_some_and(|ended| ended.reason.as_deref() == Some(LOST))
+        was_there && ended.is_some_and(|ended| ended.reason.as_deref() == Some(LOST))
     };
     status.restart_count > 0
         || started_at(status).is_some()
@@ -59,8 +61,10 @@ mod tests {
         assert!(has_run(&container(json!({ "running": { "startedAt": "2026-01-01T00:00:00Z" } }), 0)));
         let ended = json!({ "terminated": { "exitCode": 1, "startedAt": "2026-01-01T00:00:00Z" } });
         assert!(has_run(&container(ended, 0)));
-        let lost = json!({ "terminated": { "exitCode": 137, "reason": LOST } });
-        assert!(has_run(&container(lost.clone(), 0)) && started_at(&container(lost, 0)).is_none());
+        let mut lost = container(json!({ "terminated": { "exitCode": 137, "reason": LOST } }), 0);
+        assert!(!has_run(&lost), "a container that was never made is told of in the same way");
+        lost.container_id = Some("containerd://abc".to_owned());
+        assert!(has_run(&lost) && started_at(&lost).is_none());
         assert!(has_run(&container(json!({ "waiting": { "reason": "CrashLoopBackOff" } }), 1)));
     }
 }

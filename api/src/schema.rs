@@ -81,6 +81,8 @@ const MOST_CONTAINERS: u32 = 64;
 pub(crate) fn pod_template(generator: &mut SchemaGenerator) -> Schema {
     let mut template = without_descriptions(generator.subschema_for::<PodTemplateSpec>()).to_value();
     bound(&mut template);
+    // Kubernetes leaves it open; a role without it means nothing.
+    template["required"] = serde_json::json!(["spec"]);
     Schema::try_from(template).unwrap_or_default()
 }
 

@@ -155,8 +155,12 @@ mod tests {
         let lost = json!({ "terminated": { "exitCode": 137, "reason": "ContainerStatusUnknown" } });
         let known = json!({ "terminated": { "exitCode": 0,
             "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:05Z" } });
-        let used = measure(&run_of(&with_containers(json!([container(known), container(lost)]))));
+        let mut was_there = container(lost.clone());
+        was_there["containerID"] = json!("containerd://abc");
+        let used = measure(&run_of(&with_containers(json!([container(known), was_there]))));
         assert!(matches!(used, Usage::Unknown { .. }), "{used:?}");
+        let never_made = measure(&run_of(&with_containers(json!([container(lost)]))));
+        assert_eq!(never_made, Usage::Nothing, "its image was never there");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is generated: CRDs, the code of `proto/`, the contract's ABI and the shared vectors. Committed, and checked.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -22,7 +22,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
             }
         }
     }
-    let mut proto = Command::new(env!("CARGO"));
+    let mut proto = command::cargo();
     proto.current_dir(paths::repository()).args(["test", "--quiet", "--package", "plasma-proto"]);
     if check {
         if !command::succeeds(&mut proto) {

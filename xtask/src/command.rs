@@ -59,6 +59,16 @@ pub(crate) fn tail(log: &Path) -> String {
     }
 }
 
+/// cargo, without what it told this program of this program: a build script that looks at that would be run again each time.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    let ours = |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.starts_with(prefix));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)) {
+        cargo.env_remove(name);
+    }
+    cargo
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

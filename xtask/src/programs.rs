@@ -37,7 +37,7 @@ pub(crate) fn compile() -> Result<PathBuf> {
     let log = paths::logs()?.join("cargo-build.log");
     let _ = fs::remove_file(&log);
     progress::step("compile Plasma", Some(&log), || {
-        let mut cargo = Command::new(env!("CARGO"));
+        let mut cargo = command::cargo();
         cargo.current_dir(paths::repository()).arg("build");
         for program in PROGRAMS.iter().chain(&["plasma-device-plugin-fake-nvml", "plasma-cli"]) {
             cargo.args(["--package", program]);

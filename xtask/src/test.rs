@@ -127,7 +127,7 @@ pub(crate) fn some(names: &[String]) -> Result<()> {
 }
 
 fn end_to_end(stack: &Stack, binary: &str, names: &[String]) -> Result<Command> {
-    let mut tests = Command::new(env!("CARGO"));
+    let mut tests = command::cargo();
     tests.current_dir(paths::repository()).args(["test", "--package", "plasma-e2e", "--test", binary]);
     tests.args(["--", "--test-threads=1"]).args(names);
     // A backtrace is long, and says nothing that the failed line doesn't.
@@ -144,7 +144,7 @@ fn cargo(what: &str, arguments: &[&str]) -> Result<()> {
     let log = paths::logs()?.join(format!("{}.log", arguments[0]));
     let _ = std::fs::remove_file(&log);
     progress::step(what, Some(&log), || {
-        let mut cargo = Command::new(env!("CARGO"));
+        let mut cargo = command::cargo();
         cargo.current_dir(paths::repository()).env("RUST_BACKTRACE", "0").args(arguments);
         command::logged(&mut cargo, &log)
     })
@@ -159,7 +159,7 @@ fn deny() -> Result<()> {
     if !program.exists() {
         let log = paths::logs()?.join("cargo-deny.log");
         progress::step("build cargo-deny", Some(&log), || {
-            let mut cargo = Command::new(env!("CARGO"));
+            let mut cargo = command::cargo();
             // Outside the workspace, whose toolchain settings and lock are not its.
             cargo.current_dir(paths::cache()?).args([
                 "install",

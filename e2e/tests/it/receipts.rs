@@ -1,13 +1,15 @@
 //! What a job cost, as its owner asks for it; and that a record that was tampered with is named.
 
-use std::panic::resume_unwind;
+use std::{panic::resume_unwind, time::Duration};
 
 use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, ObjectMeta, PostParams},
 };
-use plasma_api::{ComputeJob, SettlementBatch, names::SYSTEM_NAMESPACE};
-use plasma_e2e::{NAMESPACE, Victim, World, all_run, job, kubectl_plasma, resume, settled, stop};
+use plasma_api::{ComputeJob, SettlementBatch, compute_job::Phase, names::SYSTEM_NAMESPACE};
+use plasma_e2e::{
+    NAMESPACE, Victim, World, all_run, job, kill, kubectl_plasma, phase, resume, runs, settled, stop,
+};
 use plasma_types::Xpl;
 use serde_json::Value;
 
@@ -33,6 +35,32 @@ async fn receipts_are_listed_and_verified_and_tampering_is_named() {
     let said = verify();
     assert!(said.succeeded, "as it was: {said:?}");
     world.delete(&made).await;
+}
+
+#[tokio::test]
+async fn a_job_is_not_told_what_an_earlier_one_of_its_name_cost() {
+    let world = World::connect().await;
+    let first = world.create(NAMESPACE, job("again", (1, 1), "sleep 1")).await.expect("a job");
+    world.wait(&first, "paid", 120, |job| settled(job) == 1).await;
+    world.delete(&first).await;
+    let second = world.create(NAMESPACE, job("again", (1, 1), "sleep 12")).await.expect("a job");
+    world.wait(&second, "running", 120, |job| phase(job) == Some(Phase::Running)).await;
+    // What it remembers of whom it told goes with it.
+    assert!(kill(Victim::Settlement), "settlement doesn't run");
+    while !runs(Victim::Settlement) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let status = world.jobs(NAMESPACE).get("again").await.expect("the job").status.expect("a status");
+    assert_eq!((status.phase, status.cost), (Some(Phase::Running), None), "nothing of it is over");
+    let paid = world.wait(&second, "paid", 120, |job| settled(job) == 1).await;
+    let cost = paid.status.clone().and_then(|status| status.cost).expect("a cost");
+    let told: Vec<_> = cost.receipts.iter().map(|receipt| receipt.pod_uid).collect();
+    let on_chain = world.paid(&paid).await;
+    assert_eq!(told, on_chain.keys().copied().collect::<Vec<_>>(), "its own pod, and no other's");
+    assert_eq!(cost.total, on_chain.into_values().flatten().sum());
+    assert!(cost.receipts[0].transaction.is_some(), "and where the chain says so");
+    world.delete(&paid).await;
 }
 
 async fn lists_what_the_chain_paid(world: &World, job: &ComputeJob) {

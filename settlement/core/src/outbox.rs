@@ -175,7 +175,7 @@ fn push(payment: &Payment, seen: &Seen, now: UnixSeconds) -> Follow {
     let patience = PATIENCE_SECONDS << attempts.saturating_sub(1).min(MOST_ATTEMPTS);
     // One that the contract refuses by now can't be signed anew: what is out must use the nonce up, or nobody else's
     // payment can follow.
-    let may_raise = attempts < MOST_ATTEMPTS && seen.refused.is_none();
+    let may_raise = attempts < MOST_ATTEMPTS && why_not(payment, seen).is_none();
     if may_raise && now.0.saturating_sub(signed.0) >= patience {
         return Follow::Sign { replaces: true };
     }

@@ -1,16 +1,17 @@
 //! NVML: the only module that touches it. Plain values come out; nothing borrows the library elsewhere.
 #![allow(
     unsafe_code,
-    reason = "one lookup of a symbol that nvml-wrapper doesn't know, and one call that it narrows"
+    reason = "a symbol that nvml-wrapper doesn't know, and two calls that it gets wrong"
 )]
 
 mod events;
 mod signs;
+mod topology;
 
 use std::path::Path;
 
 use nvml_wrapper::{Device, Nvml, enum_wrappers::device::TemperatureSensor, error::NvmlError};
-use plasma_device_plugin_core::{Gpu, Look, Scan, Seen, Silence};
+use plasma_device_plugin_core::{Gpu, Look, Scan, Seen, Silence, Topology};
 
 use events::Events;
 
@@ -70,12 +71,14 @@ pub(crate) struct Session<'lib> {
     library: &'lib Library,
     number: u64,
     events: Events<'lib>,
+    /// The GPUs that answered when they were last asked how they are connected, and what they said.
+    connected: (Vec<String>, Topology),
 }
 
 impl<'lib> Session<'lib> {
     /// `number` tells this session from earlier ones.
     pub(crate) fn new(library: &'lib Library, number: u64) -> Self {
-        Self { library, number, events: Events::new(&library.nvml) }
+        Self { library, number, events: Events::new(&library.nvml), connected: Default::default() }
     }
 
     /// Takes in the events that have come, without waiting; whether there were any, so that a look is due.
@@ -95,15 +98,31 @@ impl<'lib> Session<'lib> {
         let gpus = (0..count).map(|index| {
             self.look_at(index, &mut figures).unwrap_or_else(|fault| Seen::Silent(signs::silence(&fault)))
         });
-        let gpus = gpus.collect();
+        let gpus: Vec<Seen> = gpus.collect();
         let shared = SHARED_NODES.iter().filter(|node| !self.library.substitute && Path::new(node).exists());
         let look = Look {
             session: self.number,
             driver_version: self.library.nvml.sys_driver_version().ok(),
             shared_nodes: shared.map(|node| (*node).to_owned()).collect(),
+            topology: self.topology(&gpus),
             gpus,
         };
         (Scan::Looked(look), figures)
+    }
+
+    /// How the GPUs are connected: asked anew only when others answer than before.
+    fn topology(&mut self, gpus: &[Seen]) -> Topology {
+        let answered = gpus.iter().filter_map(|seen| match seen {
+            Seen::Answered { gpu, .. } => Some(gpu.uuid.clone()),
+            Seen::Silent(_) => None,
+        });
+        let answered: Vec<String> = answered.collect();
+        if self.connected.0 != answered {
+            let device = |uuid: &String| Some((uuid.clone(), self.library.nvml.device_by_uuid(uuid.as_str()).ok()?));
+            let devices: Vec<_> = answered.iter().filter_map(device).collect();
+            self.connected = (answered, topology::topology(&devices));
+        }
+        self.connected.1.clone()
     }
 
     fn look_at(&mut self, index: u32, figures: &mut Vec<Figures>) -> Result<Seen, NvmlError> {

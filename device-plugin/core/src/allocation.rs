@@ -1,6 +1,4 @@
-//! Which GPUs are preferred for a container, and what it gets with them.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! What a container gets with its GPUs.
 
 use crate::Inventory;
 
@@ -44,36 +42,8 @@ pub fn allocate(inventory: &Inventory, ids: &[String]) -> Result<Vec<String>, Al
     Ok(nodes)
 }
 
-/// Which of the available GPUs to take: those that must be, then from as few NUMA nodes as possible, filling up the
-/// node that has least left over. At most `size` ids; fewer only when fewer are available.
-pub fn prefer(inventory: &Inventory, available: &[String], required: &[String], size: usize) -> Vec<String> {
-    let mut chosen: Vec<String> = required.iter().take(size).cloned().collect();
-    let mut by_numa: BTreeMap<Option<u32>, BTreeSet<(u32, &String)>> = BTreeMap::new();
-    for id in available.iter().filter(|id| !required.contains(id)) {
-        let (numa, index) =
-            inventory.find(id).map_or((None, u32::MAX), |(gpu, _)| (gpu.numa_node, gpu.index));
-        by_numa.entry(numa).or_default().insert((index, id));
-    }
-    let begun: BTreeSet<Option<u32>> =
-        required.iter().filter_map(|id| inventory.find(id)).map(|(gpu, _)| gpu.numa_node).collect();
-    while chosen.len() < size {
-        let missing = size - chosen.len();
-        // Where we are already; else the smallest group that is enough; else the largest.
-        let best = by_numa.iter().filter(|(_, group)| !group.is_empty()).min_by_key(|(numa, group)| {
-            let rank = group.len().checked_sub(missing).unwrap_or(usize::MAX - group.len());
-            (!begun.contains(numa), rank)
-        });
-        let Some(numa) = best.map(|(numa, _)| *numa) else { break };
-        let group = by_numa.remove(&numa).unwrap_or_default();
-        chosen.extend(group.into_iter().take(missing).map(|(_, id)| id.clone()));
-    }
-    chosen
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::{collection::btree_set, prelude::*};
-
     use super::*;
     use crate::{Gpu, HealthRules, Look, Scan, Seen, Signs};
 
@@ -110,52 +80,5 @@ mod tests {
         inventory.observe(Scan::Failed("gone".to_owned()));
         let refused = AllocateError::NotHealthy("GPU-0".to_owned(), "gone".to_owned());
         assert_eq!(allocate(&inventory, &ids(&[0])), Err(refused));
-    }
-
-    #[test]
-    fn gpus_of_one_numa_node_go_together_and_leave_the_larger_group_whole() {
-        let inventory = node(&[0, 0, 0, 1, 1]);
-        assert_eq!(prefer(&inventory, &ids(&[0, 1, 2, 3, 4]), &[], 2), ids(&[3, 4]));
-        assert_eq!(prefer(&inventory, &ids(&[0, 1, 2, 3, 4]), &[], 3), ids(&[0, 1, 2]));
-        assert_eq!(prefer(&inventory, &ids(&[0, 1, 2, 3, 4]), &ids(&[0]), 2), ids(&[0, 1]));
-    }
-
-    /// Over every choice of that size that holds what it must: the fewest NUMA nodes that any has.
-    fn fewest_numa_nodes(numa_of: &[u32], available: &[u32], must: &[u32], size: usize) -> Option<usize> {
-        (0_u32..1 << available.len())
-            .filter(|mask| mask.count_ones() as usize == size)
-            .map(|mask| {
-                let chosen = available.iter().enumerate().filter(|(place, _)| mask >> place & 1 == 1);
-                chosen.map(|(_, gpu)| *gpu).collect::<BTreeSet<u32>>()
-            })
-            .filter(|chosen| must.iter().all(|gpu| chosen.contains(gpu)))
-            .map(|chosen| chosen.iter().map(|gpu| numa_of[*gpu as usize]).collect::<BTreeSet<_>>().len())
-            .min()
-    }
-
-    proptest! {
-        // Groups that need the choice of the largest first are rare.
-        #![proptest_config(ProptestConfig::with_cases(4096))]
-        #[test]
-        fn a_preference_is_available_distinct_of_the_right_size_and_on_fewest_numa_nodes(
-            numa_of in proptest::collection::vec(0_u32..4, 8),
-            available in btree_set(0_u32..8, 1..8),
-            required in 0_usize..4,
-            size in 1_usize..8,
-        ) {
-            let inventory = node(&numa_of);
-            let offered: Vec<u32> = available.iter().copied().collect();
-            let size = size.min(offered.len());
-            // Not the first ones, which the order alone would prefer.
-            let must: Vec<u32> = offered.iter().rev().take(required.min(size)).copied().collect();
-            let chosen = prefer(&inventory, &ids(&offered), &ids(&must), size);
-            let distinct: BTreeSet<_> = chosen.iter().collect();
-            prop_assert_eq!(distinct.len(), chosen.len());
-            prop_assert_eq!(chosen.len(), size);
-            prop_assert!(chosen.iter().all(|id| ids(&offered).contains(id)));
-            prop_assert!(ids(&must).iter().all(|id| chosen.contains(id)));
-            let nodes: BTreeSet<_> = chosen.iter().map(|id| inventory.find(id).unwrap().0.numa_node).collect();
-            prop_assert_eq!(Some(nodes.len()), fewest_numa_nodes(&numa_of, &offered, &must, size));
-        }
     }
 }

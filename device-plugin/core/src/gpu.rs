@@ -1,6 +1,9 @@
 //! The words: a GPU, what one look at NVML gives, and what a GPU is believed to be.
 
-use crate::health::{Signs, Silence};
+use crate::{
+    health::{Signs, Silence},
+    topology::Topology,
+};
 
 /// A GPU's unchanging facts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,6 +61,8 @@ pub struct Look {
     pub shared_nodes: Vec<String>,
     /// One entry an index.
     pub gpus: Vec<Seen>,
+    /// How those that answered are connected.
+    pub topology: Topology,
 }
 
 /// What one look at NVML gave.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Advertised, Gpu, GpuState, HealthRules, Look, Scan, Seen, Silence, health::Health};
+use crate::{Advertised, Gpu, GpuState, HealthRules, Look, Scan, Seen, Silence, Topology, health::Health};
 
 /// The kubelet takes no longer device id.
 const LONGEST_ID: usize = 63;
@@ -21,6 +21,7 @@ pub struct Inventory {
     /// Why NVML can't be asked, where it can't.
     fault: Option<String>,
     shared_nodes: Vec<String>,
+    topology: Topology,
     entries: BTreeMap<String, Entry>,
     /// Indexes behind which no GPU is known by name: nothing to offer, but a fault to tell.
     nameless: BTreeMap<u32, String>,
@@ -57,6 +58,7 @@ impl Inventory {
         self.fault = None;
         self.driver_version = look.driver_version.or_else(|| self.driver_version.take());
         self.shared_nodes = look.shared_nodes;
+        self.topology = look.topology;
         let (mut answered, mut silent) = (BTreeSet::new(), BTreeMap::new());
         for (index, seen) in (0_u32..).zip(look.gpus) {
             let certain = |why| Silence { why, certain: true };
@@ -147,6 +149,11 @@ impl Inventory {
     /// The device nodes that every GPU's user needs.
     pub fn shared_nodes(&self) -> &[String] {
         &self.shared_nodes
+    }
+
+    /// How the GPUs are connected.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
     }
 
     /// The full list that the kubelet is told.

@@ -5,14 +5,18 @@
 
 mod allocation;
 mod authority;
+mod choice;
 mod gpu;
 mod health;
 mod inventory;
+mod topology;
 mod xid;
 
-pub use allocation::{AllocateError, allocate, prefer};
+pub use allocation::{AllocateError, allocate};
 pub use authority::{Authority, Refused};
+pub use choice::prefer;
 pub use gpu::{Advertised, Gpu, GpuState, Look, Recovery, Scan, Seen, product_label};
 pub use health::{HealthRules, Instance, Signs, Silence, Xid};
 pub use inventory::Inventory;
+pub use topology::{Distance, Link, Topology};
 pub use xid::{TABLE, Verdict, Xids, meaning};

@@ -12,7 +12,7 @@ use nvml_wrapper_sys::bindings::{
 };
 
 use crate::{
-    code,
+    Gpu, code,
     memory::{write_option, write_text, write_value},
     session::{ask, ask_gpu, handle},
 };
@@ -116,19 +116,22 @@ pub unsafe extern "C" fn nvmlDeviceGetPciInfo_v3(
     device: nvmlDevice_t,
     pci: *mut nvmlPciInfo_t,
 ) -> nvmlReturn_t {
-    ask_gpu("nvmlDeviceGetPciInfo_v3", device, |gpu, index| {
-        // SAFETY: the structure is made of integers and arrays of them, for which zero is a value.
-        let mut info: nvmlPciInfo_t = unsafe { std::mem::zeroed() };
-        info.bus = index;
-        let address = gpu.pci_bus_id.clone().unwrap_or_else(|| format!("00000000:{index:02X}:00.0"));
-        // The last place stays the terminator.
-        let room = info.busId.len().saturating_sub(1);
-        for (place, byte) in info.busId.iter_mut().zip(address.bytes().take(room)) {
-            *place = byte as c_char;
-        }
-        // SAFETY: the caller keeps the contract.
-        unsafe { write_value(info, pci) }
-    })
+    // SAFETY: the caller keeps the contract.
+    ask_gpu("nvmlDeviceGetPciInfo_v3", device, |gpu, index| unsafe { write_value(pci_info(gpu, index), pci) })
+}
+
+/// A GPU's PCI address, as the structure has it.
+pub(crate) fn pci_info(gpu: &Gpu, index: c_uint) -> nvmlPciInfo_t {
+    // SAFETY: the structure is made of integers and arrays of them, for which zero is a value.
+    let mut info: nvmlPciInfo_t = unsafe { std::mem::zeroed() };
+    info.bus = index;
+    let address = gpu.pci_bus_id.clone().unwrap_or_else(|| format!("00000000:{index:02X}:00.0"));
+    // The last place stays the terminator.
+    let room = info.busId.len().saturating_sub(1);
+    for (place, byte) in info.busId.iter_mut().zip(address.bytes().take(room)) {
+        *place = byte as c_char;
+    }
+    info
 }
 
 /// As NVML's. There it means something else than the CPU's NUMA node; here it is where a state file says that one,

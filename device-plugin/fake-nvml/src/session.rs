@@ -92,7 +92,7 @@ pub(crate) fn ask_gpu(
     answer: impl FnOnce(&Gpu, c_uint) -> nvmlReturn_t,
 ) -> nvmlReturn_t {
     ask(function, |state| {
-        let Some(index) = device.addr().checked_sub(1) else { return code::INVALID_ARGUMENT };
+        let Some(index) = index_of(device) else { return code::INVALID_ARGUMENT };
         let Some(gpu) = state.gpus.get(index) else { return code::INVALID_ARGUMENT };
         match gpu.errors.get(function) {
             Some(error) => *error,
@@ -100,6 +100,11 @@ pub(crate) fn ask_gpu(
             None => answer(gpu, c_uint::try_from(index).unwrap_or(c_uint::MAX)),
         }
     })
+}
+
+/// The index behind a handle, if it is one.
+pub(crate) fn index_of(device: nvmlDevice_t) -> Option<usize> {
+    device.addr().checked_sub(1)
 }
 
 /// The handle of the GPU with that index: the index plus one, so that it isn't null.

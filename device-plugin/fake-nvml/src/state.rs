@@ -32,6 +32,19 @@ pub struct State {
     pub hang: BTreeSet<String>,
     /// The GPUs, in order of their index.
     pub gpus: Vec<Gpu>,
+    /// How near pairs of GPUs are over PCIe. A pair that isn't here is anywhere in the machine.
+    #[serde(default)]
+    pub near: Vec<Near>,
+}
+
+/// How near two GPUs are over PCIe.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Near {
+    /// Their indexes.
+    pub gpus: [usize; 2],
+    /// NVML's level: 0 one board, 10 one switch, 20 several switches, 30 one host bridge, 40 one NUMA node.
+    pub level: u32,
 }
 
 /// One pretended GPU.
@@ -53,6 +66,9 @@ pub struct Gpu {
     /// The CPU NUMA node that it hangs on.
     #[serde(default)]
     pub numa_node: Option<u32>,
+    /// Where each of its NVLinks leads: another GPU's UUID, or `switch`.
+    #[serde(default)]
+    pub nvlinks: Vec<String>,
     /// How busy it is, in percent.
     #[serde(default)]
     pub utilization_percent: u32,

@@ -10,7 +10,7 @@ mod watcher;
 use std::time::{Duration, Instant};
 
 use kubelet::{Kubelet, list};
-use plasma_fake_nvml::{State, Xid};
+use plasma_fake_nvml::{Near, State, Xid};
 use plasma_proto::deviceplugin::{
     AllocateRequest, AllocateResponse, ContainerAllocateRequest, ContainerPreferredAllocationRequest,
     PreferredAllocationRequest,
@@ -82,6 +82,40 @@ async fn gpus_of_one_numa_node_are_preferred() {
     let preferred =
         device_plugin.prefer(PreferredAllocationRequest { container_requests: vec![request] }).await;
     assert_eq!(preferred.container_responses[0].device_i_ds, [gpu(3).uuid, gpu(1).uuid]);
+}
+
+#[tokio::test]
+async fn gpus_that_are_joined_are_preferred_by_nvlink_switch_and_pcie() {
+    let node = Node::new(8);
+    node.change(|state| {
+        // 0 and 5 by two links; 2, 3 and 4 by a switch; 6 and 7 by PCIe alone.
+        state.gpus[0].nvlinks = vec![gpu(5).uuid, gpu(5).uuid];
+        state.gpus[5].nvlinks = vec![gpu(0).uuid, gpu(0).uuid];
+        for index in 2..5 {
+            state.gpus[index].nvlinks = vec!["switch".to_owned(); 4];
+        }
+        state.near = vec![Near { gpus: [6, 7], level: 10 }];
+    });
+    let mut kubelet = Kubelet::start(node.sockets());
+    let _plugin = node.plugin();
+    let mut device_plugin = kubelet.registered().await;
+    assert_eq!(device_plugin.devices().await.len(), 8);
+    for (of, size, expected) in [
+        (vec![0, 1, 5, 6, 7], 2, vec![0, 5]),
+        (vec![0, 1, 2, 3, 4, 5], 3, vec![2, 3, 4]),
+        (vec![0, 2, 5, 3, 4], 2, vec![2, 3]),
+        (vec![1, 6, 7], 2, vec![6, 7]),
+    ] {
+        let request = ContainerPreferredAllocationRequest {
+            available_device_i_ds: of.iter().map(|index| gpu(*index).uuid).collect(),
+            must_include_device_i_ds: Vec::new(),
+            allocation_size: size,
+        };
+        let asked = PreferredAllocationRequest { container_requests: vec![request] };
+        let preferred = &device_plugin.prefer(asked).await.container_responses[0].device_i_ds;
+        let expected: Vec<String> = expected.into_iter().map(|index| gpu(index).uuid).collect();
+        assert_eq!(*preferred, expected, "{size} of {of:?}");
+    }
 }
 
 #[tokio::test]

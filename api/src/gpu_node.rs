@@ -32,10 +32,46 @@ pub struct GpuNodeSpec {
     /// The driver's version, where it could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver_version: Option<String>,
+    /// The newest CUDA that the driver runs, such as `13.0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cuda_version: Option<String>,
     /// The GPUs, in NVML's order.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["uuid"]))]
     #[serde(default)]
     pub gpus: Vec<Gpu>,
+    /// What connects pairs of GPUs. Pairs that are anywhere in the machine, without NVLink, are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
+}
+
+/// What connects two GPUs.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Link {
+    /// The two, by UUID.
+    #[schemars(length(min = 2, max = 2))]
+    pub gpus: Vec<String>,
+    /// Active NVLinks between them, directly or through switches.
+    pub nvlinks: i32,
+    /// How far they are from each other over PCIe.
+    pub distance: Distance,
+}
+
+/// How far two GPUs are from each other over PCIe, nearest first.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Distance {
+    /// On one board.
+    Board,
+    /// Behind one PCIe switch.
+    Switch,
+    /// Behind several PCIe switches, below one host bridge.
+    Switches,
+    /// Below one host bridge.
+    HostBridge,
+    /// On one NUMA node.
+    Node,
+    /// Anywhere in the machine.
+    Machine,
 }
 
 /// One GPU's unchanging facts.
@@ -56,6 +92,12 @@ pub struct Gpu {
     /// The CPU NUMA node it hangs on, where the machine has several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub numa_node: Option<i32>,
+    /// CUDA's compute capability, such as `9.0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compute_capability: Option<String>,
+    /// Whether it can be divided (MIG).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mig_capable: bool,
 }
 
 /// The GPUs' health, and the plugin's own.

@@ -1,13 +1,10 @@
-//! The inventory in the cluster's words: GpuNode's spec and status, and the node's labels.
-
-use std::collections::BTreeMap;
+//! The inventory in the cluster's words: GpuNode's spec and status.
 
 use plasma_api::{
     GpuNodeSpec, GpuNodeStatus,
-    gpu_node::{Gpu as ApiGpu, GpuHealth, Health},
-    names,
+    gpu_node::{Distance as ApiDistance, Gpu as ApiGpu, GpuHealth, Health, Link as ApiLink},
 };
-use plasma_device_plugin_core::{Gpu, GpuState, Inventory, product_label};
+use plasma_device_plugin_core::{Distance, Gpu, GpuState, Inventory, Link, product_label};
 
 /// What there is to tell.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +28,9 @@ pub(crate) fn describe(inventory: &Inventory, simulated: bool) -> Described {
     let spec = GpuNodeSpec {
         simulated,
         driver_version: inventory.driver_version.clone(),
+        cuda_version: inventory.cuda_version.map(dotted),
         gpus: gpus.iter().map(|(gpu, _)| facts(gpu)).collect(),
+        links: inventory.topology().pairs().filter_map(link).collect(),
     };
     let health = gpus.iter().map(|(gpu, state)| health_of(gpu, state)).collect();
     Described::Known(spec, status(health, inventory.message()))
@@ -58,17 +57,6 @@ fn status(gpus: Vec<GpuHealth>, message: Option<String>) -> GpuNodeStatus {
     GpuNodeStatus { total: count(gpus.len()), healthy: count(healthy), message, observed_at: None, gpus }
 }
 
-/// The node's labels. One without a value is taken off.
-pub(crate) fn labels(spec: &GpuNodeSpec) -> BTreeMap<&'static str, Option<String>> {
-    let first = spec.gpus.first();
-    BTreeMap::from([
-        (names::GPU_PRODUCT_LABEL, first.map(|gpu| gpu.product.clone())),
-        (names::GPU_COUNT_LABEL, first.map(|_| spec.gpus.len().to_string())),
-        (names::GPU_MEMORY_LABEL, first.map(|gpu| gpu.memory_mib.to_string())),
-        (names::SIMULATED_LABEL, spec.simulated.then(|| "true".to_owned())),
-    ])
-}
-
 fn facts(gpu: &Gpu) -> ApiGpu {
     ApiGpu {
         uuid: gpu.uuid.clone(),
@@ -77,7 +65,27 @@ fn facts(gpu: &Gpu) -> ApiGpu {
         memory_mib: i64::try_from(gpu.memory_bytes >> 20).unwrap_or(i64::MAX),
         pci_bus_id: gpu.pci_bus_id.clone(),
         numa_node: gpu.numa_node.and_then(|node| i32::try_from(node).ok()),
+        compute_capability: gpu.compute_capability.map(dotted),
+        mig_capable: gpu.mig_capable,
     }
+}
+
+fn dotted((major, minor): (u32, u32)) -> String {
+    format!("{major}.{minor}")
+}
+
+fn link((one, other, link): (&str, &str, Link)) -> Option<ApiLink> {
+    let distance = match link.distance {
+        Distance::Board => ApiDistance::Board,
+        Distance::Switch => ApiDistance::Switch,
+        Distance::Switches => ApiDistance::Switches,
+        Distance::HostBridge => ApiDistance::HostBridge,
+        Distance::Node => ApiDistance::Node,
+        Distance::Machine => ApiDistance::Machine,
+    };
+    let is_told = link != Link::default();
+    let nvlinks = i32::try_from(link.nvlinks).unwrap_or(i32::MAX);
+    is_told.then(|| ApiLink { gpus: vec![one.to_owned(), other.to_owned()], nvlinks, distance })
 }
 
 fn health_of(gpu: &Gpu, state: &GpuState) -> GpuHealth {
@@ -93,7 +101,7 @@ fn health_of(gpu: &Gpu, state: &GpuState) -> GpuHealth {
 
 #[cfg(test)]
 mod tests {
-    use plasma_device_plugin_core::{HealthRules, Look, Scan, Seen, Signs, Silence};
+    use plasma_device_plugin_core::{HealthRules, Look, Scan, Seen, Signs, Silence, Topology};
 
     use super::*;
 
@@ -119,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_described_with_its_sick_gpus_and_labelled_by_its_model() {
+    fn a_node_is_described_with_its_sick_gpus() {
         let mut inventory = Inventory::new(HealthRules::default());
         let look = |gpus| Scan::Looked(Look { gpus, ..Look::default() });
         inventory.observe(look(vec![seen("A", 0), seen("B", 1)]));
@@ -131,11 +139,6 @@ mod tests {
         assert_eq!((status.total, status.healthy, status.message), (2, 1, None));
         assert_eq!(status.gpus[1].reason.as_deref(), Some("GPU is lost"));
         assert_eq!(spec.gpus[1].numa_node, Some(1));
-        let labels = labels(&spec);
-        assert_eq!(labels[names::GPU_PRODUCT_LABEL].as_deref(), Some("NVIDIA-H100-80GB-HBM3"));
-        assert_eq!(labels[names::GPU_COUNT_LABEL].as_deref(), Some("2"));
-        assert_eq!(labels[names::GPU_MEMORY_LABEL].as_deref(), Some("81559"));
-        assert_eq!(labels[names::SIMULATED_LABEL].as_deref(), Some("true"));
     }
 
     #[test]
@@ -149,7 +152,15 @@ mod tests {
     }
 
     #[test]
-    fn a_node_without_gpus_loses_its_labels() {
-        assert!(labels(&empty(false)).values().all(Option::is_none));
+    fn how_gpus_are_connected_is_told_where_it_matters() {
+        let mut topology = Topology::default();
+        topology.connect("A", "B", Link { nvlinks: 18, distance: Distance::Node });
+        topology.connect("A", "C", Link::default());
+        let mut inventory = Inventory::new(HealthRules::default());
+        let gpus = vec![seen("A", 0), seen("B", 1), seen("C", 2)];
+        inventory.observe(Scan::Looked(Look { gpus, topology, ..Look::default() }));
+        let Described::Known(spec, _) = describe(&inventory, false) else { panic!("it is known") };
+        let gpus = vec!["A".to_owned(), "B".to_owned()];
+        assert_eq!(spec.links, [ApiLink { gpus, nvlinks: 18, distance: ApiDistance::Node }]);
     }
 }

@@ -1,11 +1,13 @@
 //! plasma-device-plugin: runs on every GPU node and tells the kubelet, and the cluster, which GPUs there are.
 
+mod announce;
 mod args;
 mod authority;
 mod describe;
 mod health_config;
 mod inventory;
 mod kubelet;
+mod labels;
 mod metrics;
 mod nvml;
 mod report;

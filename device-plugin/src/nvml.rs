@@ -1,8 +1,5 @@
 //! NVML: the only module that touches it. Plain values come out; nothing borrows the library elsewhere.
-#![allow(
-    unsafe_code,
-    reason = "a symbol that nvml-wrapper doesn't know, and two calls that it gets wrong"
-)]
+#![allow(unsafe_code, reason = "a symbol that nvml-wrapper doesn't know, and two calls that it gets wrong")]
 
 mod events;
 mod signs;
@@ -103,6 +100,7 @@ impl<'lib> Session<'lib> {
         let look = Look {
             session: self.number,
             driver_version: self.library.nvml.sys_driver_version().ok(),
+            cuda_version: self.library.nvml.sys_cuda_driver_version().ok().and_then(cuda_version),
             shared_nodes: shared.map(|node| (*node).to_owned()).collect(),
             topology: self.topology(&gpus),
             gpus,
@@ -118,7 +116,8 @@ impl<'lib> Session<'lib> {
         });
         let answered: Vec<String> = answered.collect();
         if self.connected.0 != answered {
-            let device = |uuid: &String| Some((uuid.clone(), self.library.nvml.device_by_uuid(uuid.as_str()).ok()?));
+            let device =
+                |uuid: &String| Some((uuid.clone(), self.library.nvml.device_by_uuid(uuid.as_str()).ok()?));
             let devices: Vec<_> = answered.iter().filter_map(device).collect();
             self.connected = (answered, topology::topology(&devices));
         }
@@ -149,7 +148,27 @@ fn facts(index: u32, device: &Device<'_>, substitute: bool) -> Result<Gpu, NvmlE
         (Some(node), pci_bus_id.as_deref().and_then(numa_node))
     };
     let (uuid, name, memory_bytes) = (device.uuid()?, device.name()?, device.memory_info()?.total);
-    Ok(Gpu { uuid, index, device_node, name, memory_bytes, pci_bus_id, numa_node })
+    let capability = device.cuda_compute_capability().ok();
+    let compute_capability =
+        capability.and_then(|has| Some((has.major.try_into().ok()?, has.minor.try_into().ok()?)));
+    let mig_capable = device.mig_mode().is_ok();
+    Ok(Gpu {
+        uuid,
+        index,
+        device_node,
+        name,
+        memory_bytes,
+        pci_bus_id,
+        numa_node,
+        compute_capability,
+        mig_capable,
+    })
+}
+
+/// 13000 is CUDA 13.0, 12080 is 12.8.
+fn cuda_version(told: i32) -> Option<(u32, u32)> {
+    let told = u32::try_from(told).ok()?;
+    Some((told / 1000, told % 1000 / 10))
 }
 
 fn measure(uuid: &str, device: &Device<'_>) -> Figures {

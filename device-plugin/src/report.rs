@@ -16,6 +16,7 @@ use k8s_openapi::{
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
+    runtime::events::{Recorder, Reporter},
 };
 use plasma_api::{GpuNode, GpuNodeSpec, GpuNodeStatus, names};
 use plasma_runtime::Runtime;
@@ -23,8 +24,10 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::{
-    describe::{self, Described, labels},
+    announce,
+    describe::{self, Described},
     inventory::{Observed, newer},
+    labels::labels,
 };
 
 /// Nothing changed: tell again all the same, so that an object deleted by hand comes back.
@@ -45,7 +48,7 @@ pub(crate) async fn run(node: String, observed: watch::Receiver<Observed>, runti
     shutdown
         .run_until_cancelled(async {
             let client = connect(&runtime).await;
-            Reporter { client, node }.report(observed).await;
+            Teller { client, node }.report(observed).await;
         })
         .await;
 }
@@ -62,14 +65,15 @@ async fn connect(runtime: &Runtime) -> Client {
     }
 }
 
-struct Reporter {
+struct Teller {
     client: Client,
     node: String,
 }
 
-impl Reporter {
+impl Teller {
     async fn report(&self, mut observed: watch::Receiver<Observed>) {
         let mut told: Option<(Described, Instant)> = None;
+        let mut announced: Option<GpuNodeStatus> = None;
         let mut retry = RETRY_FIRST;
         loop {
             let now = {
@@ -79,7 +83,13 @@ impl Reporter {
             let same = told.as_ref().is_some_and(|(was, when)| *was == now && when.elapsed() < REPEAT);
             if !same {
                 match self.tell(&now).await {
-                    Ok(()) => (told, retry) = (Some((now, Instant::now())), RETRY_FIRST),
+                    Ok(status) => {
+                        if let Some(status) = status {
+                            self.announce(announced.as_ref(), &status).await;
+                            announced = Some(status);
+                        }
+                        (told, retry) = (Some((now, Instant::now())), RETRY_FIRST);
+                    }
                     Err(fault) => {
                         let (node, fault) = (&self.node, in_words(&fault));
                         tracing::warn!("GpuNode {node} can't be written: {fault}; trying again in {retry:?}");
@@ -93,23 +103,59 @@ impl Reporter {
         }
     }
 
-    async fn tell(&self, described: &Described) -> Result<(), kube::Error> {
-        match described {
-            Described::Nothing => Ok(()),
+    /// Writes GpuNode and labels; the health that was told, if any.
+    async fn tell(&self, described: &Described) -> Result<Option<GpuNodeStatus>, kube::Error> {
+        let (spec, status) = match described {
+            Described::Nothing => return Ok(None),
             Described::Known(spec, status) => {
                 self.label(json!(labels(spec))).await?;
                 let before = if spec.gpus.is_empty() { self.known().await? } else { None };
                 match before.filter(|before| !before.gpus.is_empty()) {
-                    None => self.apply(spec, status).await,
-                    Some(before) => self.apply(&before, &describe::unknown(&before, NONE_LEFT)).await,
+                    None => (spec.clone(), status.clone()),
+                    Some(before) => {
+                        let status = describe::unknown(&before, NONE_LEFT);
+                        (before, status)
+                    }
                 }
             }
             Described::Unknown { simulated, fault } => {
                 // What an earlier plugin saw here is still the best that anybody knows; only its health isn't.
                 let spec = self.known().await?.unwrap_or_else(|| describe::empty(*simulated));
-                self.apply(&spec, &describe::unknown(&spec, fault)).await
+                let status = describe::unknown(&spec, fault);
+                (spec, status)
+            }
+        };
+        self.apply(&spec, &status).await?;
+        Ok(Some(status))
+    }
+
+    /// Says what changed since it was said last, by events, and how the node is, by its condition. Who watches neither
+    /// still has the GpuNode.
+    async fn announce(&self, before: Option<&GpuNodeStatus>, now: &GpuNodeStatus) {
+        let reporter =
+            Reporter { controller: names::field_manager::DEVICE_PLUGIN.to_owned(), instance: None };
+        let recorder = Recorder::new(self.client.clone(), reporter);
+        for event in announce::events(before, now) {
+            if let Err(fault) = recorder.publish(&event, &announce::node_reference(&self.node)).await {
+                tracing::warn!("an event of node {} can't be written: {}", self.node, in_words(&fault));
             }
         }
+        if let Err(fault) = self.set_condition(now).await {
+            tracing::warn!("the condition of node {} can't be written: {}", self.node, in_words(&fault));
+        }
+    }
+
+    async fn set_condition(&self, now: &GpuNodeStatus) -> Result<(), kube::Error> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let conditions =
+            nodes.get(&self.node).await?.status.unwrap_or_default().conditions.unwrap_or_default();
+        let condition = announce::condition(now, &Time(Timestamp::now()));
+        let condition = announce::merge(announce::ours(&conditions), condition);
+        // Of the list, the one of our type alone.
+        let patch = Patch::Strategic(json!({ "status": { "conditions": [condition] } }));
+        let manager = Some(names::field_manager::DEVICE_PLUGIN.to_owned());
+        let params = PatchParams { field_manager: manager, ..PatchParams::default() };
+        nodes.patch_status(&self.node, &params, &patch).await.map(drop)
     }
 
     /// What was told of this node before, by whichever plugin.
@@ -166,7 +212,7 @@ mod tests {
     type Asked = Arc<Mutex<Vec<(String, Value)>>>;
 
     /// An API server that knows one GpuNode or none, and refuses the first so many requests.
-    fn api_server(known: Option<GpuNode>, mut refusals: usize) -> (Reporter, Asked) {
+    fn api_server(known: Option<GpuNode>, mut refusals: usize) -> (Teller, Asked) {
         let asked = Asked::default();
         let log = asked.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
@@ -183,7 +229,7 @@ mod tests {
                 Ok::<_, Infallible>(Response::builder().status(status).body(answer).unwrap())
             }
         });
-        let reporter = Reporter { client: Client::new(service, "default"), node: "n".to_owned() };
+        let reporter = Teller { client: Client::new(service, "default"), node: "n".to_owned() };
         (reporter, asked)
     }
 
@@ -191,6 +237,8 @@ mod tests {
         let failure = |code: u16, reason: &str| json!({ "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": "no" });
         match known {
             _ if refused => (503, failure(503, "ServiceUnavailable")),
+            _ if line.starts_with("GET /api/v1/nodes/n") => (200, json!({ "metadata": { "name": "n" } })),
+            _ if line.starts_with("POST /apis/events.k8s.io/") => (201, body.clone()),
             _ if line.starts_with("PATCH /api/v1/nodes/n?") => {
                 (200, json!({ "metadata": { "name": "n", "uid": "the-node" } }))
             }
@@ -290,6 +338,38 @@ mod tests {
         let (_publish, observed) = watch::channel(Observed::for_tests(inventory([one_gpu()])));
         let report = reporter.report(observed);
         assert!(tokio::time::timeout(RETRY_FIRST * 2, report).await.is_err(), "it never ends");
-        assert_eq!(asked.lock().unwrap().len(), 1 + 3, "once in vain, and once in full");
+        assert_eq!(
+            asked.lock().unwrap().len(),
+            1 + 3 + 2,
+            "once in vain, then in full, and the node's condition"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_gpu_that_falls_ill_is_an_event_of_its_node_and_its_condition() {
+        let (reporter, asked) = api_server(None, 0);
+        let status = |scans: Vec<Scan>| match describe::describe(&inventory(scans), false) {
+            Described::Known(_, status) => status,
+            other => panic!("{other:?}"),
+        };
+        let (well, sick) =
+            (status(vec![one_gpu()]), status(vec![one_gpu(), Scan::Failed("no driver".to_owned())]));
+        reporter.announce(Some(&well), &sick).await;
+        let asked = asked.lock().unwrap();
+        assert!(
+            asked[0].0.starts_with("POST /apis/events.k8s.io/v1/namespaces/default/events"),
+            "{}",
+            asked[0].0
+        );
+        assert_eq!(asked[0].1["regarding"]["kind"], "Node");
+        assert_eq!(asked[0].1["note"], "GPU GPU-0: no driver");
+        let (line, body) = &asked[2];
+        assert!(line.starts_with("PATCH /api/v1/nodes/n/status?"), "{line}");
+        let conditions = body["status"]["conditions"].as_array().unwrap();
+        assert_eq!(conditions.len(), 1, "those of others stay as they are");
+        assert_eq!(
+            (&conditions[0]["type"], &conditions[0]["status"]),
+            (&json!("GPUUnhealthy"), &json!("Unknown"))
+        );
     }
 }

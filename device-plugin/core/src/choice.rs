@@ -69,7 +69,11 @@ impl Board {
         let has_nvlink = self.links.iter().flatten().any(|link| link.nvlinks > 0);
         let joined = |one: usize, other: usize| {
             let gpus = &self.gpus;
-            if has_nvlink { self.links[one][other].nvlinks > 0 } else { gpus[one].numa_node == gpus[other].numa_node }
+            if has_nvlink {
+                self.links[one][other].nvlinks > 0
+            } else {
+                gpus[one].numa_node == gpus[other].numa_node
+            }
         };
         let mut islands: Vec<Option<usize>> = vec![None; self.gpus.len()];
         for first in 0..islands.len() {
@@ -89,7 +93,10 @@ impl Board {
     fn cost(&self, chosen: &[usize]) -> Cost {
         let pairs = || {
             let later = |at: usize| chosen[at + 1..].iter();
-            chosen.iter().enumerate().flat_map(move |(at, one)| later(at).map(|other| self.links[*one][*other]))
+            chosen
+                .iter()
+                .enumerate()
+                .flat_map(move |(at, one)| later(at).map(|other| self.links[*one][*other]))
         };
         let unlinked = pairs().filter(|link| link.nvlinks == 0).count();
         let nvlinks = pairs().map(|link| u64::from(link.nvlinks)).sum();
@@ -152,9 +159,8 @@ fn next_combination(chosen: &mut [usize], count: usize) -> bool {
 
 /// How many sets of that size there are; saturating.
 fn combinations(count: usize, size: usize) -> u128 {
-    (0..size.min(count - size)).fold(1, |sets: u128, at| {
-        sets.saturating_mul((count - at) as u128) / (at as u128 + 1)
-    })
+    (0..size.min(count - size))
+        .fold(1, |sets: u128, at| sets.saturating_mul((count - at) as u128) / (at as u128 + 1))
 }
 
 #[cfg(test)]
@@ -220,7 +226,9 @@ mod tests {
     fn an_island_that_is_begun_is_used_up_before_another_is_broken() {
         // Two GPUs are left of the first four, all four of the others.
         let all = |range: std::ops::Range<usize>| {
-            range.clone().flat_map(move |one| (one + 1..range.end).map(move |other| ((one, other), nvlinks(1))))
+            range
+                .clone()
+                .flat_map(move |one| (one + 1..range.end).map(move |other| ((one, other), nvlinks(1))))
         };
         let links: Vec<_> = all(0..4).chain(all(4..8)).collect();
         let inventory = node(&[0; 8], &links);
@@ -250,7 +258,11 @@ mod tests {
     }
 
     /// The same order of sets, told in another way: by a bit mask over all GPUs, straight from what each rule says.
-    fn worth(inventory: &Inventory, offered: &[usize], mask: u32) -> (usize, Reverse<u64>, usize, u64, usize) {
+    fn worth(
+        inventory: &Inventory,
+        offered: &[usize],
+        mask: u32,
+    ) -> (usize, Reverse<u64>, usize, u64, usize) {
         let has = |index: usize| mask >> index & 1 == 1;
         let link = |one: usize, other: usize| inventory.topology().link(&name(one), &name(other));
         let numa = |index: usize| inventory.find(&name(index)).unwrap().0.numa_node;
@@ -271,7 +283,8 @@ mod tests {
         for _ in 0..8 {
             for one in offered {
                 for other in offered {
-                    let joined = if linked { link(*one, *other).nvlinks > 0 } else { numa(*one) == numa(*other) };
+                    let joined =
+                        if linked { link(*one, *other).nvlinks > 0 } else { numa(*one) == numa(*other) };
                     if joined {
                         island[*one] = island[*one].min(island[*other]);
                     }

@@ -22,6 +22,10 @@ pub struct Gpu {
     pub pci_bus_id: Option<String>,
     /// CPU NUMA node, where the machine has several.
     pub numa_node: Option<u32>,
+    /// CUDA's compute capability: major, minor.
+    pub compute_capability: Option<(u32, u32)>,
+    /// Whether it can be divided (MIG).
+    pub mig_capable: bool,
 }
 
 /// What has to happen before a GPU works again, in NVML's opinion.
@@ -57,6 +61,8 @@ pub struct Look {
     pub session: u64,
     /// The driver's version, where it could be read.
     pub driver_version: Option<String>,
+    /// The newest CUDA that the driver runs: major, minor.
+    pub cuda_version: Option<(u32, u32)>,
     /// The device nodes that every GPU's user needs. None where the GPUs are simulated.
     pub shared_nodes: Vec<String>,
     /// One entry an index.

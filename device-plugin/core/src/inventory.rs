@@ -15,6 +15,8 @@ const LONGEST_ID: usize = 63;
 pub struct Inventory {
     /// The driver's version, where it was ever read.
     pub driver_version: Option<String>,
+    /// The newest CUDA that the driver runs, where it was ever read: major, minor.
+    pub cuda_version: Option<(u32, u32)>,
     rules: HealthRules,
     /// Whether NVML ever answered: until then nobody knows what this node has.
     known: bool,
@@ -57,6 +59,7 @@ impl Inventory {
         self.known = true;
         self.fault = None;
         self.driver_version = look.driver_version.or_else(|| self.driver_version.take());
+        self.cuda_version = look.cuda_version.or(self.cuda_version);
         self.shared_nodes = look.shared_nodes;
         self.topology = look.topology;
         let (mut answered, mut silent) = (BTreeSet::new(), BTreeMap::new());

@@ -223,3 +223,39 @@ pub unsafe extern "C" fn nvmlDeviceGetFieldValues(
         code::SUCCESS
     })
 }
+
+/// As NVML's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetCudaComputeCapability(
+    device: nvmlDevice_t,
+    major: *mut c_int,
+    minor: *mut c_int,
+) -> nvmlReturn_t {
+    ask_gpu("nvmlDeviceGetCudaComputeCapability", device, |gpu, _| {
+        let capability = gpu.compute_capability;
+        // SAFETY: the caller keeps the contract.
+        let told = unsafe { write_option(capability.map(|told| told[0]), major) };
+        // SAFETY: as above.
+        if told == code::SUCCESS {
+            unsafe { write_option(capability.map(|told| told[1]), minor) }
+        } else {
+            told
+        }
+    })
+}
+
+/// As NVML's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetMigMode(
+    device: nvmlDevice_t,
+    current: *mut c_uint,
+    pending: *mut c_uint,
+) -> nvmlReturn_t {
+    ask_gpu("nvmlDeviceGetMigMode", device, |gpu, _| {
+        let mode = gpu.mig.map(c_uint::from);
+        // SAFETY: the caller keeps the contract.
+        let told = unsafe { write_option(mode, current) };
+        // SAFETY: as above.
+        if told == code::SUCCESS { unsafe { write_option(mode, pending) } } else { told }
+    })
+}

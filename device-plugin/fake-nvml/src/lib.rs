@@ -94,3 +94,12 @@ pub unsafe extern "C" fn nvmlSystemGetDriverVersion(text: *mut c_char, length: c
         unsafe { memory::write_text(&state.driver_version, text, length) }
     })
 }
+
+/// As NVML's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlSystemGetCudaDriverVersion_v2(version: *mut c_int) -> nvmlReturn_t {
+    // SAFETY: the caller keeps the contract.
+    session::ask("nvmlSystemGetCudaDriverVersion_v2", |state| unsafe {
+        memory::write_option(state.cuda_version, version)
+    })
+}

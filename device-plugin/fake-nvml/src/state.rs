@@ -17,6 +17,9 @@ pub const STATE_VARIABLE: &str = "PLASMA_FAKE_NVML_STATE";
 pub struct State {
     /// The driver's version.
     pub driver_version: String,
+    /// The newest CUDA that it runs, as NVML counts: 13000 is 13.0.
+    #[serde(default)]
+    pub cuda_version: Option<i32>,
     /// Another number than when the library was initialised means that the driver was reloaded: every call fails
     /// until the library is shut down and initialised again.
     #[serde(default)]
@@ -66,6 +69,12 @@ pub struct Gpu {
     /// The CPU NUMA node that it hangs on.
     #[serde(default)]
     pub numa_node: Option<u32>,
+    /// CUDA's compute capability: major, minor.
+    #[serde(default)]
+    pub compute_capability: Option<[i32; 2]>,
+    /// Whether it can be divided (MIG), and whether it is; left out, it can't.
+    #[serde(default)]
+    pub mig: Option<bool>,
     /// Where each of its NVLinks leads: another GPU's UUID, or `switch`.
     #[serde(default)]
     pub nvlinks: Vec<String>,

@@ -54,7 +54,9 @@ pub unsafe extern "C" fn nvmlDeviceGetNvLinkRemoteDeviceType(
     kind: *mut nvmlIntNvLinkDeviceType_t,
 ) -> nvmlReturn_t {
     let kind_of = |leads_to: &str| if leads_to == SWITCH { 2 } else { 0 };
-    of_link("nvmlDeviceGetNvLinkRemoteDeviceType", (device, link), kind, |_, leads_to| Some(kind_of(leads_to)))
+    of_link("nvmlDeviceGetNvLinkRemoteDeviceType", (device, link), kind, |_, leads_to| {
+        Some(kind_of(leads_to))
+    })
 }
 
 /// As NVML's; a switch has no address here.
@@ -78,7 +80,9 @@ pub unsafe extern "C" fn nvmlDeviceGetTopologyCommonAncestor(
     level: *mut nvmlGpuTopologyLevel_t,
 ) -> nvmlReturn_t {
     ask("nvmlDeviceGetTopologyCommonAncestor", |state| {
-        let (Some(one), Some(other)) = (index_of(one), index_of(other)) else { return code::INVALID_ARGUMENT };
+        let (Some(one), Some(other)) = (index_of(one), index_of(other)) else {
+            return code::INVALID_ARGUMENT;
+        };
         let is_it = |gpus: [usize; 2]| gpus == [one, other] || gpus == [other, one];
         let near = state.near.iter().find(|near| is_it(near.gpus)).map_or(SYSTEM, |near| near.level);
         // SAFETY: the caller keeps the contract.

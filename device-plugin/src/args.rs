@@ -2,19 +2,41 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Args as ClapArgs, Parser, Subcommand};
 use plasma_runtime::RuntimeArgs;
+
+use crate::inspect::Looking;
 
 /// Tells the kubelet which GPUs this node has, and hands them out.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "plasma-device-plugin", version)]
+#[command(name = "plasma-device-plugin", version, args_conflicts_with_subcommands = true)]
+pub(crate) struct CommandLine {
+    /// Something else than serving the kubelet.
+    #[command(subcommand)]
+    pub(crate) verb: Option<Verb>,
+
+    #[command(flatten)]
+    pub(crate) serve: Args,
+}
+
+/// What can be done without a kubelet.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Print what the plugin sees of this machine's GPUs.
+    Inspect(Looking),
+    /// Ask NVML everything that the plugin relies on, and print each answer.
+    Check(Looking),
+}
+
+/// What serving the kubelet needs to know.
+#[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) runtime: RuntimeArgs,
 
-    /// The node that this runs on.
+    /// The node that this runs on. Needed to serve the kubelet.
     #[arg(long, env = "NODE_NAME")]
-    pub(crate) node_name: String,
+    pub(crate) node_name: Option<String>,
 
     /// The NVML library. Anything but the driver's own is a substitute, and what it says is marked simulated.
     #[arg(long, env = "NVML_LIBRARY", default_value = crate::nvml::DRIVER_LIBRARY)]

@@ -5,6 +5,7 @@ mod args;
 mod authority;
 mod describe;
 mod health_config;
+mod inspect;
 mod inventory;
 mod kubelet;
 mod labels;
@@ -16,22 +17,28 @@ mod socket;
 
 use std::{error::Error, process::ExitCode, sync::Arc};
 
-use args::Args;
+use args::{Args, CommandLine, Verb};
 use clap::Parser as _;
 use kubelet::Kubelet;
 use plasma_runtime::Runtime;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    plasma_runtime::exit(run(Args::parse()).await)
+    let command = CommandLine::parse();
+    plasma_runtime::exit(match command.verb {
+        Some(Verb::Inspect(looking)) => inspect::inspect(&looking).map_err(Into::into),
+        Some(Verb::Check(looking)) => inspect::check(&looking).map_err(Into::into),
+        None => run(command.serve).await,
+    })
 }
 
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
+    let node = args.node_name.clone().ok_or("--node-name is needed: the node that this runs on")?;
     let runtime = Arc::new(Runtime::start(&args.runtime).await?);
     let (gate, shutdown) = (runtime.health.gate("kubelet"), runtime.shutdown.clone());
     let observed = inventory::start(&args, health_config::read(args.health_config.as_deref())?)?;
     let metrics = metrics::start(&runtime.registry, observed.clone())?;
-    tokio::spawn(report::run(args.node_name.clone(), observed.clone(), runtime));
+    tokio::spawn(report::run(node, observed.clone(), runtime));
     Kubelet { args, observed, gate, metrics, shutdown }.run().await;
     Ok(())
 }

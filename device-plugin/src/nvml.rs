@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "a symbol that nvml-wrapper doesn't know, and two calls that it gets wrong")]
 
 mod events;
+mod questions;
 mod signs;
 mod topology;
 
@@ -11,6 +12,8 @@ use nvml_wrapper::{Device, Nvml, enum_wrappers::device::TemperatureSensor, error
 use plasma_device_plugin_core::{Gpu, Look, Scan, Seen, Silence, Topology};
 
 use events::Events;
+
+pub(crate) use questions::{Answer, ask_all};
 
 /// The driver's own library.
 pub(crate) const DRIVER_LIBRARY: &str = "libnvidia-ml.so.1";

@@ -103,3 +103,12 @@ pub unsafe extern "C" fn nvmlSystemGetCudaDriverVersion_v2(version: *mut c_int) 
         memory::write_option(state.cuda_version, version)
     })
 }
+
+/// As NVML's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlSystemGetNVMLVersion(text: *mut c_char, length: c_uint) -> nvmlReturn_t {
+    session::ask("nvmlSystemGetNVMLVersion", |state| {
+        // SAFETY: the caller keeps the contract.
+        unsafe { memory::write_text(&format!("13.{}", state.driver_version), text, length) }
+    })
+}

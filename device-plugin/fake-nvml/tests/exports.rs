@@ -29,6 +29,7 @@ fn names_and_signatures_are_nvmls() {
         fake::nvmlShutdown => nvmlShutdown,
         fake::nvmlErrorString => nvmlErrorString,
         fake::nvmlSystemGetDriverVersion => nvmlSystemGetDriverVersion,
+        fake::nvmlSystemGetNVMLVersion => nvmlSystemGetNVMLVersion,
         fake::nvmlSystemGetCudaDriverVersion_v2 => nvmlSystemGetCudaDriverVersion_v2,
         fake::device::nvmlDeviceGetCudaComputeCapability => nvmlDeviceGetCudaComputeCapability,
         fake::device::nvmlDeviceGetMigMode => nvmlDeviceGetMigMode,

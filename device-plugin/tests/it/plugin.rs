@@ -60,7 +60,7 @@ impl Node {
         names(&self.sockets()).into_iter().filter(|name| name != "kubelet.sock").collect()
     }
 
-    fn state_file(&self) -> PathBuf {
+    pub(crate) fn state_file(&self) -> PathBuf {
         self.folder().join("state.json")
     }
 

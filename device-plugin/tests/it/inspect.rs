@@ -1,0 +1,84 @@
+//! The verbs that need no kubelet.
+
+use std::process::{Command, Output};
+
+use plasma_fake_nvml::STATE_VARIABLE;
+use serde_json::Value;
+
+use crate::plugin::{Node, gpu};
+
+fn run(node: &Node, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_plasma-device-plugin"));
+    command.env_clear().env(STATE_VARIABLE, node.state_file()).args(arguments);
+    command.arg("--nvml-library").arg(&node.library).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn inspecting_shows_what_is_there_and_what_is_wrong() {
+    let node = Node::new(2);
+    node.change(|state| {
+        state.cuda_version = Some(13_000);
+        state.gpus[0].compute_capability = Some([9, 0]);
+        state.gpus[1].recovery_action = Some(1);
+    });
+    let seen = run(&node, &["inspect"]);
+    let table = text(&seen.stdout);
+    assert!(
+        seen.status.success() && table.starts_with("driver 580.95.05, CUDA 13.0, simulated\n"),
+        "{table}"
+    );
+    let line = |uuid: &str| table.lines().find(|line| line.contains(uuid)).unwrap().to_owned();
+    assert!(line(&gpu(0).uuid).contains("Healthy") && line(&gpu(0).uuid).contains("9.0"), "{table}");
+    assert!(line(&gpu(1).uuid).contains("the driver asks for a GPU reset"), "{table}");
+
+    let seen: Value = serde_json::from_slice(&run(&node, &["inspect", "-o", "json"]).stdout).unwrap();
+    assert_eq!(seen["spec"]["gpus"][0]["product"], "NVIDIA-H100-80GB-HBM3");
+    assert_eq!(seen["status"]["gpus"][1]["health"], "Unhealthy");
+}
+
+#[test]
+fn checking_says_what_the_driver_answers_to_each_question() {
+    let node = Node::new(1);
+    node.change(|state| state.gpus[0].recovery_action = Some(0));
+    let checked = run(&node, &["check"]);
+    let told = text(&checked.stdout);
+    assert!(checked.status.success(), "{told}");
+    for line in [
+        "ok    nvmlInit_v2: loaded",
+        "ok    GPU 0  field 230: GPU_RECOVERY_ACTION: U64(0)",
+        "ok    GPU 0  nvmlDeviceRegisterEvents (XIDs): ()",
+        "no    GPU 0  nvmlDeviceGetMigMode: ",
+    ] {
+        assert!(told.lines().any(|found| found.starts_with(line)), "{line:?} is missing in\n{told}");
+    }
+    let all: Value = serde_json::from_slice(&run(&node, &["check", "-o", "json"]).stdout).unwrap();
+    assert_eq!(all[1]["question"], "nvmlSystemGetDriverVersion");
+    assert_eq!((&all[1]["answer"], &all[1]["fault"]), (&Value::from("\"580.95.05\""), &Value::Null));
+}
+
+#[test]
+fn a_question_that_is_never_answered_is_named() {
+    let node = Node::new(1);
+    node.change(|state| {
+        state.hang.insert("nvmlDeviceGetPowerUsage".to_owned());
+    });
+    let checked = run(&node, &["check", "--patience-seconds", "1"]);
+    let fault = text(&checked.stderr);
+    assert!(!checked.status.success() && fault.contains("GPU 0: nvmlDeviceGetPowerUsage"), "{fault}");
+    assert!(text(&checked.stdout).contains("nvmlDeviceGetTemperature"), "what was answered before is shown");
+}
+
+#[test]
+fn without_a_driver_both_say_so() {
+    let mut node = Node::new(1);
+    node.library = node.folder().join("libnvidia-ml.so.1");
+    for verb in ["inspect", "check"] {
+        let said = run(&node, &[verb]);
+        let all = text(&said.stdout) + &text(&said.stderr);
+        assert!(!said.status.success() && all.contains("libnvidia-ml.so.1"), "{verb}: {all}");
+    }
+}

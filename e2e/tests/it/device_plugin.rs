@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use k8s_openapi::{
-    api::core::v1::{ConfigMap, Node, Pod},
+    api::{
+        core::v1::{ConfigMap, Node, Pod},
+        events::v1::Event,
+    },
     jiff::Timestamp,
 };
 use kube::{
@@ -38,10 +41,12 @@ async fn a_sick_gpu_is_taken_out_and_comes_back_with_no_restart() {
     say(&world, &sick).await;
     becomes(&world, (all.0, all.0 - 1, all.2 - 1)).await;
     assert!(why(&world).await.contains("XID 79 (the GPU has fallen off the bus)"));
+    says(&world, "True", "GPUUnhealthy").await;
 
     sick["gpus"][0]["recoveryAction"] = json!(0);
     say(&world, &sick).await;
     becomes(&world, all).await;
+    says(&world, "False", "GPUHealthy").await;
     assert_eq!(self::plugin(&world).await.uid(), plugin.uid(), "nobody was restarted");
     say(&world, &before).await;
 }
@@ -100,6 +105,33 @@ async fn why(world: &World) -> String {
     let listed = gpu_nodes.list(&ListParams::default()).await.expect("GpuNodes");
     let reasons = listed.items.into_iter().flat_map(|node| node.status.unwrap_or_default().gpus);
     reasons.filter_map(|gpu| gpu.reason).collect::<Vec<_>>().join("; ")
+}
+
+/// The node's condition answers so, and there is an event for that reason: both are written after the GpuNode.
+async fn says(world: &World, answer: &str, event: &str) {
+    let begun = Instant::now();
+    while condition(world).await != answer || !events(world).await.iter().any(|reason| reason == event) {
+        let told = (condition(world).await, events(world).await);
+        assert!(begun.elapsed() < Duration::from_secs(20), "not {answer} and {event}: {told:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn condition(world: &World) -> String {
+    let nodes: Api<Node> = Api::all(world.client.clone());
+    let node =
+        nodes.list(&ListParams::default()).await.expect("nodes").items.into_iter().next().expect("a node");
+    let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+    let ours = conditions.into_iter().find(|condition| condition.type_ == "GPUUnhealthy");
+    ours.expect("the node's condition").status
+}
+
+/// The reasons of the plugin's events.
+async fn events(world: &World) -> Vec<String> {
+    let events: Api<Event> = Api::namespaced(world.client.clone(), "default");
+    let listed = events.list(&ListParams::default()).await.expect("events").items;
+    let ours = listed.into_iter().filter(|event| event.reporting_controller.as_deref() == Some(PROGRAM));
+    ours.filter_map(|event| event.reason).collect()
 }
 
 async fn becomes(world: &World, expected: (i64, i64, usize)) {

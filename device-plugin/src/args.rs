@@ -58,6 +58,10 @@ pub(crate) struct Args {
     #[arg(long, env = "SCAN_SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub(crate) scan_seconds: u64,
 
+    /// Only watch: health, labels, GpuNode and metrics, while another plugin offers the GPUs to the kubelet.
+    #[arg(long, env = "OBSERVE")]
+    pub(crate) observe: bool,
+
     /// A file that changes what XIDs say about a GPU.
     #[arg(long, env = "HEALTH_CONFIG")]
     pub(crate) health_config: Option<PathBuf>,

@@ -14,6 +14,7 @@ mod watched;
 
 use std::time::{Duration, Instant};
 
+use plasma_api::names::GPU_RESOURCE;
 use plasma_proto::deviceplugin::device_plugin_server::DevicePluginServer;
 use plasma_runtime::{CancellationToken, Gate};
 use tokio::sync::watch;
@@ -111,6 +112,15 @@ impl Kubelet {
 
     /// Offers a fresh socket where the kubelet's watcher looks; calls the kubelet where it doesn't look.
     async fn register(&self) -> Result<Registered, String> {
+        if self.args.resource_name == GPU_RESOURCE
+            && let Some(other) = socket::other_plugin(&self.args.device_plugin_dir).await
+        {
+            return Err(format!(
+                "{} belongs to another plugin that offers {GPU_RESOURCE}, and the kubelet would give each GPU away \
+                 twice: remove that plugin, or run this one with --observe",
+                other.display()
+            ));
+        }
         if !self.args.plugins_registry_dir.is_dir() {
             return Classic::register(self).await.map(Registered::Classic);
         }

@@ -39,6 +39,12 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let observed = inventory::start(&args, health_config::read(args.health_config.as_deref())?)?;
     let metrics = metrics::start(&runtime.registry, observed.clone())?;
     tokio::spawn(report::run(node, observed.clone(), runtime));
-    Kubelet { args, observed, gate, metrics, shutdown }.run().await;
+    if args.observe {
+        tracing::info!("observing: another plugin offers the GPUs to the kubelet");
+        gate.set(true);
+        shutdown.cancelled().await;
+    } else {
+        Kubelet { args, observed, gate, metrics, shutdown }.run().await;
+    }
     Ok(())
 }

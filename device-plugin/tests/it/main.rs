@@ -3,6 +3,7 @@
 //! Everything goes over real sockets and the real FFI; only the kubelet and the driver are pretended.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "that is how a test fails")]
 
+mod beside;
 mod inspect;
 mod kubelet;
 mod plugin;

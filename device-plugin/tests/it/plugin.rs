@@ -3,6 +3,7 @@
 use std::{
     env,
     fs::{self, File},
+    io,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -148,7 +149,10 @@ impl Plugin {
         let mut last = String::new();
         let becomes = async {
             loop {
-                last = self.get(page).await.1;
+                // It may not listen yet.
+                if let Ok((_, body)) = self.try_get(page).await {
+                    last = body;
+                }
                 if last.contains(text) {
                     return;
                 }
@@ -161,13 +165,17 @@ impl Plugin {
 
     /// Status and body of a page.
     pub(crate) async fn get(&self, page: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(&self.address).await.unwrap();
+        self.try_get(page).await.unwrap()
+    }
+
+    async fn try_get(&self, page: &str) -> io::Result<(u16, String)> {
+        let mut stream = TcpStream::connect(&self.address).await?;
         let request = format!("GET {page} HTTP/1.1\r\nHost: plugin\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
+        stream.read_to_string(&mut answer).await?;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        Ok((head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned()))
     }
 
     /// Asks it to end, and waits.

@@ -1,0 +1,44 @@
+//! Beside another vendor's plugin.
+
+use std::{fs, time::Duration};
+
+use plasma_fake_nvml::Xid;
+use tokio::net::UnixListener;
+
+use crate::{
+    kubelet::{Kubelet, list},
+    plugin::Node,
+};
+
+#[tokio::test]
+async fn gpus_that_another_plugin_offers_are_not_offered_twice() {
+    let node = Node::new(1);
+    let mut kubelet = Kubelet::start(node.sockets());
+    let theirs = node.sockets().join("nvidia-gpu.sock");
+    let serves = UnixListener::bind(&theirs).unwrap();
+    let plugin = node.plugin();
+    plugin.must_say("remove that plugin, or run this one with --observe").await;
+    assert_eq!(plugin.get("/readyz").await.0, 503);
+    // It was removed, and left its socket behind.
+    drop(serves);
+    assert_eq!(kubelet.registered().await.next_list().await, list(&[(0, true)]));
+    fs::remove_file(theirs).unwrap();
+}
+
+#[tokio::test]
+async fn who_observes_sees_everything_and_registers_nothing() {
+    let node = Node::new(2);
+    let _kubelet = Kubelet::start(node.sockets());
+    let _theirs = UnixListener::bind(node.sockets().join("nvidia-gpu.sock")).unwrap();
+    let plugin = node.plugin_with(&["--observe", "--scan-seconds", "1"]);
+    plugin.becomes("/readyz", "ok").await;
+    plugin.must_say("is found").await;
+    node.change(|state| {
+        state.gpus[0].xids.push(Xid::OfGpu(79));
+        state.gpus[0].recovery_action = Some(1);
+    });
+    plugin.must_say("is unhealthy: XID 79").await;
+    plugin.becomes("/metrics", "plasma_device_plugin_registered 0").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(node.plugin_sockets(), ["nvidia-gpu.sock"], "no socket of ours");
+}

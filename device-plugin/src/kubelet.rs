@@ -12,12 +12,15 @@
 mod classic;
 mod watched;
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use plasma_api::names::GPU_RESOURCE;
 use plasma_proto::deviceplugin::device_plugin_server::DevicePluginServer;
 use plasma_runtime::{CancellationToken, Gate};
-use tokio::sync::watch;
+use tokio::{net::UnixListener, sync::watch};
 use tokio_util::sync::DropGuard;
 
 use crate::{
@@ -154,6 +157,19 @@ impl Kubelet {
         let _stop_when_dropped = stop.clone().drop_guard();
         (service, Offer { file, listeners, heard: Instant::now(), stop, _stop_when_dropped })
     }
+}
+
+fn bind(folder: &Path) -> Result<(UnixListener, SocketFile), String> {
+    socket::bind(folder).map_err(|fault| format!("no socket in {}: {fault}", folder.display()))
+}
+
+/// Serves beside everything else, until the offer goes.
+fn run(serve: impl Future<Output = Result<(), tonic::transport::Error>> + Send + 'static) {
+    tokio::spawn(async move {
+        if let Err(fault) = serve.await {
+            tracing::error!("the device-plugin service ended: {fault}");
+        }
+    });
 }
 
 impl Offer {

@@ -13,6 +13,7 @@ use plasma_settlement_core::{Leaf, Usage, flag, measure};
 use plasma_types::{Duration, JobUid, PodUid};
 
 use crate::{
+    cost::JobKey,
     failure::Failure,
     pods,
     settle::{Surroundings, now_millis},
@@ -32,8 +33,8 @@ impl Finished {
         label.parse().ok()
     }
 
-    /// The job's namespace and name, where the pod waits for a receipt.
-    pub(crate) fn waits_for_receipt(&self) -> Option<(JobUid, (String, String))> {
+    /// The job, where the pod waits for a receipt.
+    pub(crate) fn waits_for_receipt(&self) -> Option<JobKey> {
         let Bill::Receipt { job, .. } = &self.bill else { return None };
         Some((self.job_uid()?, (self.pod.namespace()?, job.clone())))
     }

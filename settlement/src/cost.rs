@@ -36,7 +36,7 @@ const MOST_RECEIPTS: usize = 2000;
 type JobName = (String, String);
 
 /// A job for certain. The UID is a label's word: it names the job only together with the place where its pods were.
-type JobKey = (JobUid, JobName);
+pub(crate) type JobKey = (JobUid, JobName);
 
 impl Costs {
     /// Tells every job whose cost changed, those among them whose pods wait for their receipts; the jobs that could not be

@@ -39,7 +39,6 @@ type Account = (RentalId, Hash);
 /// Receipts of one rental that aren't durable.
 struct Waiting<'a> {
     queue: &'a str,
-    rental: RentalId,
     prices: Vec<WeiPerGpuSecond>,
     pods: HashMap<PodUid, (&'a Finished, &'a str)>,
     leaves: Vec<Leaf>,
@@ -74,8 +73,7 @@ impl Recorder {
                     without_receipt += 1;
                     let prices = prices_of(billing);
                     let account = (billing.rental, price_hash(&prices));
-                    let of_account =
-                        waiting.entry(account).or_insert_with(|| Waiting::new(queue, billing, prices));
+                    let of_account = waiting.entry(account).or_insert_with(|| Waiting::new(queue, prices));
                     of_account.pods.insert(pod.pod_uid, (pod, job));
                     of_account.leaves.push(**leaf);
                 }
@@ -110,7 +108,7 @@ impl Recorder {
         batches: &mut Batches,
         chain: &Result<(), ChainError>,
     ) -> Result<Vec<&'a Finished>, Failure> {
-        let (rental, prices) = (waiting.rental, &waiting.prices);
+        let (rental, prices) = (account.0, &waiting.prices);
         let recorded = batches.spans(rental);
         let from = match (recorded.last(), chain) {
             (Some(last), _) if self.checked.contains(&account) => last.to,
@@ -193,8 +191,8 @@ impl Recorder {
 }
 
 impl<'a> Waiting<'a> {
-    fn new(queue: &'a str, billing: &Billing, prices: Vec<WeiPerGpuSecond>) -> Self {
-        Self { queue, rental: billing.rental, prices, pods: HashMap::new(), leaves: Vec::new() }
+    fn new(queue: &'a str, prices: Vec<WeiPerGpuSecond>) -> Self {
+        Self { queue, prices, pods: HashMap::new(), leaves: Vec::new() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The round: see what finished, make it durable, let the pods go, follow the payments, tell the jobs.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -105,8 +105,9 @@ async fn round(around: &Surroundings, memory: &mut Memory) -> Result<(), Failure
     let mut batches = Batches::read(around).await?;
     let finished = memory.collector.collect(around).await?;
     let free = memory.recorder.record(around, &finished, &mut batches, &chain).await;
-    let is_free = |pod: &Finished| free.iter().any(|free| free.pod_uid == pod.pod_uid);
-    let waiting = finished.iter().filter(|pod| !is_free(pod)).filter_map(Finished::waits_for_receipt);
+    let freed: HashSet<PodUid> = free.iter().map(|pod| pod.pod_uid).collect();
+    let waiting = finished.iter().filter(|pod| !freed.contains(&pod.pod_uid));
+    let waiting = waiting.filter_map(Finished::waits_for_receipt);
     let waiting: Vec<_> = waiting.collect();
     // A pod goes only once its job knows what it cost: whoever admits another attempt may count on that.
     let reachable = chain.is_ok() && !memory.chain_was_silent;

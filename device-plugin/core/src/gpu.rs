@@ -101,17 +101,6 @@ impl GpuState {
         matches!(self, Self::Healthy | Self::Suspect(_))
     }
 
-    /// Its name, as people and metrics have it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Healthy => "Healthy",
-            Self::Suspect(_) => "Suspect",
-            Self::Unhealthy(_) => "Unhealthy",
-            Self::Recovering(_) => "Recovering",
-            Self::Unknown(_) => "Unknown",
-        }
-    }
-
     /// What is wrong, or may be.
     pub fn why(&self) -> Option<&str> {
         match self {

@@ -19,4 +19,4 @@ pub use gpu::{Advertised, Gpu, GpuState, Look, Recovery, Scan, Seen, product_lab
 pub use health::{HealthRules, Instance, Signs, Silence, Xid};
 pub use inventory::Inventory;
 pub use topology::{Distance, Link, Topology};
-pub use xid::{TABLE, Verdict, Xids, meaning};
+pub use xid::{Verdict, Xids};

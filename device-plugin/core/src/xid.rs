@@ -22,7 +22,7 @@ type Line = (u64, Verdict, &'static str);
 use Verdict::{Ignore, Suspect, Unhealthy};
 
 /// In ascending order. An XID that isn't here is unhealthy: what nobody knows may be anything.
-pub const TABLE: &[Line] = &[
+const TABLE: &[Line] = &[
     (13, Ignore, "a program's illegal access in the graphics engine"),
     (31, Ignore, "a program's page fault in the GPU's memory"),
     (32, Suspect, "corrupted commands reached the GPU"),
@@ -103,7 +103,7 @@ impl Xids {
 }
 
 /// What the XID means, for people; empty where it isn't known.
-pub fn meaning(xid: u64) -> &'static str {
+pub(crate) fn meaning(xid: u64) -> &'static str {
     line(xid).map_or("", |line| line.2)
 }
 

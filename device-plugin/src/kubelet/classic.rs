@@ -8,7 +8,7 @@ use tokio::net::UnixStream;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::{Endpoint, Server, Uri};
 
-use super::{ANSWER, Kubelet, Offer, watched::bind};
+use super::{ANSWER, Kubelet, Offer, bind, run};
 use crate::{service::options, socket};
 
 /// One registration, good as long as the kubelet that took it.
@@ -33,11 +33,7 @@ impl Classic {
             UnixListenerStream::new(listener),
             offer.stop.clone().cancelled_owned(),
         );
-        tokio::spawn(async move {
-            if let Err(fault) = serve.await {
-                tracing::error!("the device-plugin service ended: {fault}");
-            }
-        });
+        run(serve);
         call(&socket, &offer.file.name(), &kubelet.args.resource_name).await?;
         Ok(Self { offer, kubelet_was })
     }

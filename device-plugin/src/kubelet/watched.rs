@@ -1,8 +1,6 @@
 //! Registration through the kubelet's plugin watcher: it finds our socket in its registry folder, asks who we are, and
 //! says whether it took us. A kubelet that restarts finds it again, by itself.
 
-use std::path::Path;
-
 use plasma_proto::{
     deviceplugin::VERSION,
     pluginregistration::{
@@ -10,15 +8,12 @@ use plasma_proto::{
         registration_server::{Registration, RegistrationServer},
     },
 };
-use tokio::{net::UnixListener, sync::watch};
+use tokio::sync::watch;
 use tokio_stream::{StreamExt as _, wrappers::UnixListenerStream};
 use tonic::{Request, Response, Status, transport::Server};
 
-use super::{Kubelet, Offer};
-use crate::{
-    authority::Mended,
-    socket::{self, SocketFile},
-};
+use super::{Kubelet, Offer, bind, run};
+use crate::authority::Mended;
 
 /// What the kubelet said last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,17 +49,9 @@ impl Watched {
             .add_service(RegistrationServer::new(registrar))
             .add_service(service)
             .serve_with_incoming_shutdown(incoming, offer.stop.clone().cancelled_owned());
-        tokio::spawn(async move {
-            if let Err(fault) = serve.await {
-                tracing::error!("the registration service ended: {fault}");
-            }
-        });
+        run(serve);
         Ok(Self { offer, told })
     }
-}
-
-pub(super) fn bind(folder: &Path) -> Result<(UnixListener, SocketFile), String> {
-    socket::bind(folder).map_err(|fault| format!("no socket in {}: {fault}", folder.display()))
 }
 
 struct Registrar {

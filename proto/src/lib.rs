@@ -23,3 +23,9 @@ pub mod pluginregistration {
     /// The kind of plugin that a device plugin is.
     pub const DEVICE_PLUGIN: &str = "DevicePlugin";
 }
+
+/// Ours: what the meter of each node reports to settlement, v1.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
+pub mod meter {
+    include!("generated/plasma.meter.v1.rs");
+}

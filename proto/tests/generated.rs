@@ -5,9 +5,10 @@
 use std::{env, fs, path::Path};
 
 /// Each protocol, and the file that its package becomes.
-const PROTOCOLS: [(&str, &str); 2] = [
+const PROTOCOLS: [(&str, &str); 3] = [
     ("kubelet/v1beta1/deviceplugin.proto", "v1beta1.rs"),
     ("kubelet/pluginregistration/pluginregistration.proto", "pluginregistration.rs"),
+    ("plasma/meter/v1/meter.proto", "plasma.meter.v1.rs"),
 ];
 
 #[test]

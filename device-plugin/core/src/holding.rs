@@ -1,0 +1,55 @@
+//! Who holds which device, as the kubelet says.
+
+use std::collections::BTreeMap;
+
+/// One container of one pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holder {
+    /// The pod's UID: names are used again, UIDs aren't.
+    pub pod_uid: String,
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub pod: String,
+    /// The container's name.
+    pub container: String,
+}
+
+/// What is known of who holds what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Holdings {
+    /// Nobody could be asked yet, or the last answer is too old to be believed.
+    #[default]
+    Unknown,
+    /// By the kubelet's device id: who holds it. An id that isn't here is held by nobody. Only a device that is shared has
+    /// several holders.
+    Known(BTreeMap<String, Vec<Holder>>),
+}
+
+impl Holdings {
+    /// Who holds the device; none where nobody does, or nobody knows.
+    pub fn of(&self, device: &str) -> &[Holder] {
+        match self {
+            Self::Unknown => &[],
+            Self::Known(holders) => holders.get(device).map_or(&[], Vec::as_slice),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_without_a_holder_is_free_and_an_unknown_one_isnt_held_by_anybody_known() {
+        let holder = Holder {
+            pod_uid: "u".to_owned(),
+            namespace: "n".to_owned(),
+            pod: "p".to_owned(),
+            container: "c".to_owned(),
+        };
+        let held = Holdings::Known(BTreeMap::from([("GPU-0".to_owned(), vec![holder.clone()])]));
+        assert_eq!(held.of("GPU-0"), [holder]);
+        assert!(held.of("GPU-1").is_empty() && Holdings::Unknown.of("GPU-0").is_empty());
+    }
+}

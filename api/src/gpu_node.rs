@@ -42,6 +42,21 @@ pub struct GpuNodeSpec {
     /// What connects pairs of GPUs. Pairs that are anywhere in the machine, without NVLink, are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
+    /// The node's meter, where the device plugin is set up to have one, whether or not it works just now: settlement bills
+    /// from its records, and waits for them. Absent where there is none: pods are billed from their status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meter: Option<NodeMeter>,
+}
+
+/// A node's meter.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeMeter {
+    /// When the meter's journal began, by the node's clock. Pods that the kubelet admitted earlier are billed from their
+    /// status, since the meter can't know all of them. It stays the same over restarts, and is absent while the journal
+    /// can't be read: then pods wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
 }
 
 /// What connects two GPUs.

@@ -31,6 +31,7 @@ pub(crate) fn describe(inventory: &Inventory, simulated: bool) -> Described {
         cuda_version: inventory.cuda_version.map(dotted),
         gpus: gpus.iter().map(|(gpu, _)| facts(gpu)).collect(),
         links: inventory.topology().pairs().filter_map(link).collect(),
+        meter: None,
     };
     let health = gpus.iter().map(|(gpu, state)| health_of(gpu, state)).collect();
     Described::Known(spec, status(health, inventory.message()))

@@ -80,6 +80,7 @@ mod tests {
             cuda_version: Some("13.0".to_owned()),
             gpus: vec![gpu.clone(), gpu],
             links: Vec::new(),
+            meter: None,
         }
     }
 

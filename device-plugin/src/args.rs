@@ -54,6 +54,14 @@ pub(crate) struct Args {
     #[arg(long, env = "PLUGINS_REGISTRY_DIR", default_value = "/var/lib/kubelet/plugins_registry")]
     pub(crate) plugins_registry_dir: PathBuf,
 
+    /// The kubelet's socket that tells which devices it gave to which pods.
+    #[arg(long, env = "POD_RESOURCES_SOCKET", default_value = "/var/lib/kubelet/pod-resources/kubelet.sock")]
+    pub(crate) pod_resources_socket: PathBuf,
+
+    /// The kubelet's socket that tells of its pods. Where it isn't there, the API server is asked.
+    #[arg(long, env = "PODS_API_SOCKET", default_value = "/var/lib/kubelet/pods-api/pods-api.sock")]
+    pub(crate) pods_api_socket: PathBuf,
+
     /// Seconds between two looks at the GPUs.
     #[arg(long, env = "SCAN_SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub(crate) scan_seconds: u64,

@@ -11,6 +11,7 @@ mod kubelet;
 mod labels;
 mod metrics;
 mod nvml;
+mod pods;
 mod report;
 mod service;
 mod socket;
@@ -38,6 +39,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let (gate, shutdown) = (runtime.health.gate("kubelet"), runtime.shutdown.clone());
     let observed = inventory::start(&args, health_config::read(args.health_config.as_deref())?)?;
     let metrics = metrics::start(&runtime.registry, observed.clone())?;
+    let _pods = pods::start(&args, &node, runtime.clone(), (&[], 0));
     tokio::spawn(report::run(node, observed.clone(), runtime));
     if args.observe {
         tracing::info!("observing: another plugin offers the GPUs to the kubelet");

@@ -6,10 +6,12 @@ use std::{
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU64, Ordering},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
+use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
+use tonic::transport::{Channel, Endpoint, Uri};
 
 const PREFIX: &str = "plasma-gpu-";
 const SUFFIX: &str = ".sock";
@@ -83,6 +85,39 @@ impl Drop for SocketFile {
         // The kubelet may have removed it first.
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// How often it is asked whether the other side of an idle connection is still there, and how long it may take to say so.
+const ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+
+/// A gRPC connection to one of the kubelet's sockets. `answer` is how long a single call may take.
+///
+/// # Errors
+/// In words: nobody listens there.
+pub(crate) async fn dial(socket: &Path, answer: Option<Duration>) -> Result<Channel, String> {
+    let path = socket.to_owned();
+    let connect = tower::service_fn(move |_: Uri| {
+        let path = path.clone();
+        async move { Ok::<_, io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
+    });
+    // The address is never dialled: the connector knows where the kubelet is.
+    let mut endpoint = Endpoint::from_static("http://localhost")
+        .http2_keep_alive_interval(ALIVE.0)
+        .keep_alive_timeout(ALIVE.1);
+    if let Some(answer) = answer {
+        endpoint = endpoint.connect_timeout(answer).timeout(answer);
+    }
+    let channel = endpoint.connect_with_connector(connect).await;
+    channel.map_err(|fault| format!("{}: {}", socket.display(), innermost(&fault)))
+}
+
+/// The transport's own words are "transport error"; what lies beneath says more.
+pub(crate) fn innermost(fault: &dyn std::error::Error) -> String {
+    let mut fault = fault;
+    while let Some(source) = fault.source() {
+        fault = source;
+    }
+    fault.to_string()
 }
 
 /// What tells one kubelet's socket from the next one's.

@@ -24,6 +24,39 @@ pub mod pluginregistration {
     pub const DEVICE_PLUGIN: &str = "DevicePlugin";
 }
 
+/// The kubelet's protocol of devices given to pods, v1.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
+pub mod podresources {
+    include!("generated/v1.rs");
+}
+
+/// The kubelet's protocol of the pods on its node, v1alpha1.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
+pub mod pods {
+    include!("generated/v1alpha1.rs");
+}
+
+/// Of a core/v1 Pod, what the meter reads.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
+pub mod pod {
+    include!("generated/corev1.rs");
+
+    impl Pod {
+        /// Reads one.
+        ///
+        /// # Errors
+        /// Where it isn't a pod.
+        pub fn read(bytes: &[u8]) -> Result<Self, prost::DecodeError> {
+            prost::Message::decode(bytes)
+        }
+
+        /// Writes it.
+        pub fn to_bytes(&self) -> Vec<u8> {
+            prost::Message::encode_to_vec(self)
+        }
+    }
+}
+
 /// Ours: what the meter of each node reports to settlement, v1.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
 pub mod meter {

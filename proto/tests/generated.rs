@@ -5,9 +5,12 @@
 use std::{env, fs, path::Path};
 
 /// Each protocol, and the file that its package becomes.
-const PROTOCOLS: [(&str, &str); 3] = [
+const PROTOCOLS: [(&str, &str); 6] = [
     ("kubelet/v1beta1/deviceplugin.proto", "v1beta1.rs"),
     ("kubelet/pluginregistration/pluginregistration.proto", "pluginregistration.rs"),
+    ("kubelet/podresources/podresources.proto", "v1.rs"),
+    ("kubelet/pods/pods.proto", "v1alpha1.rs"),
+    ("kubelet/pods/pod.proto", "corev1.rs"),
     ("plasma/meter/v1/meter.proto", "plasma.meter.v1.rs"),
 ];
 

@@ -1,6 +1,10 @@
 //! Who holds which device, as the kubelet says.
 
+mod tenants;
+
 use std::collections::BTreeMap;
+
+pub use tenants::{ContainerSeen, Listed, PodSeen, Tenants};
 
 /// One container of one pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,6 +17,30 @@ pub struct Holder {
     pub pod: String,
     /// The container's name.
     pub container: String,
+}
+
+/// That a container holds a device, from its start until its pod is over.
+///
+/// A container that is started again holds it in between, too: nobody else could have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tenure {
+    /// The kubelet's id of the device.
+    pub device: String,
+    /// Who.
+    pub holder: Holder,
+    /// When the container first started. Milliseconds since 1970.
+    pub started_ms: u64,
+    /// When the last container of its pod finished; `None` while it isn't over.
+    pub end: Option<End>,
+}
+
+/// The end of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// When. Milliseconds since 1970.
+    pub at_ms: u64,
+    /// Whether the pod's status told so; else the pod was found gone, and this is when it was known to be there last.
+    pub told: bool,
 }
 
 /// What is known of who holds what.

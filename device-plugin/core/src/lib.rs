@@ -18,7 +18,7 @@ pub use authority::{Authority, Refused};
 pub use choice::prefer;
 pub use gpu::{Advertised, Gpu, GpuState, Look, Recovery, Scan, Seen, product_label};
 pub use health::{HealthRules, Instance, Signs, Silence, Xid};
-pub use holding::{Holder, Holdings};
+pub use holding::{ContainerSeen, End, Holder, Holdings, Listed, PodSeen, Tenants, Tenure};
 pub use inventory::Inventory;
 pub use topology::{Distance, Link, Topology};
 pub use xid::{Verdict, Xids};

@@ -1,12 +1,10 @@
 //! Registration the old way: a call to the kubelet's own socket. For kubelets that don't look into the registry folder.
 
-use std::{io, path::Path};
+use std::path::Path;
 
-use hyper_util::rt::TokioIo;
 use plasma_proto::deviceplugin::{RegisterRequest, VERSION, registration_client::RegistrationClient};
-use tokio::net::UnixStream;
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::transport::{Endpoint, Server, Uri};
+use tonic::transport::Server;
 
 use super::{ANSWER, Kubelet, Offer, bind, run};
 use crate::{service::options, socket};
@@ -46,15 +44,7 @@ impl Classic {
 }
 
 async fn call(kubelet: &Path, socket: &str, resource: &str) -> Result<(), String> {
-    let path = kubelet.to_owned();
-    let connect = tower::service_fn(move |_: Uri| {
-        let path = path.clone();
-        async move { Ok::<_, io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
-    });
-    // The address is never dialled: the connector knows where the kubelet is.
-    let endpoint = Endpoint::from_static("http://localhost").connect_timeout(ANSWER).timeout(ANSWER);
-    let channel = endpoint.connect_with_connector(connect).await;
-    let channel = channel.map_err(|fault| format!("{}: {}", kubelet.display(), innermost(&fault)))?;
+    let channel = socket::dial(kubelet, Some(ANSWER)).await?;
     let request = RegisterRequest {
         version: VERSION.to_owned(),
         endpoint: socket.to_owned(),
@@ -63,13 +53,4 @@ async fn call(kubelet: &Path, socket: &str, resource: &str) -> Result<(), String
     };
     let answer = RegistrationClient::new(channel).register(request).await;
     answer.map(drop).map_err(|status| format!("the kubelet refused {resource}: {}", status.message()))
-}
-
-/// The transport's own words are "transport error"; what lies beneath says more.
-fn innermost(fault: &dyn std::error::Error) -> String {
-    let mut fault = fault;
-    while let Some(source) = fault.source() {
-        fault = source;
-    }
-    fault.to_string()
 }

@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "that is how a test fails")]
 
 mod beside;
+mod holdings;
 mod inspect;
 mod kubelet;
+mod node_pods;
 mod plugin;
 mod watcher;
 

@@ -61,6 +61,16 @@ impl Node {
         names(&self.sockets()).into_iter().filter(|name| name != "kubelet.sock").collect()
     }
 
+    /// The kubelet's socket that tells of pods. It isn't there unless a test makes it.
+    pub(crate) fn pods_api(&self) -> PathBuf {
+        self.folder().join("pods-api.sock")
+    }
+
+    /// The kubelet's socket that tells of the pods' devices. It isn't there unless a test makes it.
+    pub(crate) fn pod_resources(&self) -> PathBuf {
+        self.folder().join("pod-resources.sock")
+    }
+
     pub(crate) fn state_file(&self) -> PathBuf {
         self.folder().join("state.json")
     }
@@ -101,6 +111,10 @@ impl Node {
             .arg(self.sockets())
             .arg("--plugins-registry-dir")
             .arg(&self.registry)
+            .arg("--pods-api-socket")
+            .arg(self.pods_api())
+            .arg("--pod-resources-socket")
+            .arg(self.pod_resources())
             .args(arguments)
             .stdin(Stdio::null())
             .stderr(File::create(&log).unwrap())
@@ -132,6 +146,11 @@ pub(crate) struct Plugin {
 }
 
 impl Plugin {
+    /// Whether the log has that text.
+    pub(crate) fn said(&self, text: &str) -> bool {
+        fs::read_to_string(&self.log).unwrap().contains(text)
+    }
+
     /// Waits until the log has that text.
     pub(crate) async fn must_say(&self, text: &str) {
         let log = || fs::read_to_string(&self.log).unwrap();

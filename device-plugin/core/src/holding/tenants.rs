@@ -1,0 +1,241 @@
+//! Joins what is told of pods, which have UIDs and times, with what the kubelet lists of devices, which has names alone.
+//!
+//! A name is used again within seconds, so a name never decides alone. Where a container's status names its devices
+//! (Kubernetes 1.36 and later), that is the join. Elsewhere the pods are asked for just before and just after the list:
+//! a pod that is there both times, not over, and the only one of its name, is the one that the list means. All else is
+//! unknown until it is clear. A container keeps its devices for good, so one clear answer is enough.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{End, Holder, Holdings, Tenure};
+
+/// A pod as it is told of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodSeen {
+    /// Its UID.
+    pub uid: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Whether its phase is an end and none of its containers runs any more.
+    pub over: bool,
+    /// Its containers that have a status.
+    pub containers: Vec<ContainerSeen>,
+}
+
+/// A container as its pod's status tells of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerSeen {
+    /// Its name.
+    pub name: String,
+    /// Whether it runs before the others. The kubelet doesn't list what such a container was given, side-cars excepted.
+    pub init: bool,
+    /// When it started, the earliest that is told. Milliseconds since 1970.
+    pub started_ms: Option<u64>,
+    /// When it finished last. Milliseconds since 1970.
+    pub finished_ms: Option<u64>,
+    /// The devices that its status names; none where it names none.
+    pub devices: Vec<String>,
+}
+
+/// A container's devices as the kubelet lists them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub pod: String,
+    /// The container's name.
+    pub container: String,
+    /// The ids of its devices.
+    pub devices: Vec<String>,
+}
+
+/// All pods of the node that are known, and what is known of their devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tenants {
+    /// By UID.
+    pods: BTreeMap<String, Tenant>,
+    /// Whether all pods were told of.
+    synced: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Tenant {
+    namespace: String,
+    name: String,
+    /// As the first status that said so told it, or when it was found gone without one.
+    end: Option<End>,
+    /// Whether nobody tells of it any more.
+    gone: bool,
+    containers: BTreeMap<String, Contained>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Contained {
+    init: bool,
+    started_ms: Option<u64>,
+    /// `None` until it is clear.
+    devices: Option<BTreeSet<String>>,
+}
+
+impl Tenants {
+    /// A holding that was known before this program was started: its pod must turn up, or it is gone.
+    pub fn remember(&mut self, held: &Tenure) {
+        let Holder { pod_uid, namespace, pod, container } = &held.holder;
+        let tenant = self.pods.entry(pod_uid.clone()).or_default();
+        (tenant.namespace, tenant.name) = (namespace.clone(), pod.clone());
+        let contained = tenant.containers.entry(container.clone()).or_default();
+        contained.started_ms = earlier(contained.started_ms, Some(held.started_ms));
+        contained.devices.get_or_insert_default().insert(held.device.clone());
+    }
+
+    /// Takes in what is told of a pod. In whatever order it is told, the outcome is the same: an end is final, and the
+    /// earliest start counts. `at_ms` is when the pod ended at the latest, where it is over and doesn't say itself.
+    pub fn observe(&mut self, seen: &PodSeen, at_ms: u64) {
+        let tenant = self.pods.entry(seen.uid.clone()).or_default();
+        (tenant.namespace, tenant.name) = (seen.namespace.clone(), seen.name.clone());
+        if seen.over {
+            tenant.end.get_or_insert_with(|| seen.end(at_ms));
+        }
+        for seen in &seen.containers {
+            let contained = tenant.containers.entry(seen.name.clone()).or_default();
+            contained.init = seen.init;
+            contained.started_ms = earlier(contained.started_ms, seen.started_ms);
+            if contained.devices.is_none() && !seen.devices.is_empty() {
+                contained.devices = Some(seen.devices.iter().cloned().collect());
+            }
+        }
+    }
+
+    /// A pod is gone. `at_ms` is when it ended at the latest, where it didn't say itself.
+    pub fn remove(&mut self, uid: &str, at_ms: u64) {
+        if let Some(tenant) = self.pods.get_mut(uid) {
+            tenant.gone = true;
+            tenant.end.get_or_insert(End { at_ms, told: false });
+        }
+    }
+
+    /// All pods that there are were told of: who isn't among them went meanwhile, after `last_ms`, when all were known
+    /// last.
+    pub fn synced(&mut self, present: &BTreeSet<String>, last_ms: u64) {
+        self.synced = true;
+        let missing = self.pods.iter().filter(|(uid, tenant)| !tenant.gone && !present.contains(*uid));
+        let missing: Vec<String> = missing.map(|(uid, _)| uid.clone()).collect();
+        for uid in missing {
+            self.remove(&uid, last_ms);
+        }
+    }
+
+    /// Takes in a list of devices, and the pods as they were just before and just after it was made.
+    pub fn assign(&mut self, before: &[PodSeen], listed: &[Listed], after: &[PodSeen]) {
+        let mut times = BTreeMap::<(&str, &str, &str), u32>::new();
+        for one in listed {
+            *times.entry((&one.namespace, &one.pod, &one.container)).or_default() += 1;
+        }
+        for one in listed.iter().filter(|one| times[&(&*one.namespace, &*one.pod, &*one.container)] == 1) {
+            let (Some(pod), Some(same)) = (only(before, one), only(after, one)) else { continue };
+            if pod.uid != same.uid {
+                continue;
+            }
+            // What hasn't started may not have been given its devices yet.
+            let started =
+                pod.containers.iter().any(|had| had.name == one.container && had.started_ms.is_some());
+            if !started && one.devices.is_empty() {
+                continue;
+            }
+            let Some(tenant) = self.pods.get_mut(&pod.uid) else { continue };
+            let contained = tenant.containers.entry(one.container.clone()).or_default();
+            contained.devices.get_or_insert_with(|| one.devices.iter().cloned().collect());
+        }
+    }
+
+    /// Whether a list of devices would tell something new.
+    pub fn wants_list(&self) -> bool {
+        let open = self.pods.values().filter(|tenant| tenant.end.is_none());
+        self.synced
+            && open
+                .flat_map(|tenant| tenant.containers.values())
+                .any(|one| one.devices.is_none() && !one.init)
+    }
+
+    /// Who was given what, and isn't over. Unknown while it isn't clear what some container that has started holds.
+    pub fn holdings(&self) -> Holdings {
+        let open = || self.pods.iter().filter(|(_, tenant)| tenant.end.is_none());
+        let unclear = |one: &Contained| one.devices.is_none() && one.started_ms.is_some() && !one.init;
+        if !self.synced || open().any(|(_, tenant)| tenant.containers.values().any(unclear)) {
+            return Holdings::Unknown;
+        }
+        let mut holders = BTreeMap::<String, Vec<Holder>>::new();
+        for (uid, tenant) in open() {
+            for (container, contained) in &tenant.containers {
+                for device in contained.devices.iter().flatten() {
+                    holders.entry(device.clone()).or_default().push(tenant.holder(uid, container));
+                }
+            }
+        }
+        Holdings::Known(holders)
+    }
+
+    /// Every holding that has begun, with its end where there is one.
+    pub fn tenures(&self) -> Vec<Tenure> {
+        let mut tenures = Vec::new();
+        for (uid, tenant) in &self.pods {
+            for (container, contained) in &tenant.containers {
+                let Some(started_ms) = contained.started_ms else { continue };
+                let end = tenant.end.map(|end| End { at_ms: end.at_ms.max(started_ms), ..end });
+                for device in contained.devices.iter().flatten() {
+                    let (device, holder) = (device.clone(), tenant.holder(uid, container));
+                    tenures.push(Tenure { device, holder, started_ms, end });
+                }
+            }
+        }
+        tenures
+    }
+
+    /// Forgets the pods that are gone and ended before that moment.
+    pub fn forget_before(&mut self, ms: u64) {
+        self.pods.retain(|_, tenant| !tenant.gone || tenant.end.is_some_and(|end| end.at_ms >= ms));
+    }
+}
+
+impl PodSeen {
+    /// When it ended. A kubelet that lost a container tells of its end without a time.
+    fn end(&self, at_ms: u64) -> End {
+        let ran = self.containers.iter().filter(|one| one.started_ms.is_some() || one.finished_ms.is_some());
+        let finished: Option<Vec<u64>> = ran.map(|one| one.finished_ms).collect();
+        match finished.and_then(|all| all.into_iter().max()) {
+            Some(at_ms) => End { at_ms, told: true },
+            None => End { at_ms, told: false },
+        }
+    }
+}
+
+impl Tenant {
+    fn holder(&self, uid: &str, container: &str) -> Holder {
+        Holder {
+            pod_uid: uid.to_owned(),
+            namespace: self.namespace.clone(),
+            pod: self.name.clone(),
+            container: container.to_owned(),
+        }
+    }
+}
+
+/// The one pod of that name that isn't over; none where there are several.
+fn only<'a>(pods: &'a [PodSeen], listed: &Listed) -> Option<&'a PodSeen> {
+    let named = |pod: &&PodSeen| !pod.over && pod.name == listed.pod && pod.namespace == listed.namespace;
+    let mut named = pods.iter().filter(named);
+    named.next().filter(|_| named.next().is_none())
+}
+
+fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,225 @@
+//! Who holds which device: follows the node's pods, and asks the kubelet for their devices where no status names them.
+//!
+//! The pods come from the kubelet's Pods API (Kubernetes 1.37 and later), and from the API server where the kubelet has
+//! none. Neither is on a path that the kubelet waits for; where nobody answers, it is unknown who holds what.
+
+mod api_server;
+mod kubelet;
+mod source;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use plasma_device_plugin_core::{Holder, Holdings, PodSeen, Tenants, Tenure};
+use plasma_runtime::Runtime;
+use tokio::sync::watch;
+
+use crate::args::Args;
+use kubelet::Lister;
+use source::{News, Source};
+
+/// How often what grew old or is missing is looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// A list that told nothing is asked for again after this long.
+const LIST_AGAIN: Duration = Duration::from_secs(10);
+/// What was told longer ago than this isn't believed any more.
+const OLD: Duration = Duration::from_secs(10);
+/// How long to wait after a failure, at first; then twice as long each time.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_LAST: Duration = Duration::from_secs(10);
+/// How long a pod that is gone is remembered: the meter may be waiting for NVML meanwhile.
+const REMEMBER_MS: u64 = 3_600_000;
+
+/// What is known of who holds what.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Told {
+    /// Every holding that has begun, also those that ended lately.
+    pub(crate) tenures: Arc<Vec<Tenure>>,
+    /// Until when that is all. Milliseconds since 1970; `None` where it never was.
+    pub(crate) complete_ms: Option<u64>,
+}
+
+/// Where it is published.
+#[derive(Clone)]
+#[allow(dead_code, reason = "who reads it comes next")]
+pub(crate) struct Pods {
+    pub(crate) holdings: watch::Receiver<Holdings>,
+    pub(crate) told: watch::Receiver<Told>,
+}
+
+/// Begins to follow the pods. `remembered` are the holdings that an earlier process knew, and when it knew them last.
+pub(crate) fn start(args: &Args, node: &str, runtime: Arc<Runtime>, remembered: (&[Tenure], u64)) -> Pods {
+    let mut tenants = Tenants::default();
+    remembered.0.iter().for_each(|held| tenants.remember(held));
+    let (holdings, holdings_are) = watch::channel(Holdings::Unknown);
+    let (told, told_is) = watch::channel(Told::default());
+    let follower = Follower {
+        tenants,
+        complete_ms: (remembered.1 > 0).then_some(remembered.1),
+        good_until: Instant::now(),
+        lister: Lister::new(&args.pod_resources_socket),
+        list_due: Instant::now(),
+        holdings,
+        told,
+    };
+    let (socket, node) = (args.pods_api_socket.clone(), node.to_owned());
+    tokio::spawn(follower.follow_forever(socket, node, runtime));
+    Pods { holdings: holdings_are, told: told_is }
+}
+
+/// Milliseconds since 1970, by the node's clock.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+struct Follower {
+    tenants: Tenants,
+    /// Until when all is known, if it ever was.
+    complete_ms: Option<u64>,
+    good_until: Instant,
+    lister: Lister,
+    /// When the devices may be asked for again.
+    list_due: Instant,
+    holdings: watch::Sender<Holdings>,
+    told: watch::Sender<Told>,
+}
+
+impl Follower {
+    async fn follow_forever(mut self, socket: PathBuf, node: String, runtime: Arc<Runtime>) {
+        let mut retry = RETRY_FIRST;
+        let mut said = String::new();
+        while !self.holdings.is_closed() {
+            let followed = match source::open(&socket, &node, &runtime).await {
+                Ok(mut source) => {
+                    tracing::info!("the node's pods are told by {source}");
+                    self.follow(&mut source, &socket).await
+                }
+                Err(fault) => Err(fault),
+            };
+            match followed {
+                Ok(()) => (retry, said) = (RETRY_FIRST, String::new()),
+                // Once is enough: without a kubelet or a cluster it would be said for ever.
+                Err(fault) if fault == said => {}
+                Err(fault) => {
+                    tracing::warn!("who holds which GPU can't be followed: {fault}; trying again");
+                    said = fault;
+                }
+            }
+            self.wait(retry).await;
+            retry = (retry * 2).min(RETRY_LAST);
+        }
+    }
+
+    /// Lets what is known grow old.
+    async fn wait(&self, pause: Duration) {
+        let until = Instant::now() + pause;
+        while Instant::now() < until {
+            self.publish();
+            tokio::time::sleep(TICK.min(until.saturating_duration_since(Instant::now()))).await;
+        }
+    }
+
+    /// Follows one source until it ends; an error where it failed before it told of all pods.
+    async fn follow(&mut self, source: &mut Source, socket: &Path) -> Result<(), String> {
+        let mut tick = tokio::time::interval(TICK);
+        let mut began: Option<Vec<PodSeen>> = Some(Vec::new());
+        loop {
+            let news = tokio::select! {
+                news = source.next() => Some(news),
+                _ = tick.tick() => None,
+            };
+            match news {
+                Some(Ok(news)) => self.take_in(news, &mut began),
+                Some(Err(fault)) if began.is_some() => return Err(fault),
+                Some(Err(fault)) => {
+                    tracing::info!("the node's pods must be asked for anew: {fault}");
+                    return Ok(());
+                }
+                None if source.is_outdated(socket) => return Ok(()),
+                None => {}
+            }
+            if began.is_none() {
+                self.complete_ms = Some(now_ms());
+                self.good_until = Instant::now() + OLD;
+                self.tenants.forget_before(now_ms().saturating_sub(REMEMBER_MS));
+                self.list(source).await;
+            }
+            self.publish();
+        }
+    }
+
+    /// `began` has the pods that are told of at first, until that is all.
+    fn take_in(&mut self, news: News, began: &mut Option<Vec<PodSeen>>) {
+        match (news, began.as_mut()) {
+            (News::Again, _) => *began = Some(Vec::new()),
+            (News::Pod(pod), Some(first)) => first.push(pod),
+            (News::Pod(pod), None) => {
+                self.tenants.observe(&pod, now_ms());
+                self.list_due = Instant::now();
+            }
+            (News::Gone(uid, last), None) => {
+                last.iter().for_each(|pod| self.tenants.observe(pod, now_ms()));
+                self.tenants.remove(&uid, now_ms());
+            }
+            (News::Gone(uid, last), Some(first)) => {
+                first.retain(|pod| pod.uid != uid);
+                first.extend(last);
+            }
+            (News::All, _) => {
+                // Whatever ended unseen ended after this.
+                let last_ms = self.complete_ms.unwrap_or_default();
+                let pods = began.take().unwrap_or_default();
+                pods.iter().for_each(|pod| self.tenants.observe(pod, last_ms));
+                self.tenants.synced(&pods.into_iter().map(|pod| pod.uid).collect(), last_ms);
+                self.list_due = Instant::now();
+            }
+        }
+    }
+
+    /// Asks for the devices, where that would tell something new.
+    async fn list(&mut self, source: &mut Source) {
+        if !self.tenants.wants_list() || Instant::now() < self.list_due {
+            return;
+        }
+        self.list_due = Instant::now() + LIST_AGAIN;
+        match self.lister.list_between(source).await {
+            Ok((before, listed, after)) => self.tenants.assign(&before, &listed, &after),
+            Err(fault) => tracing::debug!("the devices of the node's pods can't be listed: {fault}"),
+        }
+    }
+
+    fn publish(&self) {
+        let is_good = Instant::now() < self.good_until;
+        let holdings = if is_good { self.tenants.holdings() } else { Holdings::Unknown };
+        replace(&self.holdings, holdings, say_changes);
+        let told = Told { tenures: Arc::new(self.tenants.tenures()), complete_ms: self.complete_ms };
+        replace(&self.told, told, |_, _| {});
+    }
+}
+
+/// Publishes what is another value than before.
+fn replace<T: PartialEq>(to: &watch::Sender<T>, now: T, about: impl FnOnce(&T, &T)) {
+    to.send_if_modified(|was| {
+        let is_another = *was != now;
+        if is_another {
+            about(was, &now);
+            *was = now;
+        }
+        is_another
+    });
+}
+
+/// Says who was given what.
+fn say_changes(was: &Holdings, now: &Holdings) {
+    let Holdings::Known(held) = now else { return };
+    for (device, holders) in held {
+        for holder in holders.iter().filter(|holder| !was.of(device).contains(holder)) {
+            let Holder { pod_uid, namespace, pod, container } = holder;
+            tracing::info!("{device} is held by pod {namespace}/{pod} ({pod_uid}), container {container}");
+        }
+    }
+}

@@ -27,6 +27,9 @@ pub const ROLE_LABEL: &str = "compute.plasma.dev/role";
 pub const ATTEMPT_LABEL: &str = "compute.plasma.dev/attempt";
 /// Annotation of a pod: the ComputeQueue that pays for it.
 pub const QUEUE_ANNOTATION: &str = "compute.plasma.dev/queue";
+/// Annotation of a GpuNode, by an administrator: a time in RFC 3339. What the node's meter has not told of pods that began
+/// until then is given up, and they are billed from their status.
+pub const UNMETERED_UNTIL_ANNOTATION: &str = "compute.plasma.dev/unmetered-until";
 /// Label of a node whose GPUs come from a substituted NVML: `true`.
 pub const SIMULATED_LABEL: &str = "compute.plasma.dev/simulated";
 

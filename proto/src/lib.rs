@@ -61,4 +61,7 @@ pub mod pod {
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::too_many_lines)]
 pub mod meter {
     include!("generated/plasma.meter.v1.rs");
+
+    /// The audience of the token that a node shows to settlement: it is good for nothing else.
+    pub const AUDIENCE: &str = "plasma-meter";
 }

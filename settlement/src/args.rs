@@ -1,6 +1,6 @@
 //! Flags, each with an environment variable. The key comes from a file and nowhere else.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use plasma_chain::Finality;
@@ -21,7 +21,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Settle until told to end.
-    Run(Settings),
+    Run(Box<Settings>),
     /// Take the settlement finalizer off every pod and end: for uninstalling. Records nothing.
     ReleaseAll,
 }
@@ -68,6 +68,14 @@ pub(crate) struct Settings {
     /// Receipts in one batch, at most.
     #[arg(long, env = "BATCH_LIMIT", default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub(crate) batch_limit: u16,
+
+    /// Where the nodes' meters report; nowhere, if it isn't given: pods are billed from their status where there is no meter.
+    #[arg(long, env = "METER_LISTEN", requires = "meter_tls_dir")]
+    pub(crate) meter_listen: Option<SocketAddr>,
+
+    /// The folder with ca.crt, tls.crt and tls.key for the meters: the authority of their certificates, and ours.
+    #[arg(long, env = "METER_TLS_DIR")]
+    pub(crate) meter_tls_dir: Option<PathBuf>,
 
     /// Bill simulated GPUs: for test chains only.
     #[arg(long, env = "ALLOW_SIMULATED")]

@@ -10,7 +10,7 @@ use plasma_api::{
 use plasma_settlement_core::{Attempt, Batch, MinedAt, Payment, Position, Span, Stage};
 use plasma_types::{PodUid, RentalId, UnixSeconds, WeiPerGpuSecond, Xpl};
 
-use crate::{collect::Finished, failure::Failure, settle::Surroundings};
+use crate::{failure::Failure, record::Pods, settle::Surroundings};
 
 /// Every batch of this chain and contract, by rental and sequence.
 pub(crate) struct Batches {
@@ -99,7 +99,7 @@ pub(crate) fn spec_of(
     queue: &str,
     rental: RentalId,
     prices: &[WeiPerGpuSecond],
-    (batch, pods): (&Batch, &HashMap<PodUid, (&Finished, &str)>),
+    (batch, pods): (&Batch, &Pods<'_>),
 ) -> SettlementBatchSpec {
     let endpoint = around.chain.endpoint();
     let receipt = |(leaf, amount): &(plasma_settlement_core::Leaf, Xpl)| {

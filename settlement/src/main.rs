@@ -3,11 +3,15 @@
 
 mod args;
 mod batches;
+mod bill;
 mod collect;
 mod cost;
 mod deliver;
 mod failure;
+mod meter;
+mod metered;
 mod metrics;
+mod occupied;
 mod pods;
 mod record;
 mod release;
@@ -30,6 +34,6 @@ async fn run(args: Args) -> Result<(), Failure> {
     let client = runtime.kube_client().await?;
     match args.verb {
         Verb::ReleaseAll => release::release_all(&client).await,
-        Verb::Run(settings) => settle::run(settings, client, &runtime).await,
+        Verb::Run(settings) => settle::run(*settings, client, &runtime).await,
     }
 }

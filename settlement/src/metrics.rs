@@ -2,15 +2,18 @@
 
 use plasma_chain::RentalState;
 use plasma_runtime::prometheus::{
-    Gauge, GaugeVec, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
+    Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
 };
 use plasma_types::{RentalId, Xpl};
+use tonic::Status;
+
+use crate::bill::Reason;
 
 /// Counted where it happens.
 #[derive(Clone)]
 pub(crate) struct Metrics {
     pub(crate) chain_reachable: IntGauge,
-    pub(crate) waiting_pods: IntGauge,
+    waiting_pods: IntGaugeVec,
     pub(crate) open_batches: IntGauge,
     pub(crate) receipts: IntCounter,
     pub(crate) final_batches: IntCounter,
@@ -19,6 +22,15 @@ pub(crate) struct Metrics {
     rental_balance: GaugeVec,
     rental_owed: GaugeVec,
     rental_forked: IntGaugeVec,
+    pub(crate) meter: MeterMetrics,
+}
+
+/// What the nodes' meters do.
+#[derive(Clone)]
+pub(crate) struct MeterMetrics {
+    pub(crate) nodes: IntGauge,
+    records: IntCounterVec,
+    refused: IntCounterVec,
 }
 
 impl Metrics {
@@ -32,10 +44,13 @@ impl Metrics {
             "plasma_settlement_rental_forked",
             "1 if the batches recorded here and the chain's are two histories: nothing is recorded until that is mended",
         );
+        let waiting =
+            Opts::new("plasma_settlement_waiting_pods", "Finished pods without a durable receipt, and why");
         let key_balance = "plasma_settlement_key_balance_xpl";
         let metrics = Self {
             chain_reachable: gauge("plasma_settlement_chain_reachable", "1 if the chain answered last time"),
-            waiting_pods: gauge("plasma_settlement_waiting_pods", "Finished pods without a durable receipt"),
+            waiting_pods: IntGaugeVec::new(waiting, &["reason"]).expect("a valid name"),
+            meter: MeterMetrics::new(),
             open_batches: gauge("plasma_settlement_open_batches", "Batches whose payment isn't final"),
             receipts: counter("plasma_settlement_receipts_total", "Receipts made durable"),
             final_batches: counter("plasma_settlement_final_batches_total", "Batches paid for good"),
@@ -56,6 +71,7 @@ impl Metrics {
             rental_forked: IntGaugeVec::new(forked, &["rental"]).expect("a valid name"),
         };
         plasma_runtime::register(registry, metrics.collectors());
+        plasma_runtime::register(registry, metrics.meter.collectors());
         metrics
     }
 
@@ -74,6 +90,14 @@ impl Metrics {
         ]
     }
 
+    /// How many pods wait, by reason; a reason for which none does says 0.
+    pub(crate) fn tell_waiting(&self, waiting: impl Fn(Reason) -> usize) {
+        for reason in Reason::ALL {
+            let pods = i64::try_from(waiting(reason)).unwrap_or(i64::MAX);
+            self.waiting_pods.with_label_values(&[reason.name()]).set(pods);
+        }
+    }
+
     /// What a rental holds and owes.
     pub(crate) fn tell_rental(&self, rental: RentalId, state: &RentalState) {
         let rental = rental.to_string();
@@ -89,6 +113,42 @@ impl Metrics {
     /// What the key's account has.
     pub(crate) fn tell_key_balance(&self, balance: Xpl) {
         self.key_balance.set(as_float(balance));
+    }
+}
+
+#[allow(clippy::expect_used)] // As above.
+impl MeterMetrics {
+    pub(crate) fn new() -> Self {
+        let counter =
+            |name, help, label| IntCounterVec::new(Opts::new(name, help), &[label]).expect("a valid name");
+        Self {
+            nodes: IntGauge::new("plasma_settlement_meter_nodes", "Nodes whose meter is connected")
+                .expect("a valid name"),
+            records: counter(
+                "plasma_settlement_meter_records_total",
+                "Records of meters: taken, repeated (in already), unusable (absurd, not billed)",
+                "outcome",
+            ),
+            refused: counter(
+                "plasma_settlement_meter_refused_calls_total",
+                "Calls of meters that were refused or ended",
+                "code",
+            ),
+        }
+    }
+
+    fn collectors(&self) -> [Box<dyn Collector>; 3] {
+        [Box::new(self.nodes.clone()), Box::new(self.records.clone()), Box::new(self.refused.clone())]
+    }
+
+    /// A record came.
+    pub(crate) fn record(&self, outcome: &str) {
+        self.records.with_label_values(&[outcome]).inc();
+    }
+
+    /// A call was refused, or ended by a fault.
+    pub(crate) fn refused(&self, status: &Status) {
+        self.refused.with_label_values(&[&format!("{:?}", status.code())]).inc();
     }
 }
 

@@ -8,16 +8,23 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
 };
-use plasma_api::{has_run, is_told, names::SETTLEMENT_FINALIZER, started_at};
+use plasma_api::{
+    has_run, is_told,
+    names::{GPU_RESOURCE, SETTLEMENT_FINALIZER},
+    started_at,
+};
 use plasma_settlement_core::{ContainerRun, PodRun};
 use plasma_types::UnixMillis;
 
-use crate::{failure::Failure, settle::now_millis};
+use crate::failure::Failure;
 
 /// Whether the pod waits for its receipt.
 pub(crate) fn is_held(pod: &Pod) -> bool {
     pod.finalizers().iter().any(|finalizer| finalizer == SETTLEMENT_FINALIZER)
 }
+
+/// What the names of all resources begin with that are GPUs, or parts of them.
+const GPU_PREFIX: &str = "nvidia.com/";
 
 /// How long after the end of its grace period a deleted pod may still be told about by its kubelet, in milliseconds.
 const KUBELET_TELLS: u64 = 300_000;
@@ -36,8 +43,8 @@ pub(crate) fn node(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref().filter(|node| !node.is_empty())
 }
 
-/// What its status says of its containers.
-pub(crate) fn run_of(pod: &Pod) -> PodRun {
+/// What its status says of its containers, for a pod that was seen to run no more at that moment.
+pub(crate) fn run_of(pod: &Pod, seen_over: UnixMillis) -> PodRun {
     let statuses = pod.status.iter().flat_map(|status| {
         status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten())
     });
@@ -45,9 +52,40 @@ pub(crate) fn run_of(pod: &Pod) -> PodRun {
     PodRun {
         containers: statuses.map(|status| container_run(status, admitted)).collect(),
         gpus: gpus(pod),
-        created: pod.metadata.creation_timestamp.as_ref().and_then(millis).unwrap_or(UnixMillis(0)),
-        seen_over: now_millis(),
+        created: created(pod),
+        seen_over,
     }
+}
+
+/// When the API server made it.
+pub(crate) fn created(pod: &Pod) -> UnixMillis {
+    pod.metadata.creation_timestamp.as_ref().and_then(millis).unwrap_or(UnixMillis(0))
+}
+
+/// When its kubelet took it, and with it its devices; where the kubelet never said so, when it was made.
+pub(crate) fn admitted(pod: &Pod) -> UnixMillis {
+    let admitted = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
+    admitted.and_then(millis).unwrap_or_else(|| created(pod))
+}
+
+/// When its last container ended, by its node's clock; `None` where one that ran doesn't say.
+pub(crate) fn ended(pod: &Pod) -> Option<UnixMillis> {
+    let runs = run_of(pod, UnixMillis(u64::MAX)).containers;
+    let finished = runs.into_iter().filter_map(|run| match run {
+        ContainerRun::Never => None,
+        ContainerRun::Ran { finished, .. } => Some(finished),
+    });
+    finished.collect::<Option<Vec<_>>>()?.into_iter().max()
+}
+
+/// How many devices it asked for, whole GPUs and parts of them: no more are billed.
+pub(crate) fn devices(pod: &Pod) -> u32 {
+    let containers =
+        pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
+    let limits = containers.filter_map(|container| container.resources.as_ref()?.limits.as_ref()).flatten();
+    let parts = limits.filter(|(name, _)| name.starts_with(GPU_PREFIX) && *name != GPU_RESOURCE);
+    let parts = parts.filter_map(|(_, count)| count.0.parse::<u32>().ok());
+    parts.fold(gpus(pod), u32::saturating_add)
 }
 
 /// `admitted` is when the kubelet took the pod, and with it its GPUs.
@@ -62,7 +100,8 @@ fn container_run(status: &ContainerStatus, admitted: Option<&Time>) -> Container
     ContainerRun::Ran { started: began.and_then(millis), finished: ended.and_then(millis) }
 }
 
-fn millis(time: &Time) -> Option<UnixMillis> {
+/// In milliseconds since 1970; `None` before that.
+pub(crate) fn millis(time: &Time) -> Option<UnixMillis> {
     u64::try_from(time.0.as_millisecond()).ok().map(UnixMillis)
 }
 
@@ -101,6 +140,8 @@ mod tests {
 
     use super::*;
 
+    const SEEN: UnixMillis = UnixMillis(9_000_000_000_000);
+
     fn pod(metadata: Value, spec: Value, status: Value) -> Pod {
         let object = json!({ "metadata": metadata, "spec": spec, "status": status });
         serde_json::from_value(object).expect("a pod")
@@ -125,17 +166,17 @@ mod tests {
             "startedAt": "1970-01-01T00:00:00Z", "finishedAt": "1970-01-01T00:00:00Z" } });
         let waiting = json!({ "waiting": { "reason": "ErrImagePull" } });
         let pod = with_containers(json!([container(never), container(waiting)]));
-        assert_eq!(measure(&run_of(&pod)), Usage::Nothing);
+        assert_eq!(measure(&run_of(&pod, SEEN)), Usage::Nothing);
     }
 
     #[test]
     fn times_are_those_of_the_containers() {
         let ran = json!({ "terminated": { "exitCode": 0,
             "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:07Z" } });
-        let used = measure(&run_of(&with_containers(json!([container(ran)]))));
+        let used = measure(&run_of(&with_containers(json!([container(ran)])), SEEN));
         assert!(matches!(used, Usage::Known { duration, .. } if duration.0 == 7000), "{used:?}");
         let runs = json!({ "running": { "startedAt": "2026-01-01T00:00:00Z" } });
-        let used = measure(&run_of(&with_containers(json!([container(runs)]))));
+        let used = measure(&run_of(&with_containers(json!([container(runs)])), SEEN));
         assert!(matches!(used, Usage::Unknown { .. }), "{used:?}");
     }
 
@@ -146,7 +187,7 @@ mod tests {
         let mut again = container(last);
         again["restartCount"] = json!(1);
         let pod = with_status(json!({ "startTime": "2026-01-01T00:00:00Z", "containerStatuses": [again] }));
-        let used = measure(&run_of(&pod));
+        let used = measure(&run_of(&pod, SEEN));
         assert!(matches!(used, Usage::Known { duration, .. } if duration.0 == 36_001_000), "{used:?}");
     }
 
@@ -157,9 +198,9 @@ mod tests {
             "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:05Z" } });
         let mut was_there = container(lost.clone());
         was_there["containerID"] = json!("containerd://abc");
-        let used = measure(&run_of(&with_containers(json!([container(known), was_there]))));
+        let used = measure(&run_of(&with_containers(json!([container(known), was_there])), SEEN));
         assert!(matches!(used, Usage::Unknown { .. }), "{used:?}");
-        let never_made = measure(&run_of(&with_containers(json!([container(lost)]))));
+        let never_made = measure(&run_of(&with_containers(json!([container(lost)])), SEEN));
         assert_eq!(never_made, Usage::Nothing, "its image was never there");
     }
 

@@ -14,8 +14,11 @@ use plasma_types::{Hash, PodUid, RentalId, WeiPerGpuSecond};
 
 use crate::{
     batches::{Batches, name_of, spec_of},
-    collect::{Bill, Finished},
+    bill::{Bill, Reason},
+    collect::Finished,
     failure::Failure,
+    occupied::Occupied,
+    pods,
     settle::Surroundings,
 };
 
@@ -36,11 +39,14 @@ pub(crate) struct Recorder {
 /// anew with other prices.
 type Account = (RentalId, Hash);
 
+/// Pods, with their jobs' names.
+pub(crate) type Pods<'a> = HashMap<PodUid, (&'a Finished, &'a str)>;
+
 /// Receipts of one rental that aren't durable.
 struct Waiting<'a> {
     queue: &'a str,
     prices: Vec<WeiPerGpuSecond>,
-    pods: HashMap<PodUid, (&'a Finished, &'a str)>,
+    pods: Pods<'a>,
     leaves: Vec<Leaf>,
 }
 
@@ -57,29 +63,37 @@ impl Recorder {
     ) -> Vec<&'a Finished> {
         let recorded = batches.recorded_pods();
         let mut waiting: BTreeMap<Account, Waiting<'_>> = BTreeMap::new();
+        let mut occupied = Occupied::recorded(batches);
         let mut free = Vec::new();
-        let mut without_receipt = 0;
-        for pod in finished {
+        let mut reasons = Vec::new();
+        // In an order of their own: which of two that exclude each other is billed is the same in each round.
+        let mut finished: Vec<&Finished> = finished.iter().collect();
+        finished.sort_by_key(|pod| pod.pod_uid);
+        for pod in finished.iter().copied() {
             let has_receipt =
                 recorded.contains_key(&pod.pod_uid) || self.settled_before.contains(&pod.pod_uid);
             match &pod.bill {
                 _ if has_receipt => free.push(pod),
                 Bill::Nothing => free.push(pod),
-                Bill::Wait(why) => {
-                    without_receipt += 1;
-                    self.say(pod, why);
+                Bill::Wait(reason, why) => {
+                    reasons.push(*reason);
+                    self.say(pod, &format!("waits for its receipt: {why}"));
                 }
-                Bill::Receipt { queue, billing, leaf, job } => {
-                    without_receipt += 1;
-                    let prices = prices_of(billing);
-                    let account = (billing.rental, price_hash(&prices));
-                    let of_account = waiting.entry(account).or_insert_with(|| Waiting::new(queue, prices));
-                    of_account.pods.insert(pod.pod_uid, (pod, job));
-                    of_account.leaves.push(**leaf);
+                Bill::Receipt(receipt) => {
+                    reasons.push(Reason::Batch);
+                    let (leaf, void) = occupied.admit(pods::node(&pod.pod).unwrap_or_default(), receipt.leaf);
+                    void.iter().chain(&receipt.note).for_each(|note| self.say(pod, note));
+                    let prices = prices_of(&receipt.billing);
+                    let account = (receipt.billing.rental, price_hash(&prices));
+                    let of_account =
+                        waiting.entry(account).or_insert_with(|| Waiting::new(&receipt.queue, prices));
+                    of_account.pods.insert(pod.pod_uid, (pod, &receipt.job));
+                    of_account.leaves.push(leaf);
                 }
             }
         }
-        around.metrics.waiting_pods.set(without_receipt);
+        let count = |reason| reasons.iter().filter(|other| **other == reason).count();
+        around.metrics.tell_waiting(count);
         self.waiting_since.retain(|account, _| waiting.contains_key(account));
         self.said.retain(|uid, _| finished.iter().any(|pod| pod.pod_uid == *uid));
         for (account, of_account) in waiting {
@@ -182,10 +196,10 @@ impl Recorder {
         Ok(())
     }
 
-    fn say(&mut self, finished: &Finished, why: &str) {
-        if self.said.insert(finished.pod_uid, why.to_owned()).as_deref() != Some(why) {
+    fn say(&mut self, finished: &Finished, what: &str) {
+        if self.said.insert(finished.pod_uid, what.to_owned()).as_deref() != Some(what) {
             let (namespace, name) = (finished.pod.namespace().unwrap_or_default(), finished.pod.name_any());
-            tracing::warn!("pod {namespace}/{name} waits for its receipt: {why}");
+            tracing::warn!("pod {namespace}/{name} {what}");
         }
     }
 }

@@ -2,15 +2,16 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, ResourceExt as _};
 use plasma_chain::{Chain, ChainError, Endpoint, Key};
-use plasma_runtime::Runtime;
+use plasma_runtime::{CancellationToken, Runtime};
 use plasma_types::{PodUid, UnixMillis, UnixSeconds};
+use tokio::task::JoinHandle;
 
 use crate::{
     args::{Settings, TEST_CHAINS},
@@ -19,6 +20,7 @@ use crate::{
     cost::Costs,
     deliver::Deliverer,
     failure::Failure,
+    meter::{self, Meters},
     metrics::Metrics,
     pods,
     record::Recorder,
@@ -36,6 +38,7 @@ pub(crate) struct Surroundings {
     pub(crate) chain: Chain,
     pub(crate) key: Key,
     pub(crate) metrics: Metrics,
+    pub(crate) meters: Arc<Meters>,
     /// What was last said of what went wrong, and when.
     said: Mutex<HashMap<String, (String, Instant)>>,
 }
@@ -69,16 +72,19 @@ pub(crate) async fn run(settings: Settings, client: Client, runtime: &Runtime) -
         chain_id: settings.chain_id,
         contract: settings.contract,
     };
+    let metrics = Metrics::register(&runtime.registry);
     let around = Surroundings {
         key: Key::from_file(&settings.key_file, settings.key_password_file.as_deref())?,
         chain: Chain::new(endpoint)?.since_block(settings.contract_block),
-        metrics: Metrics::register(&runtime.registry),
+        meters: Arc::new(Meters::new(metrics.meter.clone())),
+        metrics,
         settings,
         client,
         said: Mutex::default(),
     };
     tracing::info!("settling on chain {} as {}", around.settings.chain_id, around.key.address());
     let ready = runtime.health.gate("round");
+    let serving = serve_meters(&around, runtime);
     let mut memory = Memory::default();
     while !runtime.shutdown.is_cancelled() {
         match round(&around, &mut memory).await {
@@ -87,7 +93,24 @@ pub(crate) async fn run(settings: Settings, client: Client, runtime: &Runtime) -
         }
         let _ = runtime.shutdown.run_until_cancelled(tokio::time::sleep(ROUND)).await;
     }
+    // Each node is told that its call ends, and calls whoever comes next.
+    if let Some(serving) = serving {
+        let _ = serving.await;
+    }
     Ok(())
+}
+
+/// Begins to serve the nodes' meters, where it is asked for.
+fn serve_meters(around: &Surroundings, runtime: &Runtime) -> Option<JoinHandle<()>> {
+    let (address, folder) = around.settings.meter_listen.zip(around.settings.meter_tls_dir.clone())?;
+    let service = meter::stream::Service {
+        meters: around.meters.clone(),
+        callers: meter::caller::Callers::new(around.client.clone(), &around.settings.namespace),
+        ending: CancellationToken::new(),
+    };
+    let shutdown = runtime.shutdown.clone();
+    tracing::info!("meters report to {address}");
+    Some(tokio::spawn(async move { meter::serve::serve(address, &folder, service, shutdown).await }))
 }
 
 /// What the parts of a round remember until the next one.
@@ -102,10 +125,14 @@ struct Memory {
 
 async fn round(around: &Surroundings, memory: &mut Memory) -> Result<(), Failure> {
     let chain = look_at_chain(around).await;
+    // Before the pods are listed: what a meter tells of one that isn't in the list may be of one that came since.
+    let told = around.meters.places();
     let mut batches = Batches::read(around).await?;
     let finished = memory.collector.collect(around).await?;
     let free = memory.recorder.record(around, &finished, &mut batches, &chain).await;
     let freed: HashSet<PodUid> = free.iter().map(|pod| pod.pod_uid).collect();
+    let collector = &memory.collector;
+    around.meters.forget(&told, |node, pod| collector.is_held_on(node, pod) && !freed.contains(&pod));
     let waiting = finished.iter().filter(|pod| !freed.contains(&pod.pod_uid));
     let waiting = waiting.filter_map(Finished::waits_for_receipt);
     let waiting: Vec<_> = waiting.collect();

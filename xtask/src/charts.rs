@@ -18,6 +18,12 @@ const EXCEPTION: &str = "plasma-device-plugin";
 /// The one service account whose pods see the provider's key.
 const KEY_HOLDER: &str = "plasma-settlement";
 
+/// Whose pods see which side of the meter's TLS.
+const METER_TLS: [(&str, &str); 2] =
+    [(KEY_HOLDER, "plasma-meter-server-tls"), (EXCEPTION, "plasma-meter-client-tls")];
+/// Certificates of one's own for the meter's server, and none for its clients.
+const HALF_TLS: &[&str] = &[REAL[0], REAL[1], "meter.tls.existingServerSecret=mine"];
+
 /// Lints and renders them.
 pub(crate) fn check() -> Result<()> {
     command::output(helm(&["lint", "--strict"], &[])?.arg(folder("plasma-crds")))?;
@@ -28,6 +34,7 @@ pub(crate) fn check() -> Result<()> {
     refused(&["chain.dev.enabled=true", "chain.id=9745"], "set chain.id to 31337, not 9745")?;
     refused(&[], "chain.rpc is needed")?;
     refused(&["chain.rpc=https://rpc.example"], "chain.contract is needed")?;
+    refused(HALF_TLS, "belong together")?;
     refused(&["chain.rpc=rpc.example"], "chain")
 }
 
@@ -93,10 +100,16 @@ fn confined(name: &str, pod: &Value) -> Result<()> {
     Ok(())
 }
 
-/// How often the pod mounts a Secret; only settlement's may, and none may have one in its environment.
+/// How often the pod mounts the key; only settlement's may, and none may have a Secret in its environment. Beside the key,
+/// settlement and the device plugin mount their own side of the meter's TLS.
 fn key_mounts_of(name: &str, pod: &Value) -> Result<usize> {
-    let mounts = items(&pod["volumes"]).filter(|volume| !volume["secret"].is_null()).count();
-    let holder = pod["serviceAccountName"] == KEY_HOLDER;
+    let account = &pod["serviceAccountName"];
+    let secrets = items(&pod["volumes"]).map(|volume| &volume["secret"]).filter(|secret| !secret.is_null());
+    let is_own_tls = |secret: &&Value| {
+        METER_TLS.iter().any(|(holder, held)| account == holder && secret["secretName"] == *held)
+    };
+    let mounts = secrets.filter(|secret| !is_own_tls(secret)).count();
+    let holder = account == KEY_HOLDER;
     ensure!(mounts == 0 || holder, "{name} mounts a Secret, and isn't settlement");
     let text = pod.to_string();
     ensure!(
@@ -191,6 +204,21 @@ mod tests {
             let fault = fault(&[changed]);
             assert!(fault.contains(says), "{pointer}: {fault:?}");
         }
+    }
+
+    #[test]
+    fn each_side_of_the_meters_tls_is_for_its_program_alone() {
+        let with = |secret: &str, account: &str| {
+            program(|pod| {
+                pod["serviceAccountName"] = json!(account);
+                pod["volumes"] = json!([{ "secret": { "secretName": secret } }]);
+            })
+        };
+        let plugin = "plasma-device-plugin";
+        assert_eq!(fault(&[program(|_| {}), with("plasma-meter-client-tls", plugin)]), "");
+        assert!(fault(&[with("plasma-meter-server-tls", "plasma-settlement")]).contains("mounted 0 times"));
+        assert!(fault(&[with("plasma-meter-server-tls", plugin)]).contains("isn't settlement"));
+        assert!(fault(&[with("plasma-settlement-key", plugin)]).contains("isn't settlement"));
     }
 
     #[test]

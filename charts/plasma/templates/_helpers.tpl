@@ -41,6 +41,11 @@ capabilities: { drop: [ALL] }
 {{/* Ports and probes of every program. */}}
 {{- define "plasma.probes" -}}
 ports: [{ name: metrics, containerPort: 9090 }]
+{{ include "plasma.probesOnly" . }}
+{{- end }}
+
+{{/* The probes alone, of a program that has more ports. */}}
+{{- define "plasma.probesOnly" -}}
 livenessProbe: { httpGet: { path: /healthz, port: metrics }, periodSeconds: 10 }
 readinessProbe: { httpGet: { path: /readyz, port: metrics }, periodSeconds: 2 }
 {{- end }}
@@ -61,4 +66,18 @@ http://plasma-dev-chain.{{ .Release.Namespace }}.svc:8545
 {{- else -}}
 {{ required "chain.contract is needed: the address of the Rental contract" .Values.chain.contract | lower }}
 {{- end -}}
+{{- end }}
+
+{{/* Whether nodes' meters report to settlement: "true" or nothing. */}}
+{{- define "plasma.meters" -}}
+{{- if and .Values.settlement.enabled .Values.meter.enabled }}true{{ end -}}
+{{- end }}
+
+{{/* The Secrets with ca.crt, tls.crt and tls.key of the two sides of the meter's connection. */}}
+{{- define "plasma.meterServerSecret" -}}
+{{ .Values.meter.tls.existingServerSecret | default "plasma-meter-server-tls" }}
+{{- end }}
+
+{{- define "plasma.meterClientSecret" -}}
+{{ .Values.meter.tls.existingClientSecret | default "plasma-meter-client-tls" }}
 {{- end }}

@@ -85,7 +85,11 @@ pub fn plan_batch(
 
 fn after_watermark(leaf: Leaf, through: UnixSeconds) -> Leaf {
     let first = UnixMillis(UnixMillis::from(through).0.saturating_add(1));
-    if first <= leaf.end { leaf } else { Leaf { end: first, flags: leaf.flags | flag::LATE, ..leaf } }
+    if first <= leaf.end {
+        return leaf;
+    }
+    // Its devices may have been somebody else's at the time that it says now: it says nothing of them.
+    Leaf { end: first, device_mask: 0, flags: leaf.flags | flag::LATE, ..leaf }
 }
 
 fn priced(leaf: Leaf, prices: &[WeiPerGpuSecond]) -> (Leaf, Xpl) {
@@ -134,8 +138,9 @@ mod tests {
 
     #[test]
     fn a_pod_seen_late_ends_just_after_the_watermark_and_keeps_its_duration() {
-        let batch = plan(&[leaf(1, 999_000)], 10);
+        let batch = plan(&[Leaf { device_mask: 3, ..leaf(1, 999_000) }], 10);
         let (late, amount) = &batch.leaves[0];
+        assert_eq!(late.device_mask, 0, "who had its devices at that time is somebody else's to say");
         assert_eq!((late.end, late.flags & flag::LATE), (UnixMillis(1_000_001), flag::LATE));
         assert_eq!((late.duration, *amount), (Duration(1000), Xpl::from_wei(1000)));
         assert_eq!(batch.to, UnixSeconds(1001));

@@ -4,8 +4,12 @@
 //! Pure: pods, chain and clock are arguments. Formats are those of `docs/design/0001-first-path.md`.
 
 mod batch;
+mod beside;
 mod head;
+mod ledger;
+mod metered;
 mod outbox;
+mod source;
 mod standing;
 mod usage;
 mod verify;
@@ -14,8 +18,12 @@ mod verify;
 pub use plasma_types::{Leaf, LeafError, flag};
 
 pub use batch::{Batch, Position, plan_batch};
+pub use beside::beside;
 pub use head::{genesis, next_head, price_hash};
+pub use ledger::{Ledger, Line, OutOfOrder, Place, Sums};
+pub use metered::{Held, Life, PodMeter, Told, WHOLE};
 pub use outbox::{Attempt, ChainView, Follow, MinedAt, Payment, Seen, Stage, follow};
+pub use source::{Evidence, Extent, NodeMeter, Source, Why, source};
 pub use standing::{Span, Standing, is_whole, standing};
 pub use usage::{ContainerRun, PodRun, Usage, measure};
 pub use verify::{ChainBatch, ChainPod, Difference, Recorded, each_is_recorded, verify};

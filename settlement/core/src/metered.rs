@@ -1,0 +1,137 @@
+//! From what a node's meter told of a pod to what the pod used.
+//!
+//! Of each device sums are enough: when the pod began to hold it, until when its time is told, and how much of that counts.
+//! Time that is told twice, or told in two ways, counts once; where the two differ, the payer is believed.
+
+use std::collections::BTreeMap;
+
+use plasma_types::{Duration, UnixMillis};
+use serde::{Deserialize, Serialize};
+
+use crate::Usage;
+
+/// A whole device, in thousandths.
+pub const WHOLE: u16 = 1000;
+
+/// One device over one span, held by one pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The device's UUID.
+    pub device: String,
+    /// The UUID of the board that it is, or is a part of.
+    pub board: String,
+    /// How much of the board it is, in thousandths, at most [`WHOLE`].
+    pub milli: u16,
+    /// When the span begins.
+    pub start: UnixMillis,
+    /// When it ends; never before it begins.
+    pub end: UnixMillis,
+    /// How long of it the device could be used; never longer than the span.
+    pub healthy: Duration,
+    /// Whether the pod's time on this device ends with it.
+    pub last: bool,
+    /// Whether a substitute of NVML said so.
+    pub simulated: bool,
+}
+
+/// All that a meter has told of a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodMeter {
+    devices: BTreeMap<String, Held>,
+    simulated: bool,
+    over: bool,
+}
+
+/// A device that a pod held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The UUID of the board.
+    pub board: String,
+    /// How much of the board it is, in thousandths.
+    pub milli: u16,
+    start: UnixMillis,
+    end: UnixMillis,
+    /// What counts of the time between the two.
+    healthy: Duration,
+    ended: bool,
+}
+
+/// What no meter can make more than it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// When the API server made the pod.
+    pub created: UnixMillis,
+    /// When it was seen to run no more.
+    pub seen_over: UnixMillis,
+    /// How many devices it asked for.
+    pub devices: u32,
+}
+
+impl PodMeter {
+    /// Adds a span. What of it is told already adds nothing.
+    pub fn add(&mut self, told: &Told) {
+        self.simulated |= told.simulated;
+        let unhealthy = told.end.since(told.start).0.saturating_sub(told.healthy.0);
+        let Some(held) = self.devices.get_mut(&told.device) else {
+            self.devices.insert(told.device.clone(), Held::new(told));
+            return;
+        };
+        // A device has one size; of two that are told, the smaller one costs less.
+        held.milli = held.milli.min(told.milli);
+        let news = told.end.since(told.start.max(held.end)).0;
+        held.healthy.0 = held.healthy.0.saturating_add(news.saturating_sub(unhealthy));
+        if told.end >= held.end {
+            (held.end, held.ended) = (told.end, told.last);
+        }
+    }
+
+    /// The meter says that nothing of this pod follows.
+    pub fn end(&mut self) {
+        self.over = true;
+    }
+
+    /// Whether all is told: the pod's end, and of each device the last span.
+    pub fn is_complete(&self) -> bool {
+        self.over && self.devices.values().all(|held| held.ended)
+    }
+
+    /// Whether a substitute of NVML said any of it.
+    pub fn is_simulated(&self) -> bool {
+        self.simulated
+    }
+
+    /// The devices that it held, by UUID.
+    pub fn devices(&self) -> impl Iterator<Item = (&str, &Held)> {
+        self.devices.iter().map(|(uuid, held)| (uuid.as_str(), held))
+    }
+
+    /// What the pod used: from the first device's first moment to the last one's last, and Σ over its devices of the
+    /// healthy milliseconds; a part of a device counts as the part that it is. Rounded down, in the payer's favour.
+    ///
+    /// Nothing outside of the pod's life counts, nor more devices than it asked for, whatever the node's clock says: what
+    /// lies outside is taken from the healthy time.
+    pub fn usage(&self, life: &Life) -> Usage {
+        let within = |moment: UnixMillis| moment.max(life.created).min(life.seen_over);
+        let start = self.devices.values().map(|held| within(held.start)).min();
+        let end = self.devices.values().map(|held| within(held.end)).max();
+        let (Some(start), Some(end)) = (start, end) else { return Usage::Unknown { end: life.seen_over } };
+        let duration = end.since(start);
+        let counted = |held: &Held| {
+            let outside = held.end.since(held.start).0 - within(held.end).since(within(held.start)).0;
+            u128::from(held.healthy.0.saturating_sub(outside)) * u128::from(held.milli)
+        };
+        let told = self.devices.values().map(counted).sum::<u128>() / u128::from(WHOLE);
+        let most = u128::from(duration.0) * u128::from(life.devices);
+        Usage::Known { end, duration, device_ms: u64::try_from(told.min(most)).unwrap_or(u64::MAX) }
+    }
+}
+
+impl Held {
+    fn new(told: &Told) -> Self {
+        let Told { board, milli, start, end, healthy, last, .. } = told.clone();
+        Self { board, milli, start, end, healthy: Duration(healthy.0.min(end.since(start).0)), ended: last }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! What the nodes' meters have told, for the round that bills and for the calls that bring it.
+
+pub(crate) mod caller;
+pub(crate) mod gone;
+mod parse;
+pub(crate) mod serve;
+pub(crate) mod stream;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use plasma_runtime::CancellationToken;
+use plasma_settlement_core::{Ledger, Line, OutOfOrder, Place, PodMeter};
+use plasma_types::{PodUid, UnixMillis};
+use tokio::sync::watch;
+
+use crate::metrics::MeterMetrics;
+
+/// So many pods of a node are remembered before somebody has said which of them are needed: a node runs far fewer, and one
+/// that tells of more has to wait for the next round.
+const MOST_PODS: usize = 4096;
+
+/// Every node's ledger.
+pub(crate) struct Meters {
+    nodes: Mutex<BTreeMap<String, Node>>,
+    /// How many rounds have said what is needed.
+    rounds: watch::Sender<u64>,
+    metrics: MeterMetrics,
+}
+
+/// One node's ledger, and the call that fills it.
+struct Node {
+    ledger: Ledger,
+    acknowledged: watch::Sender<u64>,
+    /// Ends the newest call. Cancelled: nobody calls.
+    call: CancellationToken,
+}
+
+/// What a node has told of one pod.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct View {
+    pub(crate) told: Option<PodMeter>,
+    pub(crate) complete_until: Option<UnixMillis>,
+    /// Whether the node is connected.
+    pub(crate) connected: bool,
+}
+
+/// A node's call, while it is the newest.
+pub(crate) struct Call<'a> {
+    meters: &'a Meters,
+    node: String,
+    /// Cancelled when a newer call takes its place.
+    pub(crate) replaced: CancellationToken,
+    /// Up to where the node may forget.
+    pub(crate) acknowledged: watch::Receiver<u64>,
+}
+
+/// Why a record wasn't taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotTaken {
+    /// One before it is missing.
+    OutOfOrder(OutOfOrder),
+    /// Too many pods wait for somebody to say whether they are needed.
+    Full,
+    /// A newer call took this one's place.
+    Replaced,
+}
+
+impl Meters {
+    pub(crate) fn new(metrics: MeterMetrics) -> Self {
+        Self { nodes: Mutex::default(), rounds: watch::Sender::new(0), metrics }
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, BTreeMap<String, Node>> {
+        // Each change of a ledger is whole before anything could panic.
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A node calls; its earlier call ends.
+    pub(crate) fn begin(&self, name: &str, journal: &str, first_sequence: u64) -> Call<'_> {
+        let mut nodes = self.nodes();
+        let node = nodes.entry(name.to_owned()).or_insert_with(Node::new);
+        node.call.cancel();
+        node.call = CancellationToken::new();
+        node.ledger.open(journal, first_sequence);
+        node.tell();
+        let (replaced, acknowledged) = (node.call.clone(), node.acknowledged.subscribe());
+        self.count(&nodes);
+        Call { meters: self, node: name.to_owned(), replaced, acknowledged }
+    }
+
+    /// What is known of a pod by its own node, and by no other.
+    pub(crate) fn view(&self, node: &str, pod: PodUid) -> View {
+        let nodes = self.nodes();
+        let Some(node) = nodes.get(node) else { return View::default() };
+        View {
+            told: node.ledger.pod(pod).cloned(),
+            complete_until: node.ledger.complete_until(),
+            connected: !node.call.is_cancelled(),
+        }
+    }
+
+    /// How far each node is: to be asked before the pods are listed.
+    pub(crate) fn places(&self) -> BTreeMap<String, Place> {
+        self.nodes().iter().map(|(name, node)| (name.clone(), node.ledger.place().clone())).collect()
+    }
+
+    /// Forgets what nobody needs of what came before `looked`, and has the nodes forget it, too.
+    pub(crate) fn forget(&self, looked: &BTreeMap<String, Place>, is_needed: impl Fn(&str, PodUid) -> bool) {
+        let mut nodes = self.nodes();
+        for (name, node) in nodes.iter_mut() {
+            if let Some(place) = looked.get(name) {
+                node.ledger.forget(place, |pod| is_needed(name, pod));
+                node.tell();
+            }
+        }
+        nodes.retain(|_, node| !node.call.is_cancelled() || node.ledger.pods() > 0);
+        drop(nodes);
+        self.rounds.send_modify(|rounds| *rounds += 1);
+    }
+
+    fn count(&self, nodes: &BTreeMap<String, Node>) {
+        let connected = nodes.values().filter(|node| !node.call.is_cancelled()).count();
+        self.metrics.nodes.set(i64::try_from(connected).unwrap_or(i64::MAX));
+    }
+}
+
+impl Node {
+    fn new() -> Self {
+        let call = CancellationToken::new();
+        call.cancel();
+        Self { ledger: Ledger::default(), acknowledged: watch::Sender::new(0), call }
+    }
+
+    fn tell(&self) {
+        let acknowledged = self.ledger.acknowledged();
+        self.acknowledged.send_if_modified(|before| std::mem::replace(before, acknowledged) != acknowledged);
+    }
+}
+
+impl Call<'_> {
+    /// Takes a record.
+    pub(crate) fn take(&self, sequence: u64, line: &Line) -> Result<(), NotTaken> {
+        self.with(|node| {
+            if node.ledger.pods() > MOST_PODS {
+                return Err(NotTaken::Full);
+            }
+            let is_new = node.ledger.take(sequence, line.clone()).map_err(NotTaken::OutOfOrder)?;
+            self.meters.metrics.record(if is_new { "taken" } else { "repeated" });
+            node.tell();
+            Ok(())
+        })
+    }
+
+    /// All that ended before that moment was sent.
+    pub(crate) fn complete(&self, until: UnixMillis) -> Result<(), NotTaken> {
+        self.with(|node| {
+            node.ledger.complete(until);
+            Ok(())
+        })
+    }
+
+    /// Says which rounds were; for whoever waits for the next.
+    pub(crate) fn rounds(&self) -> watch::Receiver<u64> {
+        self.meters.rounds.subscribe()
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Node) -> Result<(), NotTaken>) -> Result<(), NotTaken> {
+        let mut nodes = self.meters.nodes();
+        match nodes.get_mut(&self.node) {
+            Some(node) if !self.replaced.is_cancelled() => change(node),
+            _ => Err(NotTaken::Replaced),
+        }
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let nodes = self.meters.nodes();
+        // Of this call alone: a newer one has a token of its own.
+        self.replaced.cancel();
+        self.meters.count(&nodes);
+    }
+}
+
+#[cfg(test)]
+mod tests;

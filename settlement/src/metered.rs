@@ -1,0 +1,160 @@
+//! What is known of a finished pod's devices: by its node's meter, its GpuNode and its status.
+
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use plasma_api::{GpuNode, compute_queue::Billing, gpu_node::Gpu, names::UNMETERED_UNTIL_ANNOTATION};
+use plasma_settlement_core::{self as core, Extent, Life, NodeMeter, PodMeter, Source, Usage, WHOLE, Why};
+use plasma_types::UnixMillis;
+
+use crate::{collect::Over, meter::View, pods};
+
+/// What is known of one pod.
+pub(crate) struct Evidence<'a> {
+    pub(crate) over: &'a Over,
+    pub(crate) node: Option<&'a GpuNode>,
+    pub(crate) view: &'a View,
+    pub(crate) node_is_gone: bool,
+}
+
+impl Evidence<'_> {
+    /// What bills the pod, and what a person should know of that.
+    ///
+    /// # Errors
+    /// What it waits for, and the way out.
+    pub(crate) fn source(&self) -> Result<(Source, Option<String>), String> {
+        let pod = &self.over.pod;
+        let evidence = core::Evidence {
+            // A pod without devices is no meter's concern.
+            meter: if pods::devices(pod) > 0 { self.node_meter() } else { NodeMeter::None },
+            admitted: pods::admitted(pod),
+            ended: pods::ended(pod),
+            told: self.view.told.as_ref(),
+            complete_until: self.view.complete_until,
+            given_up: self.given_up()?,
+            node_is_gone: self.node_is_gone,
+        };
+        match core::source(&evidence) {
+            Source::Wait => Err(self.waits()),
+            source => Ok((source, self.note(source))),
+        }
+    }
+
+    fn node_meter(&self) -> NodeMeter {
+        match self.node.and_then(|node| node.spec.meter.as_ref()) {
+            None => NodeMeter::None,
+            Some(meter) => {
+                meter.since.as_ref().and_then(pods::millis).map_or(NodeMeter::Unknown, NodeMeter::Since)
+            }
+        }
+    }
+
+    /// Until when an administrator gave up what this node's meter would tell.
+    fn given_up(&self) -> Result<Option<UnixMillis>, String> {
+        let Some(text) = self.node.and_then(|node| node.annotations().get(UNMETERED_UNTIL_ANNOTATION)) else {
+            return Ok(None);
+        };
+        let time: Result<Timestamp, _> = text.parse();
+        let millis = time.ok().and_then(|time| u64::try_from(time.as_millisecond()).ok());
+        let millis = millis.ok_or_else(|| {
+            format!(
+                "the annotation {UNMETERED_UNTIL_ANNOTATION} of GpuNode {} is {text:?}, which is no time such as \
+                 2026-01-31T12:00:00Z",
+                self.node_name()
+            )
+        })?;
+        Ok(Some(UnixMillis(millis)))
+    }
+
+    fn node_name(&self) -> &str {
+        pods::node(&self.over.pod).unwrap_or_default()
+    }
+
+    fn waits(&self) -> String {
+        let node = self.node_name();
+        let state = match (self.view.connected, &self.view.told) {
+            (true, Some(_)) => "it has not told the pod's end",
+            (true, None) => "it has told nothing of the pod",
+            (false, _) => "it isn't connected",
+        };
+        format!(
+            "the meter of node {node} has not told all of it, and {state}. If that never will be: delete the Node, and \
+             what was told is billed after five minutes; or have pods that began until now billed from their status: \
+             kubectl annotate gpunode {node} {UNMETERED_UNTIL_ANNOTATION}=$(date -u +%FT%TZ)"
+        )
+    }
+
+    fn note(&self, source: Source) -> Option<String> {
+        let node = self.node_name();
+        match source {
+            Source::Status(Why::BeforeTheMeter) => Some(format!(
+                "billed from its status: it began before the journal of node {node}'s meter, which can't know all of it"
+            )),
+            Source::Status(Why::GivenUp) => Some(format!(
+                "billed from its status: the annotation {UNMETERED_UNTIL_ANNOTATION} of GpuNode {node} says so"
+            )),
+            Source::Meter(Extent::NoMore) => Some(format!(
+                "billed for what the meter of node {node} told, which never told its end, and says that it told all"
+            )),
+            Source::Meter(Extent::NodeGone) => {
+                Some(format!("billed for what the meter of node {node} told before the node was gone"))
+            }
+            Source::Meter(Extent::All) | Source::Status(Why::NoMeter) | Source::Wait => None,
+        }
+    }
+
+    /// What the meter says that it used.
+    pub(crate) fn metered(&self) -> Usage {
+        let created = pods::created(&self.over.pod);
+        let life = Life { created, seen_over: self.over.seen, devices: pods::devices(&self.over.pod) };
+        let nothing = PodMeter::default();
+        self.view.told.as_ref().unwrap_or(&nothing).usage(&life)
+    }
+
+    /// Whether its GPUs are a substitute's, by anybody's word.
+    pub(crate) fn is_simulated(&self) -> bool {
+        let told = self.view.told.as_ref().is_some_and(PodMeter::is_simulated);
+        told || self.node.is_some_and(|node| node.spec.simulated)
+    }
+
+    /// The class that prices it: its GPUs' model's. Of several, the cheapest.
+    pub(crate) fn class(&self, billing: &Billing, source: Source) -> Option<u16> {
+        let mut products: Vec<_> = self.boards(source).map(|gpu| gpu.product.as_str()).collect();
+        products.dedup();
+        if products.is_empty() {
+            products.extend(self.gpus().first().map(|gpu| gpu.product.as_str()));
+        }
+        if products.is_empty() {
+            return billing.class_of(None).and_then(|class| u16::try_from(class).ok());
+        }
+        let classes: Option<Vec<_>> =
+            products.into_iter().map(|product| billing.class_of(Some(product))).collect();
+        let price =
+            |class: &usize| billing.prices.get(*class).map(|price| price.price_per_gpu_hour.per_second());
+        classes?.into_iter().min_by_key(price).and_then(|class| u16::try_from(class).ok())
+    }
+
+    /// Which devices it held, a bit for each by its index: whole ones alone, since of a part others have the rest.
+    pub(crate) fn device_mask(&self, source: Source) -> u64 {
+        if !matches!(source, Source::Meter(_)) {
+            return 0;
+        }
+        let held = self.view.told.iter().flat_map(PodMeter::devices);
+        let whole = held.filter(|(_, held)| held.milli == WHOLE).filter_map(|(uuid, _)| self.gpu(uuid));
+        let bit = |gpu: &Gpu| u32::try_from(gpu.index).ok().and_then(|index| 1_u64.checked_shl(index));
+        whole.filter_map(bit).fold(0, |mask, bit| mask | bit)
+    }
+
+    /// The boards that its devices are, or are parts of.
+    fn boards(&self, source: Source) -> impl Iterator<Item = &Gpu> {
+        let told = self.view.told.iter().filter(move |_| matches!(source, Source::Meter(_)));
+        told.flat_map(PodMeter::devices).filter_map(|(_, held)| self.gpu(&held.board))
+    }
+
+    fn gpus(&self) -> &[Gpu] {
+        self.node.map(|node| node.spec.gpus.as_slice()).unwrap_or_default()
+    }
+
+    fn gpu(&self, uuid: &str) -> Option<&Gpu> {
+        self.gpus().iter().find(|gpu| gpu.uuid == uuid)
+    }
+}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use plasma_runtime::RuntimeArgs;
 
-use crate::inspect::Looking;
+use crate::{cdi::Printing, handover::HandOverArgs, inspect::Looking};
 
 /// Tells the kubelet which GPUs this node has, and hands them out.
 #[derive(Clone, Debug, Parser)]
@@ -26,6 +26,8 @@ pub(crate) enum Verb {
     Inspect(Looking),
     /// Ask NVML everything that the plugin relies on, and print each answer.
     Check(Looking),
+    /// Print the CDI spec by which containers would get this machine's GPUs.
+    Cdi(Printing),
 }
 
 /// What serving the kubelet needs to know.
@@ -61,6 +63,9 @@ pub(crate) struct Args {
     /// The kubelet's socket that tells of its pods. Where it isn't there, the API server is asked.
     #[arg(long, env = "PODS_API_SOCKET", default_value = "/var/lib/kubelet/pods-api/pods-api.sock")]
     pub(crate) pods_api_socket: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) hand_over: HandOverArgs,
 
     /// Seconds between two looks at the GPUs.
     #[arg(long, env = "SCAN_SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=300))]

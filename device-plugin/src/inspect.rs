@@ -191,7 +191,7 @@ fn line(answer: &Answer) -> String {
 }
 
 /// Prints it; a reader that has gone is no fault.
-fn print(text: &str) -> Result<(), String> {
+pub(crate) fn print(text: &str) -> Result<(), String> {
     match writeln!(io::stdout().lock(), "{text}") {
         Err(fault) if fault.kind() != io::ErrorKind::BrokenPipe => Err(fault.to_string()),
         _ => Ok(()),

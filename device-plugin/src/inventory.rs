@@ -5,11 +5,12 @@
 use std::{
     io,
     path::Path,
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use plasma_device_plugin_core::{GpuState, HealthRules, Inventory, Scan};
+use plasma_device_plugin_core::{GpuState, HandOver, HealthRules, Inventory, Scan};
 use tokio::sync::watch;
 
 use crate::{
@@ -37,6 +38,9 @@ pub(crate) struct Observed {
     /// When something newer should have come at the latest.
     good_until: Instant,
     patience: Duration,
+    period: Duration,
+    /// Whether GPUs can be handed to containers: said by whoever makes them ready.
+    hand_over: HandOver,
 }
 
 impl Observed {
@@ -45,17 +49,35 @@ impl Observed {
     pub(crate) fn for_tests(inventory: Inventory) -> Self {
         let patience = Duration::from_secs(60);
         let good_until = Instant::now() + patience;
-        Self { inventory, figures: Vec::new(), simulated: true, good_until, patience }
+        let (period, hand_over) = (patience, HandOver::NeedsNothing);
+        Self { inventory, figures: Vec::new(), simulated: true, good_until, patience, period, hand_over }
     }
 
-    /// The inventory as it should be believed now: when NVML is silent for too long, nobody knows how the GPUs are.
+    /// The inventory as it should be believed now: when NVML is silent for too long, nobody knows how the GPUs are; and one
+    /// that can't be handed over isn't offered, however well it is.
     pub(crate) fn believed(&self) -> Inventory {
         let mut inventory = self.inventory.clone();
         if self.good_until < Instant::now() {
             let fault = format!("NVML has not answered for {:?}", self.patience);
             inventory.observe(Scan::Failed(fault));
         }
+        inventory.hold_back(|gpu| self.hand_over.obstacle(gpu));
         inventory
+    }
+
+    /// Whether the device is still being made ready for containers.
+    pub(crate) fn is_pending(&self, device: &str) -> bool {
+        self.hand_over.is_pending(device)
+    }
+
+    /// How long it is from one look to the next.
+    pub(crate) fn period(&self) -> Duration {
+        self.period
+    }
+
+    /// Whether the kubelet can be told: what this node has is known, and so is whether it can be handed over.
+    pub(crate) fn can_be_offered(&self) -> bool {
+        self.is_known() && self.hand_over != HandOver::Unknown
     }
 
     /// Whether NVML ever said what this node has.
@@ -72,11 +94,26 @@ pub(crate) async fn newer(observed: &mut watch::Receiver<Observed>, at_most: Dur
     }
 }
 
+/// Adds what isn't NVML's to say.
+#[derive(Clone)]
+pub(crate) struct Publisher(Arc<watch::Sender<Observed>>);
+
+impl Publisher {
+    /// Says whether GPUs can be handed over. The same again wakes nobody.
+    pub(crate) fn hand_over(&self, now: HandOver) {
+        self.0.send_if_modified(|observed| {
+            let changes = observed.hand_over != now;
+            observed.hand_over = now;
+            changes
+        });
+    }
+}
+
 /// Starts the thread; the receiver always has the newest values.
 ///
 /// # Errors
 /// When the system has no thread to give.
-pub(crate) fn start(args: &Args, rules: HealthRules) -> io::Result<watch::Receiver<Observed>> {
+pub(crate) fn start(args: &Args, rules: HealthRules) -> io::Result<(watch::Receiver<Observed>, Publisher)> {
     let period = Duration::from_secs(args.scan_seconds);
     let patience = period * MISSED_LOOKS;
     let (publish, receive) = watch::channel(Observed {
@@ -86,15 +123,18 @@ pub(crate) fn start(args: &Args, rules: HealthRules) -> io::Result<watch::Receiv
         simulated: args.nvml_library != Path::new(crate::nvml::DRIVER_LIBRARY),
         good_until: Instant::now() + patience,
         patience,
+        period,
+        hand_over: HandOver::Unknown,
     });
+    let publish = Arc::new(publish);
     let library = args.nvml_library.clone();
-    let looker = Looker { publish, period };
+    let looker = Looker { publish: publish.clone(), period };
     thread::Builder::new().name("nvml".to_owned()).spawn(move || looker.look_forever(&library))?;
-    Ok(receive)
+    Ok((receive, Publisher(publish)))
 }
 
 struct Looker {
-    publish: watch::Sender<Observed>,
+    publish: Arc<watch::Sender<Observed>>,
     period: Duration,
 }
 

@@ -27,6 +27,7 @@ use crate::{
     args::Args,
     inventory::Observed,
     metrics::KubeletMetrics,
+    preference::Preferences,
     service::{Listeners, Service},
     socket::{self, SocketFile},
 };
@@ -79,7 +80,7 @@ impl Kubelet {
 
     async fn serve(&mut self) {
         // An empty list would take away what the kubelet remembers: first know what there is.
-        if self.observed.wait_for(Observed::is_known).await.is_err() {
+        if self.observed.wait_for(Observed::can_be_offered).await.is_err() {
             return;
         }
         for folder in [&self.args.device_plugin_dir, &self.args.plugins_registry_dir] {
@@ -151,6 +152,8 @@ impl Kubelet {
         let service = DevicePluginServer::new(Service {
             observed: self.observed.clone(),
             metrics: self.metrics.clone(),
+            strategy: self.args.hand_over.device_list_strategy,
+            preferences: Preferences::default(),
             listeners: listeners.clone(),
             stop: stop.clone(),
         });

@@ -3,7 +3,11 @@
 mod announce;
 mod args;
 mod authority;
+mod cdi;
+mod cdi_file;
 mod describe;
+mod driver_root;
+mod handover;
 mod health_config;
 mod inspect;
 mod inventory;
@@ -12,6 +16,7 @@ mod labels;
 mod metrics;
 mod nvml;
 mod pods;
+mod preference;
 mod report;
 mod service;
 mod socket;
@@ -21,6 +26,7 @@ use std::{error::Error, process::ExitCode, sync::Arc};
 use args::{Args, CommandLine, Verb};
 use clap::Parser as _;
 use kubelet::Kubelet;
+use plasma_device_plugin_core::HandOver;
 use plasma_runtime::Runtime;
 
 #[tokio::main]
@@ -29,6 +35,7 @@ async fn main() -> ExitCode {
     plasma_runtime::exit(match command.verb {
         Some(Verb::Inspect(looking)) => inspect::inspect(&looking).map_err(Into::into),
         Some(Verb::Check(looking)) => inspect::check(&looking).map_err(Into::into),
+        Some(Verb::Cdi(printing)) => cdi::cdi(&printing).map_err(Into::into),
         None => run(command.serve).await,
     })
 }
@@ -37,15 +44,17 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let node = args.node_name.clone().ok_or("--node-name is needed: the node that this runs on")?;
     let runtime = Arc::new(Runtime::start(&args.runtime).await?);
     let (gate, shutdown) = (runtime.health.gate("kubelet"), runtime.shutdown.clone());
-    let observed = inventory::start(&args, health_config::read(args.health_config.as_deref())?)?;
+    let (observed, publish) = inventory::start(&args, health_config::read(args.health_config.as_deref())?)?;
     let metrics = metrics::start(&runtime.registry, observed.clone())?;
     let _pods = pods::start(&args, &node, runtime.clone(), (&[], 0));
-    tokio::spawn(report::run(node, observed.clone(), runtime));
+    tokio::spawn(report::run(node, observed.clone(), runtime.clone()));
     if args.observe {
+        publish.hand_over(HandOver::NeedsNothing);
         tracing::info!("observing: another plugin offers the GPUs to the kubelet");
         gate.set(true);
         shutdown.cancelled().await;
     } else {
+        handover::start(&args.hand_over, &runtime.registry, (observed.clone(), publish))?;
         Kubelet { args, observed, gate, metrics, shutdown }.run().await;
     }
     Ok(())

@@ -10,13 +10,13 @@ use std::{
 };
 
 use plasma_api::names::SIMULATED_LABEL;
-use plasma_device_plugin_core::{Advertised, allocate, prefer};
+use plasma_device_plugin_core::{Advertised, allocate, qualified};
 use plasma_proto::deviceplugin::{
-    AllocateRequest, AllocateResponse, ContainerAllocateRequest, ContainerAllocateResponse,
-    ContainerPreferredAllocationRequest, ContainerPreferredAllocationResponse, Device, DevicePluginOptions,
-    DeviceSpec, Empty, HEALTHY, ListAndWatchResponse, NumaNode, PreStartContainerRequest,
-    PreStartContainerResponse, PreferredAllocationRequest, PreferredAllocationResponse, TopologyInfo,
-    UNHEALTHY, device_plugin_server::DevicePlugin,
+    AllocateRequest, AllocateResponse, CdiDevice, ContainerAllocateRequest, ContainerAllocateResponse,
+    ContainerPreferredAllocationResponse, Device, DevicePluginOptions, DeviceSpec, Empty, HEALTHY,
+    ListAndWatchResponse, NumaNode, PreStartContainerRequest, PreStartContainerResponse,
+    PreferredAllocationRequest, PreferredAllocationResponse, TopologyInfo, UNHEALTHY,
+    device_plugin_server::DevicePlugin,
 };
 use plasma_runtime::CancellationToken;
 use tokio::sync::{mpsc, watch};
@@ -24,17 +24,24 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use crate::{
+    handover::Strategy,
     inventory::{Observed, newer},
     metrics::KubeletMetrics,
+    preference::{Preferences, Question},
 };
 
 /// How often the list is looked at again though nothing was published: a hanging NVML publishes nothing.
 const FRESHNESS_CHECK: Duration = Duration::from_secs(1);
 
+/// How NVIDIA's container runtime is told which GPUs a container gets.
+const VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
+
 /// The service on one of our sockets.
 pub(crate) struct Service {
     pub(crate) observed: watch::Receiver<Observed>,
     pub(crate) metrics: KubeletMetrics,
+    pub(crate) strategy: Strategy,
+    pub(crate) preferences: Preferences,
     pub(crate) listeners: Listeners,
     /// Ends the streams.
     pub(crate) stop: CancellationToken,
@@ -94,15 +101,17 @@ impl DevicePlugin for Service {
         &self,
         request: Request<PreferredAllocationRequest>,
     ) -> Result<Response<PreferredAllocationResponse>, Status> {
-        let inventory = self.observed.borrow().believed();
-        let prefer_one = |request: ContainerPreferredAllocationRequest| {
-            let size = usize::try_from(request.allocation_size).unwrap_or(0);
-            let (available, required) = (&request.available_device_i_ds, &request.must_include_device_i_ds);
-            let device_i_ds = prefer(&inventory, available, required, size);
-            ContainerPreferredAllocationResponse { device_i_ds }
-        };
-        let requests = request.into_inner().container_requests;
-        let container_responses = requests.into_iter().map(prefer_one).collect();
+        let inventory = Arc::new(self.observed.borrow().believed());
+        let mut container_responses = Vec::new();
+        for request in request.into_inner().container_requests {
+            let question = Question {
+                available: request.available_device_i_ds,
+                required: request.must_include_device_i_ds,
+                size: usize::try_from(request.allocation_size).unwrap_or(0),
+            };
+            let device_i_ds = self.preferences.answer(&inventory, question).await;
+            container_responses.push(ContainerPreferredAllocationResponse { device_i_ds });
+        }
         Ok(Response::new(PreferredAllocationResponse { container_responses }))
     }
 
@@ -113,7 +122,7 @@ impl DevicePlugin for Service {
         let observed = self.observed.borrow().clone();
         let requests = request.into_inner().container_requests;
         let responses: Result<Vec<_>, Status> =
-            requests.iter().map(|request| allocate_one(request, &observed)).collect();
+            requests.iter().map(|request| allocate_one(request, &observed, self.strategy)).collect();
         self.metrics.allocated(responses.is_ok());
         if let Err(refusal) = &responses {
             tracing::warn!("refused: {}", refusal.message());
@@ -132,14 +141,27 @@ impl DevicePlugin for Service {
 fn allocate_one(
     request: &ContainerAllocateRequest,
     observed: &Observed,
+    strategy: Strategy,
 ) -> Result<ContainerAllocateResponse, Status> {
-    let nodes = allocate(&observed.believed(), &request.devices_ids);
-    let nodes = nodes.map_err(|why| Status::unavailable(why.to_string()))?;
+    let inventory = observed.believed();
+    let granted = allocate(&inventory, &request.devices_ids);
+    let granted = granted.map_err(|why| Status::unavailable(why.to_string()))?;
     tracing::info!("allocating {}", request.devices_ids.join(", "));
-    let mut response = ContainerAllocateResponse {
-        devices: nodes.into_iter().map(device_spec).collect(),
-        ..ContainerAllocateResponse::default()
-    };
+    let mut response = ContainerAllocateResponse::default();
+    match strategy {
+        Strategy::CdiCri => {
+            let names = granted.iter().map(|device| CdiDevice { name: qualified(&device.id) });
+            response.cdi_devices = names.collect();
+        }
+        Strategy::DeviceNodes => {
+            let own = granted.into_iter().flat_map(|device| device.device_nodes);
+            response.devices = inventory.shared_nodes().iter().cloned().chain(own).map(device_spec).collect();
+        }
+        Strategy::Envvar => {
+            let ids: Vec<String> = granted.into_iter().map(|device| device.id).collect();
+            response.envs.insert(VISIBLE_DEVICES.to_owned(), ids.join(","));
+        }
+    }
     if observed.simulated {
         response.annotations.insert(SIMULATED_LABEL.to_owned(), "true".to_owned());
     }
@@ -157,8 +179,11 @@ async fn send_changes(
 ) {
     let mut told: Option<Vec<Advertised>> = None;
     loop {
-        let inventory = observed.borrow_and_update().believed();
-        let now = inventory.advertised();
+        let seen = observed.borrow_and_update().clone();
+        let (inventory, before) = (seen.believed(), told.as_deref().unwrap_or_default());
+        let mut now = inventory.advertised();
+        // One that has just come is told of when it is ready, not as one that is ill until then.
+        now.retain(|new| !seen.is_pending(&new.id) || before.iter().any(|known| known.id == new.id));
         if told.as_ref() != Some(&now) {
             let healthy = now.iter().filter(|device| device.healthy).count();
             let why = inventory.fault().map(|fault| format!(": {fault}")).unwrap_or_default();

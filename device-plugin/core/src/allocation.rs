@@ -1,6 +1,6 @@
 //! What a container gets with its GPUs.
 
-use crate::Inventory;
+use crate::{Gpu, HandOut, Inventory};
 
 /// Why the kubelet can't have what it asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,29 +23,47 @@ impl std::fmt::Display for AllocateError {
     }
 }
 
-/// The device nodes for a container that gets these GPUs: those that all GPUs share, and theirs.
+/// What a container gets that is allocated these GPUs: one entry each, in their order.
 ///
 /// # Errors
 /// When one of them is unknown or not healthy: better the pod is tried again than started without its GPU.
-pub fn allocate(inventory: &Inventory, ids: &[String]) -> Result<Vec<String>, AllocateError> {
-    let mut nodes = inventory.shared_nodes().to_vec();
-    for id in ids {
-        match inventory.find(id) {
-            None => return Err(AllocateError::Unknown(id.clone())),
-            Some((gpu, state)) if state.is_offered() => nodes.extend(gpu.device_node.clone()),
-            Some((_, state)) => {
-                let why = state.why().unwrap_or_default().to_owned();
-                return Err(AllocateError::NotHealthy(id.clone(), why));
-            }
+pub fn allocate(inventory: &Inventory, ids: &[String]) -> Result<Vec<HandOut>, AllocateError> {
+    let one = |id: &String| match inventory.find(id) {
+        None => Err(AllocateError::Unknown(id.clone())),
+        Some((gpu, state)) if state.is_offered() => Ok(hand_out(gpu)),
+        Some((_, state)) => {
+            Err(AllocateError::NotHealthy(id.clone(), state.why().unwrap_or_default().to_owned()))
         }
-    }
-    Ok(nodes)
+    };
+    ids.iter().map(one).collect()
+}
+
+/// What there is to hand over, whether it can be now or not: containers that were given a GPU keep its name.
+pub fn hand_outs(inventory: &Inventory) -> Vec<HandOut> {
+    inventory.gpus().into_iter().map(|(gpu, _)| hand_out(gpu)).collect()
+}
+
+/// The first of the available GPUs in NVML's order, after those that must be included: for when there is no time to compare.
+pub fn first_of(
+    inventory: &Inventory,
+    available: &[String],
+    required: &[String],
+    size: usize,
+) -> Vec<String> {
+    let index = |id: &&String| inventory.find(id).map_or(u32::MAX, |(gpu, _)| gpu.index);
+    let mut free: Vec<&String> = available.iter().filter(|id| !required.contains(id)).collect();
+    free.sort_by_key(index);
+    required.iter().chain(free).take(size).cloned().collect()
+}
+
+fn hand_out(gpu: &Gpu) -> HandOut {
+    HandOut { id: gpu.uuid.clone(), device_nodes: gpu.device_node.iter().cloned().collect() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Gpu, HealthRules, Look, Scan, Seen, Signs};
+    use crate::{HealthRules, Look, Scan, Seen, Signs};
 
     fn node(numa_of: &[u32]) -> Inventory {
         let gpus = (0_u32..).zip(numa_of).map(|(index, numa)| Seen::Answered {
@@ -69,8 +87,10 @@ mod tests {
     }
 
     #[test]
-    fn a_container_gets_its_own_device_nodes_and_the_shared_ones() {
-        assert_eq!(allocate(&node(&[0, 0]), &ids(&[1])).unwrap(), ["/dev/nvidiactl", "/dev/nvidia11"]);
+    fn a_container_gets_the_device_nodes_of_its_own_gpus() {
+        let granted = allocate(&node(&[0, 0]), &ids(&[1])).unwrap();
+        assert_eq!(granted, hand_outs(&node(&[0, 0]))[1..]);
+        assert_eq!(granted[0].device_nodes, ["/dev/nvidia11"]);
     }
 
     #[test]

@@ -119,6 +119,16 @@ impl Inventory {
         self.nameless = silent.into_iter().map(|(index, silence)| (index, silence.why)).collect();
     }
 
+    /// Takes GPUs back that can't be handed to containers although they are well; `why` says so of an id. The next look
+    /// judges anew.
+    pub fn hold_back(&mut self, why: impl Fn(&str) -> Option<String>) {
+        for (id, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.state.is_offered()) {
+            if let Some(why) = why(id) {
+                entry.state = GpuState::Unhealthy(why);
+            }
+        }
+    }
+
     /// Whether NVML ever answered. Until then an empty inventory says nothing about the node.
     pub fn is_known(&self) -> bool {
         self.known

@@ -5,20 +5,31 @@
 
 mod allocation;
 mod authority;
+mod cdi;
 mod choice;
+mod driver_files;
 mod gpu;
+mod handover;
 mod health;
 mod holding;
 mod inventory;
+mod loader_cache;
 mod topology;
 mod xid;
 
-pub use allocation::{AllocateError, allocate};
+pub use allocation::{AllocateError, allocate, first_of, hand_outs};
 pub use authority::{Authority, Refused};
+pub use cdi::{CDI_KIND, Device, DeviceNode, Edits, HandOut, Mount, Spec, is_device_name, qualified, spec};
 pub use choice::prefer;
+pub use driver_files::{
+    DATA, Driver, DriverFile, FileKind, LIBRARIES, LIBRARY_PLACES, Library, PROGRAM_PLACES, PROGRAMS,
+    SOCKETS, is_handed_over, names,
+};
 pub use gpu::{Advertised, Gpu, GpuState, Look, Recovery, Scan, Seen, product_label};
+pub use handover::HandOver;
 pub use health::{HealthRules, Instance, Signs, Silence, Xid};
 pub use holding::{ContainerSeen, End, Holder, Holdings, Listed, PodSeen, Tenants, Tenure};
 pub use inventory::Inventory;
+pub use loader_cache::paths_of;
 pub use topology::{Distance, Link, Topology};
 pub use xid::{Verdict, Xids};

@@ -73,10 +73,21 @@ fn a_question_that_is_never_answered_is_named() {
 }
 
 #[test]
-fn without_a_driver_both_say_so() {
+fn the_cdi_spec_is_printed_and_nothing_is_written() {
+    let node = Node::new(2);
+    let printed = run(&node, &["cdi", "--format", "json"]);
+    let spec: Value = serde_json::from_slice(&printed.stdout).unwrap();
+    assert_eq!(spec["devices"][1]["name"], gpu(1).uuid);
+    let yaml = text(&run(&node, &["cdi"]).stdout);
+    assert!(yaml.contains("cdiVersion: ") && yaml.contains("kind: compute.plasma.dev/gpu"), "{yaml}");
+    assert!(!node.cdi().exists());
+}
+
+#[test]
+fn without_a_driver_all_say_so() {
     let mut node = Node::new(1);
     node.library = node.folder().join("libnvidia-ml.so.1");
-    for verb in ["inspect", "check"] {
+    for verb in ["inspect", "check", "cdi"] {
         let said = run(&node, &[verb]);
         let all = text(&said.stdout) + &text(&said.stderr);
         assert!(!said.status.success() && all.contains("libnvidia-ml.so.1"), "{verb}: {all}");

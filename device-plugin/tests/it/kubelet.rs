@@ -197,6 +197,11 @@ impl Registered {
         self.devices().await.into_iter().map(|device| (device.id, device.health == HEALTHY)).collect()
     }
 
+    /// Waits until the list is this one: GPUs that come at once may be told of one after the other.
+    pub(crate) async fn becomes_list(&mut self, expected: Vec<(String, bool)>) {
+        while self.next_list().await != expected {}
+    }
+
     /// Whether the next thing that comes is the end.
     pub(crate) async fn list_ends(&mut self) -> bool {
         !matches!(self.next().await, Some(Ok(_)))

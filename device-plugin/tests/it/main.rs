@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "that is how a test fails")]
 
 mod beside;
+mod handover;
 mod holdings;
 mod inspect;
 mod kubelet;
@@ -42,8 +43,9 @@ async fn every_gpu_is_registered_offered_and_handed_out() {
     let AllocateResponse { container_responses } =
         device_plugin.allocate(allocate(&gpu(1).uuid)).await.unwrap();
     let [response] = &container_responses[..] else { panic!("one container, one response") };
-    assert!(response.devices.is_empty(), "a simulated GPU has no device node");
-    assert!(response.envs.is_empty() && response.mounts.is_empty());
+    let names: Vec<&str> = response.cdi_devices.iter().map(|device| device.name.as_str()).collect();
+    assert_eq!(names, [format!("compute.plasma.dev/gpu={}", gpu(1).uuid)]);
+    assert!(response.devices.is_empty() && response.envs.is_empty() && response.mounts.is_empty());
     assert_eq!(response.annotations["compute.plasma.dev/simulated"], "true");
     let refused = device_plugin.allocate(allocate("GPU-of-another-node")).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);
@@ -302,7 +304,7 @@ async fn a_driver_that_is_reloaded_is_loaded_again() {
         state.driver_epoch += 1;
         state.gpus.push(gpu(1));
     });
-    assert_eq!(device_plugin.next_list().await, list(&[(0, true), (1, true)]));
+    device_plugin.becomes_list(list(&[(0, true), (1, true)])).await;
 }
 
 #[tokio::test]
@@ -320,7 +322,7 @@ async fn one_gpu_whose_calls_fail_leaves_the_others_alone() {
         "who never told its UUID can't be offered"
     );
     node.change(|state| state.gpus[0].errors.clear());
-    assert_eq!(device_plugin.next_list().await, list(&[(0, true), (1, true)]));
+    device_plugin.becomes_list(list(&[(0, true), (1, true)])).await;
     node.change(|state| {
         state.gpus[0].errors.insert("nvmlDeviceGetMemoryInfo_v2".to_owned(), 999);
     });

@@ -56,6 +56,11 @@ impl Node {
         self.folder().join("sockets")
     }
 
+    /// The container runtime's folder for CDI specs. It isn't there before the plugin makes it.
+    pub(crate) fn cdi(&self) -> PathBuf {
+        self.folder().join("cdi")
+    }
+
     /// What plugins have put there.
     pub(crate) fn plugin_sockets(&self) -> Vec<String> {
         names(&self.sockets()).into_iter().filter(|name| name != "kubelet.sock").collect()
@@ -115,6 +120,8 @@ impl Node {
             .arg(self.pods_api())
             .arg("--pod-resources-socket")
             .arg(self.pod_resources())
+            .arg("--cdi-dir")
+            .arg(self.cdi())
             .args(arguments)
             .stdin(Stdio::null())
             .stderr(File::create(&log).unwrap())

@@ -1,0 +1,99 @@
+//! Which GPUs to take, said within a deadline: comparing sets may take long, and the kubelet starts no pod meanwhile.
+
+use std::{sync::Arc, time::Duration};
+
+use plasma_device_plugin_core::{Inventory, first_of, prefer};
+use tokio::sync::Semaphore;
+
+/// Within how long there is an answer.
+const DEADLINE: Duration = Duration::from_millis(100);
+
+/// Compares sets, one question at a time.
+#[derive(Clone)]
+pub(crate) struct Preferences(Arc<Semaphore>);
+
+/// What the kubelet asks: which of these, including those, and how many.
+pub(crate) struct Question {
+    pub(crate) available: Vec<String>,
+    pub(crate) required: Vec<String>,
+    pub(crate) size: usize,
+}
+
+impl Default for Preferences {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+impl Preferences {
+    /// The GPUs that work best together; where comparing takes too long, the first ones.
+    pub(crate) async fn answer(&self, inventory: &Arc<Inventory>, question: Question) -> Vec<String> {
+        let Question { available, required, size } = question;
+        let (board, of, with) = (inventory.clone(), available.clone(), required.clone());
+        let compared = self.within(DEADLINE, move || prefer(&board, &of, &with, size)).await;
+        compared.unwrap_or_else(|| {
+            tracing::warn!(
+                "comparing sets of {size} of {} devices takes longer than {DEADLINE:?}",
+                available.len()
+            );
+            first_of(inventory, &available, &required, size)
+        })
+    }
+
+    /// The result, if it is there in time. What takes longer ends by itself, and nothing else is begun until then: else a
+    /// kubelet that asks on and on would fill the machine.
+    async fn within<T: Send + 'static>(
+        &self,
+        deadline: Duration,
+        compute: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let permit = self.0.clone().try_acquire_owned().ok()?;
+        let work = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            compute()
+        });
+        tokio::time::timeout(deadline, work).await.ok()?.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread, time::Instant};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_takes_too_long_is_not_waited_for_and_nothing_is_begun_beside_it() {
+        let preferences = Preferences::default();
+        let (end, ended) = mpsc::channel();
+        let asked = Instant::now();
+        let slow = preferences.within(Duration::from_millis(20), move || ended.recv()).await;
+        assert!(slow.is_none() && asked.elapsed() < Duration::from_secs(5));
+        assert_eq!(preferences.within(Duration::from_secs(5), || 1).await, None, "one at a time");
+        end.send(()).unwrap();
+        let again = async {
+            while preferences.within(Duration::from_secs(5), || 1).await.is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        assert!(tokio::time::timeout(Duration::from_secs(5), again).await.is_ok(), "it ended");
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_is_too_slow_still_answers() {
+        let preferences = Preferences::default();
+        let busy = preferences.clone();
+        let (end, ended) = mpsc::channel();
+        let blocked =
+            tokio::spawn(async move { busy.within(Duration::from_secs(5), move || ended.recv()).await });
+        while preferences.0.available_permits() > 0 {
+            tokio::task::yield_now().await;
+            thread::yield_now();
+        }
+        let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+        let question = Question { available: ids(&["A", "B", "C"]), required: ids(&["C"]), size: 2 };
+        assert_eq!(preferences.answer(&Arc::default(), question).await, ["C", "A"]);
+        end.send(()).unwrap();
+        blocked.await.unwrap().unwrap().unwrap();
+    }
+}

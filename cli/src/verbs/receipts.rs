@@ -3,7 +3,7 @@
 use comfy_table::{Table, presets::NOTHING};
 use kube::ResourceExt as _;
 use plasma_api::{SettlementBatch, compute_job::Cost, settlement_batch::BatchPhase};
-use plasma_types::{JobUid, Xpl};
+use plasma_types::{JobUid, Xpl, flag};
 use serde_json::{Value, json};
 
 use crate::{args::Output, cluster::Cluster, failure::Failure, output};
@@ -38,13 +38,24 @@ fn of_batches(batches: &[SettlementBatch], job: JobUid) -> Vec<Value> {
                 found.push(json!({
                     "pod": receipt.pod, "podUid": receipt.pod_uid, "node": receipt.node, "sequence": sequence,
                     "seconds": receipt.duration.0 / 1000, "gpuSeconds": receipt.device_ms / 1000,
-                    "amount": receipt.amount, "batch": batch.name_any(),
+                    "source": source(receipt.flags), "simulated": receipt.flags & flag::SIMULATED != 0,
+                    "void": receipt.flags & flag::VOID != 0, "amount": receipt.amount, "batch": batch.name_any(),
                     "state": status.phase.unwrap_or(BatchPhase::Recorded), "transaction": status.transaction,
                 }));
             }
         }
     }
     found
+}
+
+/// Where its times come from.
+fn source(flags: u8) -> &'static str {
+    match (flags & flag::METERED != 0, flags & flag::FROM_POD_STATUS != 0) {
+        (true, false) => "meter",
+        (false, true) => "pod status",
+        // No program of ours writes such a one.
+        (true, true) | (false, false) => "unknown",
+    }
 }
 
 /// The same from the job's own status, which knows neither times nor nodes, and of very many pods not each.
@@ -70,6 +81,7 @@ fn table(receipts: &[Value]) -> String {
         ("POD", "pod"),
         ("SECONDS", "seconds"),
         ("GPU-SECONDS", "gpuSeconds"),
+        ("FROM", "source"),
         ("XPL", "amount"),
         ("STATE", "state"),
         ("BATCH", "batch"),
@@ -99,6 +111,16 @@ mod tests {
         assert_eq!(text.lines().count(), 4, "{text}");
         assert!(text.ends_with("total 0.01 XPL"), "{text}");
         assert!(text.contains("POD") && text.contains("Final"), "{text}");
+    }
+
+    #[test]
+    fn a_receipt_says_where_its_times_come_from() {
+        assert_eq!(source(flag::METERED | flag::SIMULATED), "meter");
+        assert_eq!(source(flag::FROM_POD_STATUS | flag::VOID), "pod status");
+        assert_eq!(source(flag::VOID), "unknown");
+        let receipt = json!({ "pod": "a", "source": "meter", "amount": "1" });
+        let text = table(&[receipt]);
+        assert!(text.contains("FROM") && text.contains("meter"), "{text}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod caller;
 pub(crate) mod gone;
+pub(crate) mod keep;
 mod parse;
 pub(crate) mod serve;
 pub(crate) mod stream;
@@ -12,7 +13,7 @@ use std::{
 };
 
 use plasma_runtime::CancellationToken;
-use plasma_settlement_core::{Ledger, Line, OutOfOrder, Place, PodMeter};
+use plasma_settlement_core::{Ledger, Line, OutOfOrder, Place, PodMeter, Sums};
 use plasma_types::{PodUid, UnixMillis};
 use tokio::sync::watch;
 
@@ -78,6 +79,11 @@ impl Meters {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Goes on from what was kept of a node, before any is heard.
+    pub(crate) fn restore(&self, name: &str, sums: Sums) {
+        self.nodes().insert(name.to_owned(), Node { ledger: Ledger::from_sums(sums), ..Node::new() });
+    }
+
     /// A node calls; its earlier call ends.
     pub(crate) fn begin(&self, name: &str, journal: &str, first_sequence: u64) -> Call<'_> {
         let mut nodes = self.nodes();
@@ -119,6 +125,35 @@ impl Meters {
         nodes.retain(|_, node| !node.call.is_cancelled() || node.ledger.pods() > 0);
         drop(nodes);
         self.rounds.send_modify(|rounds| *rounds += 1);
+    }
+
+    /// How many records each node has to keep though they are here: those of pods that run.
+    pub(crate) fn held_back(&self) -> Vec<(String, u64)> {
+        let held_back = |node: &Node| node.ledger.place().through - node.ledger.acknowledged();
+        let nodes = self.nodes();
+        nodes
+            .iter()
+            .map(|(name, node)| (name.clone(), held_back(node)))
+            .filter(|(_, held)| *held > 0)
+            .collect()
+    }
+
+    /// What a node has told, to be kept.
+    pub(crate) fn sums(&self, name: &str) -> Option<Sums> {
+        self.nodes().get(name).map(|node| node.ledger.sums())
+    }
+
+    /// What a node told up to there is kept: it may forget that.
+    pub(crate) fn kept(&self, name: &str, place: &Place) {
+        if let Some(node) = self.nodes().get_mut(name) {
+            node.ledger.is_durable(place);
+            node.tell();
+        }
+    }
+
+    /// Whether anything that a node told is still needed.
+    pub(crate) fn remembers(&self, name: &str) -> bool {
+        self.nodes().get(name).is_some_and(|node| node.ledger.pods() > 0)
     }
 
     fn count(&self, nodes: &BTreeMap<String, Node>) {

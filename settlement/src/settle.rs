@@ -20,7 +20,7 @@ use crate::{
     cost::Costs,
     deliver::Deliverer,
     failure::Failure,
-    meter::{self, Meters},
+    meter::{self, Meters, keep::Keeper},
     metrics::Metrics,
     pods,
     record::Recorder,
@@ -84,9 +84,12 @@ pub(crate) async fn run(settings: Settings, client: Client, runtime: &Runtime) -
     };
     tracing::info!("settling on chain {} as {}", around.settings.chain_id, around.key.address());
     let ready = runtime.health.gate("round");
-    let serving = serve_meters(&around, runtime);
+    let mut serving = None;
     let mut memory = Memory::default();
     while !runtime.shutdown.is_cancelled() {
+        if serving.is_none() && around.settings.meter_listen.is_some() {
+            serving = begin_to_meter(&around, &mut memory, runtime).await;
+        }
         match round(&around, &mut memory).await {
             Ok(()) => ready.set(true),
             Err(failure) => around.try_again("this round", &failure),
@@ -98,6 +101,25 @@ pub(crate) async fn run(settings: Settings, client: Client, runtime: &Runtime) -
         let _ = serving.await;
     }
     Ok(())
+}
+
+/// Serves the nodes' meters once what they told before is read.
+async fn begin_to_meter(
+    around: &Surroundings,
+    memory: &mut Memory,
+    runtime: &Runtime,
+) -> Option<JoinHandle<()>> {
+    match Keeper::load(around.client.clone(), &around.settings.namespace).await {
+        Ok((keeper, all)) => {
+            all.into_iter().for_each(|(node, sums)| around.meters.restore(&node, sums));
+            memory.keeper = Some(keeper);
+            serve_meters(around, runtime)
+        }
+        Err(failure) => {
+            around.try_again("meters", &failure);
+            None
+        }
+    }
 }
 
 /// Begins to serve the nodes' meters, where it is asked for.
@@ -119,6 +141,8 @@ struct Memory {
     collector: Collector,
     recorder: Recorder,
     costs: Costs,
+    /// Where meters report.
+    keeper: Option<Keeper>,
     /// Whether the chain failed to answer somebody in the last round: until it does, jobs aren't told that it is back.
     chain_was_silent: bool,
 }
@@ -133,6 +157,11 @@ async fn round(around: &Surroundings, memory: &mut Memory) -> Result<(), Failure
     let freed: HashSet<PodUid> = free.iter().map(|pod| pod.pod_uid).collect();
     let collector = &memory.collector;
     around.meters.forget(&told, |node, pod| collector.is_held_on(node, pod) && !freed.contains(&pod));
+    if let Some(keeper) = &mut memory.keeper {
+        for (node, failure) in keeper.keep(&around.meters).await {
+            around.try_again(&format!("node {node}"), &failure);
+        }
+    }
     let waiting = finished.iter().filter(|pod| !freed.contains(&pod.pod_uid));
     let waiting = waiting.filter_map(Finished::waits_for_receipt);
     let waiting: Vec<_> = waiting.collect();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use plasma_runtime::RuntimeArgs;
 
-use crate::{cdi::Printing, handover::HandOverArgs, inspect::Looking};
+use crate::{cdi::Printing, dirt::DirtArgs, handover::HandOverArgs, inspect::Looking};
 
 /// Tells the kubelet which GPUs this node has, and hands them out.
 #[derive(Clone, Debug, Parser)]
@@ -66,6 +66,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     pub(crate) hand_over: HandOverArgs,
+
+    #[command(flatten)]
+    pub(crate) dirt: DirtArgs,
 
     /// Seconds between two looks at the GPUs.
     #[arg(long, env = "SCAN_SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=300))]

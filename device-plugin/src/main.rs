@@ -6,6 +6,7 @@ mod authority;
 mod cdi;
 mod cdi_file;
 mod describe;
+mod dirt;
 mod driver_root;
 mod handover;
 mod health_config;
@@ -46,7 +47,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let (gate, shutdown) = (runtime.health.gate("kubelet"), runtime.shutdown.clone());
     let (observed, publish) = inventory::start(&args, health_config::read(args.health_config.as_deref())?)?;
     let metrics = metrics::start(&runtime.registry, observed.clone())?;
-    let _pods = pods::start(&args, &node, runtime.clone(), (&[], 0));
+    let pods = pods::start(&args, &node, runtime.clone(), (&[], 0));
     tokio::spawn(report::run(node, observed.clone(), runtime.clone()));
     if args.observe {
         publish.hand_over(HandOver::NeedsNothing);
@@ -54,6 +55,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         gate.set(true);
         shutdown.cancelled().await;
     } else {
+        dirt::start(args.dirt, observed.clone(), pods.holdings.clone(), publish.clone());
         handover::start(&args.hand_over, &runtime.registry, (observed.clone(), publish))?;
         Kubelet { args, observed, gate, metrics, shutdown }.run().await;
     }

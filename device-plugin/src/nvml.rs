@@ -2,14 +2,15 @@
 #![allow(unsafe_code, reason = "a symbol that nvml-wrapper doesn't know, and two calls that it gets wrong")]
 
 mod events;
+mod occupancy;
 mod questions;
 mod signs;
 mod topology;
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use nvml_wrapper::{Device, Nvml, enum_wrappers::device::TemperatureSensor, error::NvmlError};
-use plasma_device_plugin_core::{Gpu, Look, Scan, Seen, Silence, Topology};
+use plasma_device_plugin_core::{Gpu, Look, Occupancy, Scan, Seen, Silence, Topology};
 
 use events::Events;
 
@@ -109,6 +110,19 @@ impl<'lib> Session<'lib> {
             gpus,
         };
         (Scan::Looked(look), figures)
+    }
+
+    /// Who uses those GPUs. One that is divided isn't used itself, and one that doesn't tell isn't in it.
+    pub(crate) fn occupancies<'a>(
+        &self,
+        gpus: impl IntoIterator<Item = &'a str>,
+    ) -> BTreeMap<String, Occupancy> {
+        let is_divided = |device: &Device<'_>| device.mig_mode().is_ok_and(|mode| mode.current != 0);
+        let occupied = gpus.into_iter().filter_map(|gpu| {
+            let device = self.library.nvml.device_by_uuid(gpu).ok()?;
+            (!is_divided(&device)).then(|| (gpu.to_owned(), occupancy::occupancy(&device)))
+        });
+        occupied.collect()
     }
 
     /// How the GPUs are connected: asked anew only when others answer than before.

@@ -7,6 +7,7 @@ mod allocation;
 mod authority;
 mod cdi;
 mod choice;
+mod dirt;
 mod driver_files;
 mod gpu;
 mod handover;
@@ -21,6 +22,7 @@ pub use allocation::{AllocateError, allocate, first_of, hand_outs};
 pub use authority::{Authority, Refused};
 pub use cdi::{CDI_KIND, Device, DeviceNode, Edits, HandOut, Mount, Spec, is_device_name, qualified, spec};
 pub use choice::prefer;
+pub use dirt::{Dirt, DirtRules, Occupancy};
 pub use driver_files::{
     DATA, Driver, DriverFile, FileKind, LIBRARIES, LIBRARY_PLACES, Library, PROGRAM_PLACES, PROGRAMS,
     SOCKETS, is_handed_over, names,

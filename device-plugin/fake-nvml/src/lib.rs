@@ -14,6 +14,7 @@
 pub mod device;
 pub mod events;
 mod memory;
+pub mod processes;
 mod session;
 mod state;
 pub mod topology;
@@ -21,7 +22,7 @@ pub mod topology;
 use std::ffi::{c_char, c_int, c_uint};
 
 use nvml_wrapper_sys::bindings::nvmlReturn_t;
-pub use state::{Gpu, Near, STATE_VARIABLE, State, Xid};
+pub use state::{Gpu, Near, Process, STATE_VARIABLE, State, Xid};
 
 /// NVML's return values that this stand-in uses of its own accord; a state file may ask for any.
 mod code {

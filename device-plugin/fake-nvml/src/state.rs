@@ -63,6 +63,9 @@ pub struct Gpu {
     /// Used memory, in MiB.
     #[serde(default)]
     pub memory_used_mib: u64,
+    /// The processes that use it.
+    #[serde(default)]
+    pub processes: Vec<Process>,
     /// PCI address; made from the index where it is left out.
     #[serde(default)]
     pub pci_bus_id: Option<String>,
@@ -111,6 +114,20 @@ pub struct Gpu {
     /// NVML return values of single functions for this GPU.
     #[serde(default)]
     pub errors: BTreeMap<String, u32>,
+}
+
+/// A process that uses a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// The memory that it uses there, in MiB.
+    #[serde(default)]
+    pub memory_mib: u64,
+    /// Whether it draws; else it computes.
+    #[serde(default)]
+    pub graphics: bool,
 }
 
 /// An XID: its number, or with the part of a divided GPU that it hit.

@@ -47,6 +47,8 @@ fn names_and_signatures_are_nvmls() {
         fake::device::nvmlDeviceGetPowerUsage => nvmlDeviceGetPowerUsage,
         fake::device::nvmlDeviceGetTotalEnergyConsumption => nvmlDeviceGetTotalEnergyConsumption,
         fake::device::nvmlDeviceGetFieldValues => nvmlDeviceGetFieldValues,
+        fake::processes::nvmlDeviceGetComputeRunningProcesses_v3 => nvmlDeviceGetComputeRunningProcesses_v3,
+        fake::processes::nvmlDeviceGetGraphicsRunningProcesses_v3 => nvmlDeviceGetGraphicsRunningProcesses_v3,
         fake::topology::nvmlDeviceGetNvLinkState => nvmlDeviceGetNvLinkState,
         fake::topology::nvmlDeviceGetNvLinkRemoteDeviceType => nvmlDeviceGetNvLinkRemoteDeviceType,
         fake::topology::nvmlDeviceGetNvLinkRemotePciInfo_v2 => nvmlDeviceGetNvLinkRemotePciInfo_v2,

@@ -103,6 +103,8 @@ fn about_gpu(ask: &mut Asker<'_>, library: &Library, device: &Device<'_>) {
     }
     ask.about("nvmlDeviceGetCudaComputeCapability", || device.cuda_compute_capability());
     ask.about("nvmlDeviceGetMigMode", || device.mig_mode());
+    ask.about("nvmlDeviceGetComputeRunningProcesses_v3", || device.running_compute_processes());
+    ask.about("nvmlDeviceGetGraphicsRunningProcesses_v3", || device.running_graphics_processes());
     ask.about("nvmlDeviceGetUtilizationRates", || device.utilization_rates());
     ask.about("nvmlDeviceGetTemperature", || device.temperature(TemperatureSensor::Gpu));
     ask.about("nvmlDeviceGetPowerUsage", || device.power_usage());

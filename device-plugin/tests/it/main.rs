@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "that is how a test fails")]
 
 mod beside;
+mod dirt;
 mod handover;
 mod holdings;
 mod inspect;

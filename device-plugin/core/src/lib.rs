@@ -15,6 +15,7 @@ mod health;
 mod holding;
 mod inventory;
 mod loader_cache;
+mod meter;
 mod topology;
 mod xid;
 
@@ -33,5 +34,6 @@ pub use health::{HealthRules, Instance, Signs, Silence, Xid};
 pub use holding::{ContainerSeen, End, Holder, Holdings, Listed, PodSeen, Tenants, Tenure};
 pub use inventory::Inventory;
 pub use loader_cache::paths_of;
+pub use meter::{BoardLook, Energy, Ledger, MeterLook, MeterRules, Out, Part, Quality, Record};
 pub use topology::{Distance, Link, Topology};
 pub use xid::{Verdict, Xids};

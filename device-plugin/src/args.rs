@@ -78,6 +78,10 @@ pub(crate) struct Args {
     #[arg(long, env = "OBSERVE")]
     pub(crate) observe: bool,
 
+    /// Tell the GPUs' metrics under dcgm-exporter's names too, for dashboards and alerts that were made for it.
+    #[arg(long, env = "DCGM_METRIC_NAMES")]
+    pub(crate) dcgm_metric_names: bool,
+
     /// A file that changes what XIDs say about a GPU.
     #[arg(long, env = "HEALTH_CONFIG")]
     pub(crate) health_config: Option<PathBuf>,

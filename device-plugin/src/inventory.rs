@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::{
     args::Args,
+    metrics::LookMetrics,
     nvml::{Figures, Library, Session},
 };
 
@@ -146,7 +147,11 @@ impl Publisher {
 ///
 /// # Errors
 /// When the system has no thread to give.
-pub(crate) fn start(args: &Args, rules: HealthRules) -> io::Result<(watch::Receiver<Observed>, Publisher)> {
+pub(crate) fn start(
+    args: &Args,
+    rules: HealthRules,
+    metrics: LookMetrics,
+) -> io::Result<(watch::Receiver<Observed>, Publisher)> {
     let period = Duration::from_secs(args.scan_seconds);
     let patience = period * MISSED_LOOKS;
     let (publish, receive) = watch::channel(Observed {
@@ -163,7 +168,7 @@ pub(crate) fn start(args: &Args, rules: HealthRules) -> io::Result<(watch::Recei
     });
     let publish = Arc::new(publish);
     let library = args.nvml_library.clone();
-    let looker = Looker { publish: publish.clone(), period };
+    let looker = Looker { publish: publish.clone(), period, metrics };
     thread::Builder::new().name("nvml".to_owned()).spawn(move || looker.look_forever(&library))?;
     Ok((receive, Publisher(publish)))
 }
@@ -171,6 +176,7 @@ pub(crate) fn start(args: &Args, rules: HealthRules) -> io::Result<(watch::Recei
 struct Looker {
     publish: Arc<watch::Sender<Observed>>,
     period: Duration,
+    metrics: LookMetrics,
 }
 
 impl Looker {
@@ -193,6 +199,7 @@ impl Looker {
                 }
                 Err(fault) => {
                     tracing::debug!("trying again in {reload:?}");
+                    self.metrics.not_loaded();
                     self.tell(Scan::Failed(fault), Vec::new(), None, reload);
                 }
             }
@@ -209,6 +216,8 @@ impl Looker {
         while !self.publish.is_closed() {
             let begun = Instant::now();
             let (scan, figures) = session.look();
+            self.metrics.looked(!matches!(scan, Scan::Failed(_)), begun.elapsed());
+            self.metrics.heard(session.news());
             if matches!(scan, Scan::Failed(_)) {
                 self.tell(scan, figures, Some(library.is_substitute()), RELOAD_LAST);
                 return succeeded;

@@ -8,6 +8,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::Telemetry;
+
 /// The environment variable that names the state file.
 pub const STATE_VARIABLE: &str = "PLASMA_FAKE_NVML_STATE";
 
@@ -111,9 +113,22 @@ pub struct Gpu {
     /// NVML's recovery action: 0 none, 1 reset, 2 reboot, 3 drain, 4 drain and reset; left out, it isn't supported.
     #[serde(default)]
     pub recovery_action: Option<u32>,
+    /// What it measures of itself.
+    #[serde(default)]
+    pub telemetry: Telemetry,
     /// NVML return values of single functions for this GPU.
     #[serde(default)]
     pub errors: BTreeMap<String, u32>,
+}
+
+impl Gpu {
+    /// Its memory in bytes: all, used, reserved; never more of it than there is.
+    pub(crate) fn memory(&self) -> [u64; 3] {
+        let bytes = |mib: u64| mib.saturating_mul(1 << 20);
+        let total = bytes(self.memory_mib);
+        let reserved = bytes(self.telemetry.reserved_mib).min(total);
+        [total, bytes(self.memory_used_mib).min(total - reserved), reserved]
+    }
 }
 
 /// A process that uses a GPU.

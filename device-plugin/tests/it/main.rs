@@ -9,6 +9,7 @@ mod handover;
 mod holdings;
 mod inspect;
 mod kubelet;
+mod metrics;
 mod node_pods;
 mod plugin;
 mod watcher;

@@ -28,6 +28,7 @@ impl Evidence<'_> {
             meter: if pods::devices(pod) > 0 { self.node_meter() } else { NodeMeter::None },
             admitted: pods::admitted(pod),
             ended: pods::ended(pod),
+            seen_over: self.over.seen,
             told: self.view.told.as_ref(),
             complete_until: self.view.complete_until,
             given_up: self.given_up()?,

@@ -7,6 +7,8 @@ use crate::PodMeter;
 
 /// So long after a pod's end a meter may still tell of it, by the node's own word that all is told: two periods.
 const AFTER_THE_END: Duration = Duration(120_000);
+/// The same where nobody knows when it ended, after it was seen to run no more: the clocks are two.
+const AFTER_IT_WAS_SEEN: Duration = Duration(600_000);
 
 /// What is known of a pod and of its node's meter.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +19,8 @@ pub struct Evidence<'a> {
     pub admitted: UnixMillis,
     /// When its last container ended, by the node's clock; `None` where its status doesn't say.
     pub ended: Option<UnixMillis>,
+    /// When it was seen to run no more, by our clock.
+    pub seen_over: UnixMillis,
     /// What the meter has told of it.
     pub told: Option<&'a PodMeter>,
     /// All that ended before this moment, by the node's clock, is told.
@@ -86,8 +90,11 @@ pub fn source(evidence: &Evidence<'_>) -> Source {
     if given_up.is_some_and(|until| admitted <= until) {
         return Source::Status(Why::GivenUp);
     }
-    let late = evidence.ended.zip(evidence.complete_until);
-    if late.is_some_and(|(ended, until)| until.since(ended) >= AFTER_THE_END) {
+    let is_late = |until: UnixMillis| match evidence.ended {
+        Some(ended) => until.since(ended) >= AFTER_THE_END,
+        None => until.since(evidence.seen_over) >= AFTER_IT_WAS_SEEN,
+    };
+    if evidence.complete_until.is_some_and(is_late) {
         return Source::Meter(Extent::NoMore);
     }
     if evidence.node_is_gone { Source::Meter(Extent::NodeGone) } else { Source::Wait }
@@ -105,6 +112,7 @@ mod tests {
             meter: NodeMeter::Since(UnixMillis(500_000)),
             admitted: START,
             ended: Some(END),
+            seen_over: UnixMillis(END.0 + 2000),
             told: Some(told),
             complete_until: None,
             given_up: None,
@@ -159,8 +167,12 @@ mod tests {
             |until: u64| source(&Evidence { complete_until: Some(UnixMillis(until)), ..evidence(&begun) });
         assert_eq!(says(END.0 + 119_999), Source::Wait);
         assert_eq!(says(END.0 + 120_000), Source::Meter(Extent::NoMore));
-        let untold = Evidence { ended: None, complete_until: Some(UnixMillis(u64::MAX)), ..evidence(&begun) };
-        assert_eq!(source(&untold), Source::Wait, "nobody knows when it ended");
+        let untold = |until: u64| {
+            let evidence = Evidence { ended: None, ..evidence(&begun) };
+            source(&Evidence { complete_until: Some(UnixMillis(until)), ..evidence })
+        };
+        assert_eq!(untold(END.0 + 601_999), Source::Wait, "nobody knows when it ended");
+        assert_eq!(untold(END.0 + 602_000), Source::Meter(Extent::NoMore));
         let gone = Evidence { node_is_gone: true, ..evidence(&begun) };
         assert_eq!(source(&gone), Source::Meter(Extent::NodeGone));
     }

@@ -19,7 +19,7 @@ use super::{Call, Meters, NotTaken, caller::Callers, parse::parse};
 /// How long a caller may take to say who reports, and to take what ends its call.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A journal's name is shorter.
-const LONGEST_JOURNAL: usize = 128;
+const LONGEST_JOURNAL: usize = 512;
 
 /// The meter's service.
 #[derive(Clone)]

@@ -6,7 +6,6 @@ mod authority;
 mod cdi;
 mod cdi_file;
 mod describe;
-mod dirt;
 mod driver_root;
 mod handover;
 mod health_config;
@@ -27,11 +26,11 @@ use std::{error::Error, process::ExitCode, sync::Arc};
 use args::{Args, CommandLine, Verb};
 use clap::Parser as _;
 use kubelet::Kubelet;
-use metrics::{LookMetrics, Sources};
 use plasma_device_plugin_core::HandOver;
 use plasma_runtime::Runtime;
 
-#[tokio::main]
+// Two, however many CPUs the node has: one answers the kubelet while the other talks to the cluster, and each costs memory.
+#[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
     let command = CommandLine::parse();
     plasma_runtime::exit(match command.verb {
@@ -44,20 +43,15 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let node = args.node_name.clone().ok_or("--node-name is needed: the node that this runs on")?;
+    if !args.observe {
+        socket::fits("--device-plugin-dir", &args.device_plugin_dir)?;
+        socket::fits("--plugins-registry-dir", &args.plugins_registry_dir)?;
+    }
     let runtime = Arc::new(Runtime::start(&args.runtime).await?);
     let (gate, shutdown) = (runtime.health.gate("kubelet"), runtime.shutdown.clone());
-    let rules = health_config::read(args.health_config.as_deref())?;
-    let looks = LookMetrics::register(&runtime.registry)?;
-    let (observed, publish) = inventory::start(&args, rules, looks.clone())?;
-    let pods = pods::start(&args, &node, runtime.clone(), (&[], 0));
-    let sources = Sources {
-        observed: observed.clone(),
-        holdings: pods.holdings.clone(),
-        looks,
-        node: node.clone(),
-        dcgm_names: args.dcgm_metric_names,
-    };
-    let metrics = metrics::start(&runtime.registry, sources)?;
+    let (observed, publish) = inventory::start(&args, health_config::read(args.health_config.as_deref())?)?;
+    let metrics = metrics::start(&runtime.registry, observed.clone())?;
+    let _pods = pods::start(&args, &node, runtime.clone(), (&[], 0));
     tokio::spawn(report::run(node, observed.clone(), runtime.clone()));
     if args.observe {
         publish.hand_over(HandOver::NeedsNothing);
@@ -65,7 +59,6 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         gate.set(true);
         shutdown.cancelled().await;
     } else {
-        dirt::start(args.dirt, observed.clone(), pods.holdings.clone(), publish.clone());
         handover::start(&args.hand_over, &runtime.registry, (observed.clone(), publish))?;
         Kubelet { args, observed, gate, metrics, shutdown }.run().await;
     }

@@ -16,6 +16,27 @@ use tonic::transport::{Channel, Endpoint, Uri};
 const PREFIX: &str = "plasma-gpu-";
 const SUFFIX: &str = ".sock";
 
+/// Bytes of a socket's path, of which the last is a zero: Linux's `sockaddr_un`.
+const LONGEST_PATH: usize = 107;
+/// Bytes of the longest name that [`bind`] makes: a process id of 7 digits, milliseconds of 13, a number of 10.
+const LONGEST_NAME: usize = PREFIX.len() + 7 + 1 + 13 + 1 + 10 + SUFFIX.len();
+
+/// Whether there is room for our sockets' names in the path of a folder that a flag names.
+///
+/// # Errors
+/// In words: it names the flag, the folder and how long it may be.
+pub(crate) fn fits(flag: &str, folder: &Path) -> Result<(), String> {
+    let (length, longest) = (folder.as_os_str().len(), LONGEST_PATH - LONGEST_NAME - 1);
+    if length <= longest {
+        return Ok(());
+    }
+    Err(format!(
+        "{flag} {} has {length} bytes, and may have {longest}: with our socket's name a path may be no longer than \
+         {LONGEST_PATH}; mount the kubelet's folder under a shorter path",
+        folder.display()
+    ))
+}
+
 /// A fresh number for each socket of this process.
 static INCARNATION: AtomicU64 = AtomicU64::new(0);
 
@@ -124,4 +145,29 @@ pub(crate) fn innermost(fault: &dyn std::error::Error) -> String {
 pub(crate) fn identity(socket: &Path) -> io::Result<(u64, i64, i64)> {
     let metadata = std::fs::metadata(socket)?;
     Ok((metadata.ino(), metadata.ctime(), metadata.ctime_nsec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_fits_can_be_bound_and_what_does_not_is_told_with_its_flag_and_the_limit() {
+        let folder = tempfile::tempdir_in("/tmp").unwrap();
+        let below = |length: usize| {
+            let name = "x".repeat(length - folder.path().as_os_str().len() - 1);
+            let folder = folder.path().join(name);
+            std::fs::create_dir(&folder).unwrap();
+            folder
+        };
+        let longest = LONGEST_PATH - LONGEST_NAME - 1;
+        assert!(fits("--flag", &below(longest)).is_ok());
+        let full = folder.path().join("x".repeat(LONGEST_PATH - folder.path().as_os_str().len() - 1));
+        assert!(UnixListener::bind(&full).is_ok(), "just so long it may be");
+        let fault = fits("--flag", &below(longest + 1)).unwrap_err();
+        for part in ["--flag", &format!("may have {longest}"), "107"] {
+            assert!(fault.contains(part), "{fault}");
+        }
+        assert!(bind(&below(LONGEST_PATH - PREFIX.len())).is_err(), "the system refuses it too");
+    }
 }

@@ -25,7 +25,7 @@ use plasma_types::{JobUid, PodUid, Xpl};
 use serde_json::{Value, json};
 
 pub use command::{Said, helm, kubectl, kubectl_plasma};
-pub use processes::{Victim, all_run, containers_started, kill, resume, runs, stop};
+pub use processes::{Victim, all_run, containers_started, kill, kill_kubelet, resume, runs, stop};
 pub use rental::fresh_queue;
 
 /// The queue that the cluster was set up with, and the namespace that it serves.

@@ -58,6 +58,25 @@ pub fn kill(victim: Victim) -> bool {
     signal(victim, Signal::KILL)
 }
 
+/// Kills the kubelet of the cluster under test, which its node starts again; whether there was one.
+pub fn kill_kubelet() -> bool {
+    let Some(state) =
+        std::env::var_os("KUBECONFIG").and_then(|file| Path::new(&file).parent().map(Path::to_owned))
+    else {
+        return false;
+    };
+    // A machine may have a kubelet of its own: ours reads its settings from the cluster's folder.
+    let ours = format!("--kubeconfig={}/", state.display());
+    let mut found = false;
+    for (pid, command) in commands() {
+        let is_kubelet = command.first().is_some_and(|program| program.ends_with("/kubelet"));
+        if is_kubelet && command.iter().any(|argument| argument.starts_with(&ours)) {
+            found |= kill_process(pid, Signal::KILL).is_ok();
+        }
+    }
+    found
+}
+
 /// Stops the program without ending it: it answers nobody.
 pub fn stop(victim: Victim) -> bool {
     signal(victim, Signal::STOP)
@@ -106,24 +125,26 @@ fn signal(victim: Victim, signal: Signal) -> bool {
 }
 
 fn processes(victim: Victim) -> Vec<Pid> {
+    let is_victim = |pid: &Pid, command: &[String]| {
+        command.first().is_some_and(|program| program == victim.program()) && is_in_a_container(*pid)
+    };
+    commands().into_iter().filter(|(pid, command)| is_victim(pid, command)).map(|(pid, _)| pid).collect()
+}
+
+/// Every process of this machine with its command line.
+fn commands() -> Vec<(Pid, Vec<String>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let is_victim = program(&entry.path()).is_some_and(|program| program == victim.program());
         let pid = entry.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw);
-        if let Some(pid) = pid.filter(|_| is_victim && is_in_a_container(&entry.path())) {
-            found.push(pid);
-        }
+        let Some((pid, command)) = pid.zip(fs::read(entry.path().join("cmdline")).ok()) else { continue };
+        let words = command.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
+        found.push((pid, words.collect()));
     }
     found
 }
 
-fn program(process: &Path) -> Option<String> {
-    let command = fs::read(process.join("cmdline")).ok()?;
-    let first = command.split(|byte| *byte == 0).next()?;
-    String::from_utf8(first.to_vec()).ok()
-}
-
 /// Only what the kubelet of the cluster under test started: its cgroup says so.
-fn is_in_a_container(process: &Path) -> bool {
-    fs::read_to_string(process.join("cgroup")).is_ok_and(|groups| groups.contains("/plasma-dev/kubepods"))
+fn is_in_a_container(process: Pid) -> bool {
+    fs::read_to_string(format!("/proc/{}/cgroup", process.as_raw_nonzero()))
+        .is_ok_and(|groups| groups.contains("/plasma-dev/kubepods"))
 }

@@ -86,6 +86,15 @@ pub(crate) fn require_toolchains() -> Result<()> {
     bail!("missing on this machine:\n  {}", missing.join("\n  "))
 }
 
+/// Says plainly where there is no Go that builds Kubernetes.
+pub(crate) fn require_go() -> Result<()> {
+    let go = TOOLCHAINS.iter().find(|toolchain| toolchain.program == "go");
+    match go.and_then(lacks) {
+        Some(missing) => bail!("missing on this machine:\n  {missing}"),
+        None => Ok(()),
+    }
+}
+
 fn lacks(need: &Toolchain) -> Option<String> {
     // Outside the repository: what a folder pins doesn't matter here.
     let mut ask = Command::new(need.program);

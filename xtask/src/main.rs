@@ -1,13 +1,16 @@
 //! `cargo xtask …`: every piece of automation of this repository, in Rust.
 
+mod bench;
 mod charts;
 mod cluster;
 mod codegen;
 mod command;
+mod conformance;
 mod contracts;
 mod debian;
 mod demo;
 mod evidence;
+mod harness;
 mod image;
 mod paths;
 mod programs;
@@ -57,6 +60,20 @@ enum Verb {
     },
     /// Check the architecture rules.
     Tidy,
+    /// Figures of what is shipped, each beside the bar that it must keep.
+    #[command(subcommand)]
+    Bench(bench::Verb),
+    /// Kubernetes' own node tests for device plugins, case by case, on our plugin and the kubelet's own managers.
+    DeviceConformance {
+        /// Parts of the cases' names; none is all of them.
+        names: Vec<String>,
+        /// Print one line of JSON on standard output.
+        #[arg(long)]
+        json: bool,
+        /// Write docs/reference/device-plugin-conformance.md.
+        #[arg(long)]
+        publish: bool,
+    },
     /// Everything that must pass. `.ci/run` is this and nothing else.
     Test {
         /// Run one step only.
@@ -84,6 +101,8 @@ fn main() -> ExitCode {
         Verb::Codegen { check } => codegen::run(check),
         Verb::Contracts { verb: ContractsVerb::Check } => contracts::check(),
         Verb::Tidy => tidy::check(),
+        Verb::Bench(verb) => bench::run(&verb),
+        Verb::DeviceConformance { names, json, publish } => conformance::run(&names, json, publish),
         Verb::Test { only } => test::run(only),
         Verb::E2e { names } => test::some(&names),
     };

@@ -47,12 +47,41 @@ pub(crate) fn compile() -> Result<PathBuf> {
     folder()
 }
 
+/// How programs are compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// The ordinary development build.
+    Development,
+    /// As they are shipped.
+    Release,
+}
+
+/// Compiles the device plugin and its substitute of NVML; the folder that they are in.
+pub(crate) fn device_plugin(profile: Profile) -> Result<PathBuf> {
+    let log = paths::logs()?.join("cargo-build-device-plugin.log");
+    let _ = fs::remove_file(&log);
+    progress::step("compile the device plugin", Some(&log), || {
+        let mut cargo = command::cargo();
+        cargo.current_dir(paths::repository()).arg("build");
+        if profile == Profile::Release {
+            cargo.arg("--release");
+        }
+        cargo.args(["--package", "plasma-device-plugin", "--package", "plasma-device-plugin-fake-nvml"]);
+        command::logged(&mut cargo, &log)
+    })?;
+    target(if profile == Profile::Release { "release" } else { "debug" })
+}
+
 /// Where compiled programs are: cargo's own settings decide.
 pub(crate) fn folder() -> Result<PathBuf> {
+    target("debug")
+}
+
+fn target(profile: &str) -> Result<PathBuf> {
     let mut ask = MetadataCommand::new();
     let metadata =
         ask.current_dir(paths::repository()).no_deps().exec().context("ask cargo for its folder")?;
-    Ok(metadata.target_directory.as_std_path().join("debug"))
+    Ok(metadata.target_directory.as_std_path().join(profile))
 }
 
 /// Every image that the charts name, and the example's.

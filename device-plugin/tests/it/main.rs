@@ -4,14 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "that is how a test fails")]
 
 mod beside;
-mod dirt;
 mod handover;
 mod holdings;
 mod inspect;
 mod kubelet;
-mod metrics;
 mod node_pods;
 mod plugin;
+mod settings;
 mod watcher;
 
 use std::time::{Duration, Instant};
@@ -217,16 +216,6 @@ async fn an_administrator_may_know_better_what_an_xid_means() {
     assert_eq!(device_plugin.next_list().await, list(&[(0, false)]));
     let refused = device_plugin.allocate(allocate(&gpu(0).uuid)).await.unwrap_err();
     assert!(refused.message().contains("XID 13"), "not of 79: {}", refused.message());
-}
-
-#[tokio::test]
-async fn settings_that_are_not_understood_stop_it_at_once() {
-    let node = Node::new(1);
-    let file = node.folder().join("health.yaml");
-    std::fs::write(&file, "xids: { 79: fine }").unwrap();
-    let mut plugin = node.plugin_with(&["--health-config", file.to_str().unwrap()]);
-    assert!(!plugin.ended().await.success());
-    plugin.must_say("fine").await;
 }
 
 #[tokio::test]

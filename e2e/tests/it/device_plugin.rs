@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::{
     api::{
+        apps::v1::DaemonSet,
         core::v1::{ConfigMap, Node, Pod},
         events::v1::Event,
     },
@@ -11,14 +12,14 @@ use k8s_openapi::{
 };
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, ListParams, LogParams, ObjectMeta, Patch, PatchParams, PostParams},
+    api::{ListParams, ObjectMeta, Patch, PatchParams},
 };
 use plasma_api::{
     GpuNode,
     gpu_node::Health,
     names::{GPU_RESOURCE, SYSTEM_NAMESPACE},
 };
-use plasma_e2e::World;
+use plasma_e2e::{World, kill_kubelet};
 use serde_json::{Value, json};
 
 const PROGRAM: &str = "plasma-device-plugin";
@@ -52,44 +53,59 @@ async fn a_sick_gpu_is_taken_out_and_comes_back_with_no_restart() {
 }
 
 #[tokio::test]
-async fn a_pod_gets_its_gpu_through_the_container_runtime_by_its_name_in_cdi() {
+async fn while_the_plugin_is_upgraded_every_gpu_stays() {
     let world = World::connect().await;
-    let pods: Api<Pod> = Api::namespaced(world.client.clone(), "default");
-    let pod: Pod = serde_json::from_value(json!({
-        "metadata": { "generateName": "by-cdi-" },
-        "spec": {
-            "restartPolicy": "Never",
-            "containers": [{
-                "name": "main", "image": "plasma.dev/busybox:2", "imagePullPolicy": "Never",
-                "command": ["/bin/sh", "-c", "ls /dev/plasma-simulated; echo simulated=$PLASMA_SIMULATED"],
-                "resources": { "limits": { GPU_RESOURCE: "1" } },
-            }],
-        },
-    }))
-    .expect("a pod");
-    let name = pods.create(&PostParams::default(), &pod).await.expect("it is made").name_any();
-    let (begun, is_over) = (Instant::now(), |phase: &str| phase == "Succeeded" || phase == "Failed");
-    loop {
-        let status = pods.get(&name).await.expect("the pod").status.unwrap_or_default();
-        if status.phase.as_deref().is_some_and(is_over) {
-            break;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(60), "it doesn't end: {status:?}");
+    let (old, all) = (plugin(&world).await, counts(&world).await);
+    let sets: Api<DaemonSet> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
+    let again = json!({ "spec": { "template": { "metadata": { "annotations": {
+        "e2e/upgraded": Timestamp::now().to_string() } } } } });
+    let name = old.owner_references().first().expect("its DaemonSet").name.clone();
+    sets.patch(&name, &PatchParams::default(), &Patch::Merge(again)).await.expect("another template");
+    let (begun, mut looks) = (Instant::now(), 0);
+    while !is_the_only_one(&world, &old).await {
+        let (capacity, allocatable, _) = counts(&world).await;
+        assert_eq!((capacity, allocatable), (all.0, all.1), "look {looks}, after {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(120), "the plugin isn't upgraded");
+        looks += 1;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    becomes(&world, all).await;
+}
+
+/// Whether another plugin runs, and that one has gone.
+async fn is_the_only_one(world: &World, old: &Pod) -> bool {
+    let pods = plugins(world).await;
+    let is_ready = |pod: &Pod| {
+        let status = pod.status.clone().unwrap_or_default();
+        status.container_statuses.unwrap_or_default().iter().any(|container| container.ready)
+    };
+    pods.iter().all(|pod| pod.uid() != old.uid()) && pods.iter().any(is_ready)
+}
+
+#[tokio::test]
+async fn a_restarted_kubelet_has_every_gpu_again() {
+    let world = World::connect().await;
+    let (before, all) = (plugin(&world).await, counts(&world).await);
+    let found = r#"plasma_device_plugin_registrations_total{way="watched"}"#;
+    let registrations = world.metric(PROGRAM, found).await;
+    assert!(kill_kubelet(), "the cluster has a kubelet");
+    let begun = Instant::now();
+    while world.metric(PROGRAM, found).await <= registrations {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the kubelet never finds the plugin again");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    let said = pods.logs(&name, &LogParams::default()).await.expect("its log");
-    let lines: Vec<&str> = said.lines().collect();
-    let [device, "simulated=true"] = lines[..] else { panic!("not what only our spec gives: {said:?}") };
-    let known = state(&world).await["gpus"].clone();
-    let mut known = known.as_array().expect("GPUs").iter();
-    assert!(known.any(|gpu| gpu["uuid"] == device), "{device} is none of the node's");
-    pods.delete(&name, &DeleteParams::default()).await.expect("it goes");
+    becomes(&world, all).await;
+    assert_eq!(plugin(&world).await.uid(), before.uid(), "nobody was restarted but the kubelet");
 }
 
 async fn plugin(world: &World) -> Pod {
+    plugins(world).await.into_iter().next().expect("a device plugin")
+}
+
+async fn plugins(world: &World) -> Vec<Pod> {
     let pods: Api<Pod> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
     let selector = ListParams::default().labels(&format!("app.kubernetes.io/name={PROGRAM}"));
-    pods.list(&selector).await.expect("pods").items.into_iter().next().expect("a device plugin")
+    pods.list(&selector).await.expect("pods").items
 }
 
 async fn state(world: &World) -> Value {

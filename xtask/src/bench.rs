@@ -1,0 +1,27 @@
+//! `cargo xtask bench`: figures of what is shipped, each beside the bar that it must keep.
+
+mod device_plugin;
+mod figures;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// What can be measured.
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// The device plugin, as it is shipped, with the kubelet's own managers.
+    DevicePlugin {
+        /// Print one line of JSON on standard output.
+        #[arg(long)]
+        json: bool,
+        /// How many rolling upgrades and kubelet restarts.
+        #[arg(long, default_value_t = 100)]
+        rounds: u32,
+    },
+}
+
+pub(crate) fn run(verb: &Verb) -> Result<()> {
+    match verb {
+        Verb::DevicePlugin { json, rounds } => device_plugin::run(*json, *rounds),
+    }
+}

@@ -36,12 +36,17 @@ pub(crate) fn run() -> Result<()> {
     supervise(&layout, &daemons)
 }
 
-/// The node's own /run, and its state under the paths that the kubelet and the pod network have fixed.
+/// The node's own /run, and its state under the paths that the kubelet, the pod network and the meter have fixed.
 fn mounts(layout: &Layout) -> Result<()> {
     sh("mount --make-rprivate / && mount --make-rshared /")?;
     sh("mount -t tmpfs -o mode=755 tmpfs /run && mkdir -p /run/lock /run/netns /run/cdi /run/containerd")?;
     let state = layout.state.display();
-    for (inside, outside) in [("kubelet", "/var/lib/kubelet"), ("cni", "/var/lib/cni"), ("log", "/var/log")] {
+    for (inside, outside) in [
+        ("kubelet", "/var/lib/kubelet"),
+        ("cni", "/var/lib/cni"),
+        ("plasma", "/var/lib/plasma"),
+        ("log", "/var/log"),
+    ] {
         sh(&format!(
             "mkdir -p {state}/{inside} {outside} && mount --bind --make-rshared {state}/{inside} {outside}"
         ))?;

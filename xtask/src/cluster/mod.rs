@@ -123,7 +123,7 @@ pub(crate) fn down() -> Result<()> {
     let layout = Layout::new()?;
     processes::end_all(&layout)?;
     cgroups::remove()?;
-    for created in ["/var/lib/kubelet", "/var/lib/cni"] {
+    for created in ["/var/lib/kubelet", "/var/lib/cni", "/var/lib/plasma"] {
         // Mount points on the host, empty there; what others put into them keeps them.
         let _ = fs::remove_dir(created);
     }

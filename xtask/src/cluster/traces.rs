@@ -30,10 +30,16 @@ impl Traces {
     /// As of now.
     pub(crate) fn of_host() -> Result<Self> {
         let layout = Layout::new()?;
-        let mut folders: Vec<PathBuf> =
-            ["/var/lib/kubelet", "/var/lib/cni", "/proc/sys/vm", "/proc/sys/kernel", "/run/containerd"]
-                .map(PathBuf::from)
-                .to_vec();
+        let mut folders: Vec<PathBuf> = [
+            "/var/lib/kubelet",
+            "/var/lib/cni",
+            "/var/lib/plasma",
+            "/proc/sys/vm",
+            "/proc/sys/kernel",
+            "/run/containerd",
+        ]
+        .map(PathBuf::from)
+        .to_vec();
         folders.extend([layout.state, layout.containerd]);
         let found = look(&folders, &BTreeSet::new());
         Ok(Self { found, folders, namespaces: BTreeSet::new() })

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use plasma_runtime::RuntimeArgs;
 
-use crate::{cdi::Printing, handover::HandOverArgs, inspect::Looking};
+use crate::{cdi::Printing, dirt::DirtArgs, handover::HandOverArgs, inspect::Looking};
 
 /// Tells the kubelet which GPUs this node has, and hands them out.
 #[derive(Clone, Debug, Parser)]
@@ -67,6 +67,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) hand_over: HandOverArgs,
 
+    #[command(flatten)]
+    pub(crate) dirt: DirtArgs,
+
     /// Seconds between two looks at the GPUs.
     #[arg(long, env = "SCAN_SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub(crate) scan_seconds: u64,
@@ -74,6 +77,10 @@ pub(crate) struct Args {
     /// Only watch: health, labels, GpuNode and metrics, while another plugin offers the GPUs to the kubelet.
     #[arg(long, env = "OBSERVE")]
     pub(crate) observe: bool,
+
+    /// Tell the GPUs' metrics under dcgm-exporter's names too, for dashboards and alerts that were made for it.
+    #[arg(long, env = "DCGM_METRIC_NAMES")]
+    pub(crate) dcgm_metric_names: bool,
 
     /// A file that changes what XIDs say about a GPU.
     #[arg(long, env = "HEALTH_CONFIG")]

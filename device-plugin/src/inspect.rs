@@ -156,7 +156,7 @@ pub(crate) fn check(looking: &Looking) -> Result<(), String> {
 }
 
 fn answer(question: &'static str, answer: Result<String, String>) -> Said {
-    Said::Answered(Answer { question, gpu: None, answer })
+    Said::Answered(Answer { question, gpu: None, answer, took: None })
 }
 
 /// Everything that was answered, and the question that wasn't.
@@ -179,14 +179,19 @@ fn collect(hear: &mpsc::Receiver<Said>, patience: Duration) -> (Vec<Answer>, Opt
 
 fn of_answer(answer: &Answer) -> Value {
     let (told, fault) = (answer.answer.as_ref().ok(), answer.answer.as_ref().err());
-    json!({ "question": answer.question, "gpu": answer.gpu, "answer": told, "fault": fault })
+    let microseconds = answer.took.map(|took| took.as_micros() as u64);
+    json!({
+        "question": answer.question, "gpu": answer.gpu, "answer": told, "fault": fault,
+        "microseconds": microseconds,
+    })
 }
 
 fn line(answer: &Answer) -> String {
     let gpu = answer.gpu.map(|gpu| format!("GPU {gpu}  ")).unwrap_or_default();
+    let took = answer.took.map(|took| format!("  [{} µs]", took.as_micros())).unwrap_or_default();
     match &answer.answer {
-        Ok(told) => format!("ok    {gpu}{}: {told}", answer.question),
-        Err(fault) => format!("no    {gpu}{}: {fault}", answer.question),
+        Ok(told) => format!("ok    {gpu}{}: {told}{took}", answer.question),
+        Err(fault) => format!("no    {gpu}{}: {fault}{took}", answer.question),
     }
 }
 

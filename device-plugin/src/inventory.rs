@@ -3,6 +3,7 @@
 //! Nobody else waits for NVML. When it hangs, the last values grow old, and [`Observed::believed`] says so.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::Path,
     sync::Arc,
@@ -10,11 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use plasma_device_plugin_core::{GpuState, HandOver, HealthRules, Inventory, Scan};
+use plasma_device_plugin_core::{GpuState, HandOver, HealthRules, Inventory, Occupancy, Scan, Seen};
 use tokio::sync::watch;
 
 use crate::{
     args::Args,
+    metrics::LookMetrics,
     nvml::{Figures, Library, Session},
 };
 
@@ -41,6 +43,10 @@ pub(crate) struct Observed {
     period: Duration,
     /// Whether GPUs can be handed to containers: said by whoever makes them ready.
     hand_over: HandOver,
+    /// When the last look began, and who uses the GPUs that answered in it.
+    occupancies: Option<(Instant, BTreeMap<String, Occupancy>)>,
+    /// Which GPUs are dirty, and why: said by whoever knows which pods hold them.
+    dirt: BTreeMap<String, String>,
 }
 
 impl Observed {
@@ -50,7 +56,17 @@ impl Observed {
         let patience = Duration::from_secs(60);
         let good_until = Instant::now() + patience;
         let (period, hand_over) = (patience, HandOver::NeedsNothing);
-        Self { inventory, figures: Vec::new(), simulated: true, good_until, patience, period, hand_over }
+        Self {
+            inventory,
+            figures: Vec::new(),
+            simulated: true,
+            good_until,
+            patience,
+            period,
+            hand_over,
+            occupancies: None,
+            dirt: BTreeMap::new(),
+        }
     }
 
     /// The inventory as it should be believed now: when NVML is silent for too long, nobody knows how the GPUs are; and one
@@ -61,7 +77,7 @@ impl Observed {
             let fault = format!("NVML has not answered for {:?}", self.patience);
             inventory.observe(Scan::Failed(fault));
         }
-        inventory.hold_back(|gpu| self.hand_over.obstacle(gpu));
+        inventory.hold_back(|gpu| self.hand_over.obstacle(gpu).or_else(|| self.dirt.get(gpu).cloned()));
         inventory
     }
 
@@ -73,6 +89,11 @@ impl Observed {
     /// How long it is from one look to the next.
     pub(crate) fn period(&self) -> Duration {
         self.period
+    }
+
+    /// When the last look began, and who uses the GPUs that answered in it.
+    pub(crate) fn occupancies(&self) -> Option<(Instant, &BTreeMap<String, Occupancy>)> {
+        self.occupancies.as_ref().map(|(looked, occupancies)| (*looked, occupancies))
     }
 
     /// Whether the kubelet can be told: what this node has is known, and so is whether it can be handed over.
@@ -107,13 +128,30 @@ impl Publisher {
             changes
         });
     }
+
+    /// Says which GPUs are dirty, and why.
+    pub(crate) fn dirt(&self, now: BTreeMap<String, String>) {
+        for (gpu, why) in &now {
+            tracing::warn!("GPU {gpu} is not given to pods: {why}");
+        }
+        self.0.send_modify(|observed| {
+            for gpu in observed.dirt.keys().filter(|gpu| !now.contains_key(*gpu)) {
+                tracing::info!("GPU {gpu} is given to pods again: nobody else uses it any more");
+            }
+            observed.dirt = now;
+        });
+    }
 }
 
 /// Starts the thread; the receiver always has the newest values.
 ///
 /// # Errors
 /// When the system has no thread to give.
-pub(crate) fn start(args: &Args, rules: HealthRules) -> io::Result<(watch::Receiver<Observed>, Publisher)> {
+pub(crate) fn start(
+    args: &Args,
+    rules: HealthRules,
+    metrics: LookMetrics,
+) -> io::Result<(watch::Receiver<Observed>, Publisher)> {
     let period = Duration::from_secs(args.scan_seconds);
     let patience = period * MISSED_LOOKS;
     let (publish, receive) = watch::channel(Observed {
@@ -125,10 +163,12 @@ pub(crate) fn start(args: &Args, rules: HealthRules) -> io::Result<(watch::Recei
         patience,
         period,
         hand_over: HandOver::Unknown,
+        occupancies: None,
+        dirt: BTreeMap::new(),
     });
     let publish = Arc::new(publish);
     let library = args.nvml_library.clone();
-    let looker = Looker { publish: publish.clone(), period };
+    let looker = Looker { publish: publish.clone(), period, metrics };
     thread::Builder::new().name("nvml".to_owned()).spawn(move || looker.look_forever(&library))?;
     Ok((receive, Publisher(publish)))
 }
@@ -136,6 +176,7 @@ pub(crate) fn start(args: &Args, rules: HealthRules) -> io::Result<(watch::Recei
 struct Looker {
     publish: Arc<watch::Sender<Observed>>,
     period: Duration,
+    metrics: LookMetrics,
 }
 
 impl Looker {
@@ -158,6 +199,7 @@ impl Looker {
                 }
                 Err(fault) => {
                     tracing::debug!("trying again in {reload:?}");
+                    self.metrics.not_loaded();
                     self.tell(Scan::Failed(fault), Vec::new(), None, reload);
                 }
             }
@@ -172,12 +214,16 @@ impl Looker {
         let mut session = Session::new(library, number);
         let mut succeeded = false;
         while !self.publish.is_closed() {
+            let begun = Instant::now();
             let (scan, figures) = session.look();
+            self.metrics.looked(!matches!(scan, Scan::Failed(_)), begun.elapsed());
+            self.metrics.heard(session.news());
             if matches!(scan, Scan::Failed(_)) {
                 self.tell(scan, figures, Some(library.is_substitute()), RELOAD_LAST);
                 return succeeded;
             }
             succeeded = true;
+            self.note_occupancies(begun, session.occupancies(answered(&scan)));
             self.tell(scan, figures, Some(library.is_substitute()), self.period);
             self.wait_for_next_look(&mut session);
         }
@@ -193,9 +239,17 @@ impl Looker {
         }
     }
 
+    /// Who uses the GPUs. Nobody is woken: what the look saw is published next.
+    fn note_occupancies(&self, begun: Instant, occupancies: BTreeMap<String, Occupancy>) {
+        self.publish.send_if_modified(|observed| {
+            observed.occupancies = Some((begun, occupancies));
+            false
+        });
+    }
+
     fn all_healthy(&self) -> bool {
-        let observed = self.publish.borrow();
-        observed.inventory.gpus().iter().all(|(_, state)| **state == GpuState::Healthy)
+        let believed = self.publish.borrow().believed();
+        believed.gpus().iter().all(|(_, state)| **state == GpuState::Healthy)
     }
 
     /// Publishes what was seen; `next` is how long it will take until there is an attempt to see more.
@@ -209,6 +263,18 @@ impl Looker {
             observed.good_until = Instant::now() + next + observed.patience;
         });
     }
+}
+
+/// The GPUs that answered.
+fn answered(scan: &Scan) -> impl Iterator<Item = &str> {
+    let gpus = match scan {
+        Scan::Looked(look) => look.gpus.as_slice(),
+        Scan::Failed(_) => &[],
+    };
+    gpus.iter().filter_map(|seen| match seen {
+        Seen::Answered { gpu, .. } => Some(gpu.uuid.as_str()),
+        Seen::Silent(_) => None,
+    })
 }
 
 /// Says which GPUs came, went, fell ill or recovered.

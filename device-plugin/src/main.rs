@@ -6,6 +6,7 @@ mod authority;
 mod cdi;
 mod cdi_file;
 mod describe;
+mod dirt;
 mod driver_root;
 mod handover;
 mod health_config;
@@ -26,6 +27,7 @@ use std::{error::Error, process::ExitCode, sync::Arc};
 use args::{Args, CommandLine, Verb};
 use clap::Parser as _;
 use kubelet::Kubelet;
+use metrics::{LookMetrics, Sources};
 use plasma_device_plugin_core::HandOver;
 use plasma_runtime::Runtime;
 
@@ -49,9 +51,18 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     }
     let runtime = Arc::new(Runtime::start(&args.runtime).await?);
     let (gate, shutdown) = (runtime.health.gate("kubelet"), runtime.shutdown.clone());
-    let (observed, publish) = inventory::start(&args, health_config::read(args.health_config.as_deref())?)?;
-    let metrics = metrics::start(&runtime.registry, observed.clone())?;
-    let _pods = pods::start(&args, &node, runtime.clone(), (&[], 0));
+    let rules = health_config::read(args.health_config.as_deref())?;
+    let looks = LookMetrics::register(&runtime.registry)?;
+    let (observed, publish) = inventory::start(&args, rules, looks.clone())?;
+    let pods = pods::start(&args, &node, runtime.clone(), (&[], 0));
+    let sources = Sources {
+        observed: observed.clone(),
+        holdings: pods.holdings.clone(),
+        looks,
+        node: node.clone(),
+        dcgm_names: args.dcgm_metric_names,
+    };
+    let metrics = metrics::start(&runtime.registry, sources)?;
     tokio::spawn(report::run(node, observed.clone(), runtime.clone()));
     if args.observe {
         publish.hand_over(HandOver::NeedsNothing);
@@ -59,6 +70,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         gate.set(true);
         shutdown.cancelled().await;
     } else {
+        dirt::start(args.dirt, observed.clone(), pods.holdings.clone(), publish.clone());
         handover::start(&args.hand_over, &runtime.registry, (observed.clone(), publish))?;
         Kubelet { args, observed, gate, metrics, shutdown }.run().await;
     }

@@ -2,17 +2,24 @@
 #![allow(unsafe_code, reason = "a symbol that nvml-wrapper doesn't know, and two calls that it gets wrong")]
 
 mod events;
+mod fields;
+mod figures;
+mod gpm;
+mod occupancy;
 mod questions;
 mod signs;
 mod topology;
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
-use nvml_wrapper::{Device, Nvml, enum_wrappers::device::TemperatureSensor, error::NvmlError};
-use plasma_device_plugin_core::{Gpu, Look, Scan, Seen, Silence, Topology};
+use nvml_wrapper::{Device, Nvml, error::NvmlError};
+use plasma_device_plugin_core::{Gpu, Look, Occupancy, Scan, Seen, Silence, Topology};
 
 use events::Events;
+use figures::Measuring;
 
+pub(crate) use figures::{Figures, THROTTLES};
+pub(crate) use gpm::Activity;
 pub(crate) use questions::{Answer, ask_all};
 
 /// The driver's own library.
@@ -28,17 +35,6 @@ const SHARED_NODES: [&str; 3] = ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvid
 pub(crate) struct Library {
     nvml: Nvml,
     substitute: bool,
-}
-
-/// Figures of one GPU for the metrics; what a GPU doesn't have is left out.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Figures {
-    pub(crate) uuid: String,
-    pub(crate) memory_used_bytes: Option<u64>,
-    pub(crate) utilization_percent: Option<u32>,
-    pub(crate) temperature_celsius: Option<u32>,
-    pub(crate) power_milliwatts: Option<u32>,
-    pub(crate) energy_millijoules: Option<u64>,
 }
 
 impl Library {
@@ -73,17 +69,25 @@ pub(crate) struct Session<'lib> {
     events: Events<'lib>,
     /// The GPUs that answered when they were last asked how they are connected, and what they said.
     connected: (Vec<String>, Topology),
+    /// What is remembered of each GPU's figures, by its UUID.
+    measuring: BTreeMap<String, Measuring<'lib>>,
 }
 
 impl<'lib> Session<'lib> {
     /// `number` tells this session from earlier ones.
     pub(crate) fn new(library: &'lib Library, number: u64) -> Self {
-        Self { library, number, events: Events::new(&library.nvml), connected: Default::default() }
+        let events = Events::new(&library.nvml);
+        Self { library, number, events, connected: Default::default(), measuring: BTreeMap::new() }
     }
 
     /// Takes in the events that have come, without waiting; whether there were any, so that a look is due.
     pub(crate) fn hear(&mut self) -> bool {
         self.events.hear()
+    }
+
+    /// The XIDs that came since this was asked last, each with its GPU's UUID, whether or not that GPU still answers.
+    pub(crate) fn news(&mut self) -> Vec<(String, u64)> {
+        self.events.news()
     }
 
     /// Looks at every GPU. A fault of one GPU is that GPU's; a fault of the library is everybody's.
@@ -99,6 +103,7 @@ impl<'lib> Session<'lib> {
             self.look_at(index, &mut figures).unwrap_or_else(|fault| Seen::Silent(signs::silence(&fault)))
         });
         let gpus: Vec<Seen> = gpus.collect();
+        self.measuring.retain(|uuid, _| figures.iter().any(|figures| figures.uuid == *uuid));
         let shared = SHARED_NODES.iter().filter(|node| !self.library.substitute && Path::new(node).exists());
         let look = Look {
             session: self.number,
@@ -109,6 +114,19 @@ impl<'lib> Session<'lib> {
             gpus,
         };
         (Scan::Looked(look), figures)
+    }
+
+    /// Who uses those GPUs. One that is divided isn't used itself, and one that doesn't tell isn't in it.
+    pub(crate) fn occupancies<'a>(
+        &self,
+        gpus: impl IntoIterator<Item = &'a str>,
+    ) -> BTreeMap<String, Occupancy> {
+        let is_divided = |device: &Device<'_>| device.mig_mode().is_ok_and(|mode| mode.current != 0);
+        let occupied = gpus.into_iter().filter_map(|gpu| {
+            let device = self.library.nvml.device_by_uuid(gpu).ok()?;
+            (!is_divided(&device)).then(|| (gpu.to_owned(), occupancy::occupancy(&device)))
+        });
+        occupied.collect()
     }
 
     /// How the GPUs are connected: asked anew only when others answer than before.
@@ -134,9 +152,11 @@ impl<'lib> Session<'lib> {
             let why = format!("its device node {missing} isn't there");
             return Ok(Seen::Silent(Silence { why, certain: true }));
         }
-        figures.push(measure(&gpu.uuid, &device));
+        let told = Measuring::fields(&device).unwrap_or_default();
+        let measuring = self.measuring.entry(gpu.uuid.clone()).or_default();
+        figures.push(measuring.measure(&gpu.uuid, &device, &told));
         self.events.register(&gpu.uuid, &device);
-        let signs = signs::signs(&device, self.events.take(&gpu.uuid));
+        let signs = signs::signs(&told, self.events.take(&gpu.uuid));
         Ok(Seen::Answered { gpu, signs })
     }
 }
@@ -150,7 +170,7 @@ fn facts(index: u32, device: &Device<'_>, substitute: bool) -> Result<Gpu, NvmlE
         let node = format!("/dev/nvidia{}", device.minor_number()?);
         (Some(node), pci_bus_id.as_deref().and_then(numa_node))
     };
-    let (uuid, name, memory_bytes) = (device.uuid()?, device.name()?, device.memory_info()?.total);
+    let (uuid, name, memory_bytes) = (device.uuid()?, device.name()?, figures::memory(device)?.total);
     let capability = device.cuda_compute_capability().ok();
     let compute_capability =
         capability.and_then(|has| Some((has.major.try_into().ok()?, has.minor.try_into().ok()?)));
@@ -172,17 +192,6 @@ fn facts(index: u32, device: &Device<'_>, substitute: bool) -> Result<Gpu, NvmlE
 fn cuda_version(told: i32) -> Option<(u32, u32)> {
     let told = u32::try_from(told).ok()?;
     Some((told / 1000, told % 1000 / 10))
-}
-
-fn measure(uuid: &str, device: &Device<'_>) -> Figures {
-    Figures {
-        uuid: uuid.to_owned(),
-        memory_used_bytes: device.memory_info().ok().map(|memory| memory.used),
-        utilization_percent: device.utilization_rates().ok().map(|rates| rates.gpu),
-        temperature_celsius: device.temperature(TemperatureSensor::Gpu).ok(),
-        power_milliwatts: device.power_usage().ok(),
-        energy_millijoules: device.total_energy_consumption().ok(),
-    }
 }
 
 /// The kernel knows on which NUMA node a PCI device hangs; NVML's own number means something else.

@@ -80,7 +80,7 @@ impl Collector {
             return Ok(Vec::new());
         }
         let prices = Prices::read(around).await?;
-        self.gone.look(around, &prices.awaited_nodes(&over)).await?;
+        self.gone.look(&around.client, &prices.awaited_nodes(&over)).await?;
         let bill = |over: Over| {
             let bill = prices.bill(&over, &self.gone);
             Finished { pod: over.pod, pod_uid: over.pod_uid, bill }

@@ -45,3 +45,41 @@ impl Occupied {
         (leaf, None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use plasma_types::{JobUid, PodUid, UnixMillis};
+
+    use super::*;
+
+    fn leaf(pod: u8, end: u64) -> Leaf {
+        Leaf {
+            pod_uid: PodUid([pod; 16]),
+            job_uid: JobUid([9; 16]),
+            end: UnixMillis(end),
+            duration: Duration(1000),
+            device_ms: 1000,
+            price_class: 2,
+            node_index: 0,
+            device_mask: 1,
+            flags: flag::METERED,
+        }
+    }
+
+    #[test]
+    fn a_second_pod_on_a_device_at_one_time_is_worth_nothing_on_that_node_alone() {
+        let recorded = HashMap::from([("n".to_owned(), vec![leaf(1, 5000)])]);
+        let mut occupied = Occupied { by_node: recorded };
+        let (void, note) = occupied.admit("n", leaf(2, 5500));
+        assert_eq!((void.flags, void.device_ms, void.device_mask), (flag::METERED | flag::VOID, 0, 0));
+        assert!(note.is_some_and(|note| note.contains(&PodUid([1; 16]).to_string())));
+        assert_eq!(occupied.admit("m", leaf(2, 5500)), (leaf(2, 5500), None), "another node's GPU");
+        assert_eq!(
+            occupied.admit("n", leaf(3, 6000)),
+            (leaf(3, 6000), None),
+            "after the first, and the void one"
+        );
+        assert!(occupied.admit("n", leaf(4, 6500)).1.is_some(), "of those that wait together, too");
+        assert_eq!(occupied.admit("n", leaf(3, 6000)).1, None, "a pod never excludes itself");
+    }
+}

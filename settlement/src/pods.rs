@@ -217,4 +217,26 @@ mod tests {
         assert!(!is_over(&deleted("2026-01-01T00:00:01Z", json!("n")), now), "its kubelet may still tell");
         assert!(is_over(&deleted("2026-01-01T00:00:00Z", json!("n")), now), "its kubelet is silent");
     }
+
+    #[test]
+    fn a_pods_end_is_its_last_containers_and_unknown_where_one_does_not_tell() {
+        let ended = |second: &str| {
+            json!({ "terminated": { "exitCode": 0, "startedAt": "2026-01-01T00:00:00Z",
+                "finishedAt": format!("2026-01-01T00:00:{second}Z") } })
+        };
+        let two = with_containers(json!([container(ended("05")), container(ended("07"))]));
+        assert_eq!(super::ended(&two), Some(UnixMillis(1_767_225_607_000)));
+        let runs = json!({ "running": { "startedAt": "2026-01-01T00:00:00Z" } });
+        assert_eq!(super::ended(&with_containers(json!([container(ended("05")), container(runs)]))), None);
+    }
+
+    #[test]
+    fn a_pod_is_billed_for_as_many_devices_as_it_asked_for() {
+        let asks = |resource: &str, count: &str| json!({ "name": "c", "resources": { "limits": { resource: count, "cpu": "4" } } });
+        let spec = json!({ "initContainers": [asks("nvidia.com/gpu", "2")],
+            "containers": [asks("nvidia.com/gpu", "1"), asks("nvidia.com/mig-1g.10gb", "3")] });
+        assert_eq!(devices(&pod(json!({}), spec, json!({}))), 5);
+        let none = json!({ "containers": [asks("example.com/nic", "2")] });
+        assert_eq!(devices(&pod(json!({}), none, json!({}))), 0);
+    }
 }

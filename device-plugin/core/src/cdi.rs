@@ -17,6 +17,8 @@ const LIBRARY_FOLDERS: [&str; 2] = ["/usr/lib", "/usr/lib64"];
 const PROGRAM_FOLDER: &str = "/usr/bin";
 /// Keeps NVIDIA's own runtime hook from adding all GPUs because an image asks for them.
 const NOTHING_FROM_NVIDIAS_HOOK: &str = "NVIDIA_VISIBLE_DEVICES=void";
+/// Triton, below PyTorch's compiler and vLLM, asks the loader's cache for CUDA, unless it is told where it is.
+const FOR_TRITON: &str = "TRITON_LIBCUDA_PATH=/usr/lib";
 /// Tells a program that its GPUs are pretended.
 const SIMULATED: &str = "PLASMA_SIMULATED=true";
 /// Read and write; nobody makes device nodes by it.
@@ -123,7 +125,7 @@ pub fn spec(devices: &[HandOut], shared_nodes: &[String], driver: Option<&Driver
     let devices = devices.filter(|device| device.container_edits != Edits::default());
     let container_edits = match driver {
         Some(driver) => Edits {
-            env: vec![NOTHING_FROM_NVIDIAS_HOOK.to_owned()],
+            env: vec![NOTHING_FROM_NVIDIAS_HOOK.to_owned(), FOR_TRITON.to_owned()],
             mounts: mounts(driver),
             ..nodes(shared_nodes)
         },

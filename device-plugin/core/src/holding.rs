@@ -4,10 +4,13 @@ mod tenants;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 pub use tenants::{ContainerSeen, Listed, PodSeen, Tenants};
 
 /// One container of one pod.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Holder {
     /// The pod's UID: names are used again, UIDs aren't.
     pub pod_uid: String,

@@ -7,6 +7,7 @@ mod allocation;
 mod authority;
 mod cdi;
 mod choice;
+mod dirt;
 mod driver_files;
 mod gpu;
 mod handover;
@@ -14,6 +15,7 @@ mod health;
 mod holding;
 mod inventory;
 mod loader_cache;
+mod meter;
 mod topology;
 mod xid;
 
@@ -21,6 +23,7 @@ pub use allocation::{AllocateError, allocate, first_of, hand_outs};
 pub use authority::{Authority, Refused};
 pub use cdi::{CDI_KIND, Device, DeviceNode, Edits, HandOut, Mount, Spec, is_device_name, qualified, spec};
 pub use choice::prefer;
+pub use dirt::{Dirt, DirtRules, Occupancy};
 pub use driver_files::{
     DATA, Driver, DriverFile, FileKind, LIBRARIES, LIBRARY_PLACES, Library, PROGRAM_PLACES, PROGRAMS,
     SOCKETS, is_handed_over, names,
@@ -31,5 +34,6 @@ pub use health::{HealthRules, Instance, Signs, Silence, Xid};
 pub use holding::{ContainerSeen, End, Holder, Holdings, Listed, PodSeen, Tenants, Tenure};
 pub use inventory::Inventory;
 pub use loader_cache::paths_of;
+pub use meter::{BoardLook, Energy, Ledger, MeterLook, MeterRules, Out, Part, Quality, Record};
 pub use topology::{Distance, Link, Topology};
 pub use xid::{Verdict, Xids};

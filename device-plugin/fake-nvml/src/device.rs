@@ -3,12 +3,7 @@
 use std::ffi::{CStr, c_char, c_int, c_uint, c_ulonglong};
 
 use nvml_wrapper_sys::bindings::{
-    field_id::{
-        NVML_FI_DEV_ECC_DBE_VOL_TOTAL, NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, NVML_FI_DEV_REMAPPED_FAILURE,
-        NVML_FI_DEV_REMAPPED_PENDING,
-    },
-    nvmlDevice_t, nvmlFieldValue_t, nvmlMemory_v2_t, nvmlPciInfo_t, nvmlReturn_t, nvmlUtilization_t,
-    nvmlValue_t,
+    nvmlDevice_t, nvmlMemory_v2_t, nvmlPciInfo_t, nvmlReturn_t, nvmlUtilization_t,
 };
 
 use crate::{
@@ -17,8 +12,8 @@ use crate::{
     session::{ask, ask_gpu, handle},
 };
 
-/// How NVML tags an unsigned number among its field values.
-const UNSIGNED_LONG_LONG: c_uint = 3;
+/// What a caller of the second version writes into its structure: its size, and the version above it.
+pub const MEMORY_VERSION: c_uint = size_of::<nvmlMemory_v2_t>() as c_uint | 2 << 24;
 
 /// As NVML's.
 #[unsafe(no_mangle)]
@@ -99,12 +94,14 @@ pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(
         if memory.is_null() {
             return code::INVALID_ARGUMENT;
         }
-        let total = gpu.memory_mib.saturating_mul(1 << 20);
-        let used = gpu.memory_used_mib.saturating_mul(1 << 20).min(total);
+        let [total, used, reserved] = gpu.memory();
         // SAFETY: not null, and the caller promises that it can be read and written.
         unsafe {
             let before = memory.read();
-            memory.write(nvmlMemory_v2_t { total, used, free: total - used, reserved: 0, ..before });
+            if before.version != MEMORY_VERSION {
+                return code::ARGUMENT_VERSION_MISMATCH;
+            }
+            memory.write(nvmlMemory_v2_t { total, used, free: total - used - reserved, reserved, ..before });
         }
         code::SUCCESS
     })
@@ -149,7 +146,8 @@ pub unsafe extern "C" fn nvmlDeviceGetUtilizationRates(
     rates: *mut nvmlUtilization_t,
 ) -> nvmlReturn_t {
     ask_gpu("nvmlDeviceGetUtilizationRates", device, |gpu, _| {
-        let value = nvmlUtilization_t { gpu: gpu.utilization_percent, memory: gpu.utilization_percent };
+        let memory = gpu.telemetry.memory_percent.unwrap_or(gpu.utilization_percent);
+        let value = nvmlUtilization_t { gpu: gpu.utilization_percent, memory };
         // SAFETY: the caller keeps the contract.
         unsafe { write_value(value, rates) }
     })
@@ -189,38 +187,6 @@ pub unsafe extern "C" fn nvmlDeviceGetTotalEnergyConsumption(
     ask_gpu("nvmlDeviceGetTotalEnergyConsumption", device, |gpu, _| {
         // SAFETY: the caller keeps the contract.
         unsafe { write_option(gpu.energy_millijoules, millijoules) }
-    })
-}
-
-/// As NVML's; the fields that are known are those of a GPU's health.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetFieldValues(
-    device: nvmlDevice_t,
-    count: c_int,
-    values: *mut nvmlFieldValue_t,
-) -> nvmlReturn_t {
-    ask_gpu("nvmlDeviceGetFieldValues", device, |gpu, _| {
-        let Ok(count) = usize::try_from(count) else { return code::INVALID_ARGUMENT };
-        if values.is_null() {
-            return code::INVALID_ARGUMENT;
-        }
-        // SAFETY: not null, and the caller promises that there are as many.
-        let values = unsafe { std::slice::from_raw_parts_mut(values, count) };
-        for value in values {
-            let known = match value.fieldId {
-                NVML_FI_DEV_GET_GPU_RECOVERY_ACTION => gpu.recovery_action.map(u64::from),
-                NVML_FI_DEV_ECC_DBE_VOL_TOTAL => gpu.uncorrectable_errors,
-                NVML_FI_DEV_REMAPPED_PENDING => gpu.remapping_pending.map(u64::from),
-                NVML_FI_DEV_REMAPPED_FAILURE => gpu.remapping_failed.map(u64::from),
-                _ => None,
-            };
-            value.valueType = UNSIGNED_LONG_LONG;
-            (value.nvmlReturn, value.value) = match known {
-                Some(known) => (code::SUCCESS, nvmlValue_t { ullVal: known }),
-                None => (code::NOT_SUPPORTED, nvmlValue_t { ullVal: 0 }),
-            };
-        }
-        code::SUCCESS
     })
 }
 

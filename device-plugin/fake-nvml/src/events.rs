@@ -54,6 +54,18 @@ pub extern "C" fn nvmlEventSetFree(set: nvmlEventSet_t) -> nvmlReturn_t {
     }
 }
 
+/// As NVML's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn nvmlDeviceGetSupportedEventTypes(
+    device: nvmlDevice_t,
+    kinds: *mut c_ulonglong,
+) -> nvmlReturn_t {
+    ask_gpu("nvmlDeviceGetSupportedEventTypes", device, |_, _| {
+        // SAFETY: the caller keeps the contract.
+        unsafe { write_value(nvmlEventTypeXidCriticalError.into(), kinds) }
+    })
+}
+
 /// As NVML's; every kind of event may be asked for, and only XIDs ever come.
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceRegisterEvents(

@@ -13,15 +13,21 @@
 
 pub mod device;
 pub mod events;
+pub mod fields;
+pub mod gpm;
 mod memory;
+pub mod older;
+pub mod processes;
 mod session;
 mod state;
+pub mod telemetry;
 pub mod topology;
 
 use std::ffi::{c_char, c_int, c_uint};
 
 use nvml_wrapper_sys::bindings::nvmlReturn_t;
-pub use state::{Gpu, Near, STATE_VARIABLE, State, Xid};
+pub use state::{Gpu, Near, Process, STATE_VARIABLE, State, Xid};
+pub use telemetry::{FieldValue, Telemetry};
 
 /// NVML's return values that this stand-in uses of its own accord; a state file may ask for any.
 mod code {
@@ -35,6 +41,7 @@ mod code {
     pub(crate) const TIMEOUT: u32 = 10;
     pub(crate) const GPU_IS_LOST: u32 = 15;
     pub(crate) const LIB_RM_VERSION_MISMATCH: u32 = 18;
+    pub(crate) const ARGUMENT_VERSION_MISMATCH: u32 = 25;
 }
 
 /// Says that this library is a stand-in.
@@ -61,12 +68,6 @@ pub extern "C" fn nvmlShutdown() -> nvmlReturn_t {
     session::close()
 }
 
-/// As NVML's; there are no samples here.
-#[unsafe(no_mangle)]
-pub extern "C" fn nvmlGpmSampleFree(_sample: *mut std::ffi::c_void) -> nvmlReturn_t {
-    code::SUCCESS
-}
-
 /// As NVML's.
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlErrorString(result: nvmlReturn_t) -> *const c_char {
@@ -81,6 +82,7 @@ pub extern "C" fn nvmlErrorString(result: nvmlReturn_t) -> *const c_char {
         code::TIMEOUT => c"Timeout",
         code::GPU_IS_LOST => c"GPU is lost",
         code::LIB_RM_VERSION_MISMATCH => c"Driver/library version mismatch",
+        code::ARGUMENT_VERSION_MISMATCH => c"Argument version mismatch",
         _ => c"Unknown Error",
     };
     text.as_ptr()

@@ -8,6 +8,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::Telemetry;
+
 /// The environment variable that names the state file.
 pub const STATE_VARIABLE: &str = "PLASMA_FAKE_NVML_STATE";
 
@@ -63,6 +65,9 @@ pub struct Gpu {
     /// Used memory, in MiB.
     #[serde(default)]
     pub memory_used_mib: u64,
+    /// The processes that use it.
+    #[serde(default)]
+    pub processes: Vec<Process>,
     /// PCI address; made from the index where it is left out.
     #[serde(default)]
     pub pci_bus_id: Option<String>,
@@ -108,9 +113,36 @@ pub struct Gpu {
     /// NVML's recovery action: 0 none, 1 reset, 2 reboot, 3 drain, 4 drain and reset; left out, it isn't supported.
     #[serde(default)]
     pub recovery_action: Option<u32>,
+    /// What it measures of itself.
+    #[serde(default)]
+    pub telemetry: Telemetry,
     /// NVML return values of single functions for this GPU.
     #[serde(default)]
     pub errors: BTreeMap<String, u32>,
+}
+
+impl Gpu {
+    /// Its memory in bytes: all, used, reserved; never more of it than there is.
+    pub(crate) fn memory(&self) -> [u64; 3] {
+        let bytes = |mib: u64| mib.saturating_mul(1 << 20);
+        let total = bytes(self.memory_mib);
+        let reserved = bytes(self.telemetry.reserved_mib).min(total);
+        [total, bytes(self.memory_used_mib).min(total - reserved), reserved]
+    }
+}
+
+/// A process that uses a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// The memory that it uses there, in MiB.
+    #[serde(default)]
+    pub memory_mib: u64,
+    /// Whether it draws; else it computes.
+    #[serde(default)]
+    pub graphics: bool,
 }
 
 /// An XID: its number, or with the part of a divided GPU that it hit.

@@ -17,6 +17,7 @@ const NO_INSTANCE: u32 = u32::MAX;
 pub(crate) struct Events<'lib> {
     nvml: &'lib Nvml,
     gpus: BTreeMap<String, OfGpu<'lib>>,
+    news: Vec<(String, u64)>,
 }
 
 /// One GPU's.
@@ -30,7 +31,7 @@ struct OfGpu<'lib> {
 
 impl<'lib> Events<'lib> {
     pub(crate) fn new(nvml: &'lib Nvml) -> Self {
-        Self { nvml, gpus: BTreeMap::new() }
+        Self { nvml, gpus: BTreeMap::new(), news: Vec::new() }
     }
 
     /// Registers a GPU that isn't yet. Where events fail, the other signs of health remain.
@@ -56,13 +57,14 @@ impl<'lib> Events<'lib> {
     /// Takes in what has come, without waiting; whether there was anything.
     pub(crate) fn hear(&mut self) -> bool {
         let mut heard = false;
-        let nvml = self.nvml;
+        let (nvml, news) = (self.nvml, &mut self.news);
         self.gpus.retain(|uuid, gpu| {
             let Some(set) = &gpu.set else { return true };
             for _ in 0..EVENTS_AT_ONCE {
                 match next(nvml, set) {
                     Ok(Some(xid)) => {
                         tracing::info!("GPU {uuid}: XID {}", xid.number);
+                        news.push((uuid.clone(), xid.number));
                         gpu.heard.push(xid);
                         heard = true;
                     }
@@ -78,6 +80,11 @@ impl<'lib> Events<'lib> {
             true
         });
         heard
+    }
+
+    /// All that came since this was asked last: a GPU that no longer answers is never asked what came of it.
+    pub(crate) fn news(&mut self) -> Vec<(String, u64)> {
+        std::mem::take(&mut self.news)
     }
 
     /// What came of a GPU since this was asked last.

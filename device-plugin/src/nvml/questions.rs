@@ -1,13 +1,20 @@
 //! Every read-only question that the plugin asks NVML, one by one, with what the driver answers.
 
-use std::{fmt::Debug, path::Path};
-
-use nvml_wrapper::{
-    Device, bitmasks::event::EventTypes, enum_wrappers::device::TemperatureSensor, error::NvmlError,
-    structs::device::FieldId, sys_exports::field_id,
+use std::{
+    fmt::Debug,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
 };
 
-use super::{Library, numa_node};
+use nvml_wrapper::{
+    Device,
+    bitmasks::event::EventTypes,
+    enum_wrappers::device::{Clock, TemperatureSensor},
+    error::NvmlError,
+};
+
+use super::{Library, fields, figures, figures::Measuring, gpm, numa_node};
 
 /// One question and its answer.
 pub(crate) struct Answer {
@@ -17,15 +24,9 @@ pub(crate) struct Answer {
     pub(crate) gpu: Option<u32>,
     /// What was answered, or the driver's refusal.
     pub(crate) answer: Result<String, String>,
+    /// How long it took, where that was measured.
+    pub(crate) took: Option<Duration>,
 }
-
-/// The fields that are asked for, each on its own.
-const FIELDS: [(&str, u32); 4] = [
-    ("field 230: GPU_RECOVERY_ACTION", field_id::NVML_FI_DEV_GET_GPU_RECOVERY_ACTION),
-    ("field 4: ECC_DBE_VOL_TOTAL", field_id::NVML_FI_DEV_ECC_DBE_VOL_TOTAL),
-    ("field 144: REMAPPED_PENDING", field_id::NVML_FI_DEV_REMAPPED_PENDING),
-    ("field 145: REMAPPED_FAILURE", field_id::NVML_FI_DEV_REMAPPED_FAILURE),
-];
 
 /// Asks them all. `asking` is told each before it is asked, so that one that hangs has a name; `answered` gets each answer.
 pub(crate) fn ask_all(
@@ -61,9 +62,11 @@ impl Asker<'_> {
         ask: impl FnOnce() -> Result<T, NvmlError>,
     ) -> Option<T> {
         (self.asking)(self.gpu, question);
+        let began = Instant::now();
         let told = ask();
+        let took = Some(began.elapsed());
         let answer = told.as_ref().map(|told| format!("{told:?}")).map_err(ToString::to_string);
-        (self.answered)(Answer { question, gpu: self.gpu, answer });
+        (self.answered)(Answer { question, gpu: self.gpu, answer, took });
         told.ok()
     }
 
@@ -78,7 +81,7 @@ impl Asker<'_> {
             Ok(told) => Some(told),
             Err(fault) => {
                 let (gpu, answer) = (self.gpu, Err(fault.to_string()));
-                (self.answered)(Answer { question, gpu, answer });
+                (self.answered)(Answer { question, gpu, answer, took: None });
                 None
             }
         }
@@ -88,7 +91,9 @@ impl Asker<'_> {
 fn about_gpu(ask: &mut Asker<'_>, library: &Library, device: &Device<'_>) {
     ask.about("nvmlDeviceGetUUID", || device.uuid());
     ask.about("nvmlDeviceGetName", || device.name());
-    ask.about("nvmlDeviceGetMemoryInfo_v2", || device.memory_info());
+    if ask.about("nvmlDeviceGetMemoryInfo_v2", || device.memory_info()).is_none() {
+        ask.about("nvmlDeviceGetMemoryInfo", || figures::memory(device));
+    }
     let pci = ask.about("nvmlDeviceGetPciInfo_v3", || device.pci_info());
     let minor = ask.about("nvmlDeviceGetMinorNumber", || device.minor_number());
     if let Some(minor) = minor.filter(|_| !library.substitute) {
@@ -103,20 +108,48 @@ fn about_gpu(ask: &mut Asker<'_>, library: &Library, device: &Device<'_>) {
     }
     ask.about("nvmlDeviceGetCudaComputeCapability", || device.cuda_compute_capability());
     ask.about("nvmlDeviceGetMigMode", || device.mig_mode());
+    ask.about("nvmlDeviceGetComputeRunningProcesses_v3", || device.running_compute_processes());
+    ask.about("nvmlDeviceGetGraphicsRunningProcesses_v3", || device.running_graphics_processes());
     ask.about("nvmlDeviceGetUtilizationRates", || device.utilization_rates());
     ask.about("nvmlDeviceGetTemperature", || device.temperature(TemperatureSensor::Gpu));
     ask.about("nvmlDeviceGetPowerUsage", || device.power_usage());
     ask.about("nvmlDeviceGetTotalEnergyConsumption", || device.total_energy_consumption());
-    for (question, field) in FIELDS {
-        ask.about(question, || {
-            let told = device.field_values_for(&[FieldId(field)])?;
-            told.into_iter().next().unwrap_or(Err(NvmlError::NotFound))?.value
-        });
-    }
+    about_figures(ask, device);
+    about_activity(ask, device);
     ask.about("nvmlDeviceGetSupportedEventTypes", || device.supported_event_types());
     ask.about("nvmlDeviceRegisterEvents (XIDs)", || {
         let set = library.nvml.create_event_set()?;
         device.register_events(EventTypes::CRITICAL_XID_ERROR, set).map(drop).map_err(|fault| fault.error)
     });
     ask.about("nvmlDeviceGetNvLinkState (link 0)", || device.link_wrapper_for(0).is_active());
+}
+
+fn about_figures(ask: &mut Asker<'_>, device: &Device<'_>) {
+    ask.about("nvmlDeviceGetClockInfo (SM)", || device.clock_info(Clock::SM));
+    ask.about("nvmlDeviceGetClockInfo (memory)", || device.clock_info(Clock::Memory));
+    ask.about("nvmlDeviceGetEncoderUtilization", || device.encoder_utilization());
+    ask.about("nvmlDeviceGetDecoderUtilization", || device.decoder_utilization());
+    ask.about("nvmlDeviceGetCurrentClocksThrottleReasons", || device.current_throttle_reasons());
+    for field in fields::ALL {
+        ask.about(field.question, || {
+            fields::ask(device, &[*field])?.get(*field).ok_or(NvmlError::NotSupported)
+        });
+    }
+    ask.about("nvmlDeviceGetFieldValues (those of each look, at once)", || Measuring::fields(device));
+    ask.about("nvmlDeviceGetFieldValues (those that change seldom, at once)", || figures::seldom(device));
+}
+
+/// Two samples, and what was between them; the only question that takes its time, so that there is something between.
+fn about_activity(ask: &mut Asker<'_>, device: &Device<'_>) {
+    if ask.about("nvmlGpmQueryDeviceSupport", || device.gpm_support()) != Some(true) {
+        return;
+    }
+    if ask.quietly("nvmlGpmSampleFree", || gpm::can_free(device.nvml())).is_none() {
+        return;
+    }
+    let Some(before) = ask.quietly("nvmlGpmSampleAlloc", || device.gpm_sample()) else { return };
+    thread::sleep(gpm::APART);
+    ask.about("nvmlGpmSampleGet", || device.gpm_sample().map(drop));
+    let Some(after) = ask.quietly("nvmlGpmSampleGet", || device.gpm_sample()) else { return };
+    ask.about("nvmlGpmMetricsGet", || gpm::activity(device.nvml(), &before, &after));
 }

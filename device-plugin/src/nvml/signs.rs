@@ -1,45 +1,28 @@
 //! What a GPU says about its health, beside its events: what it needs, and how its memory is.
 
-use nvml_wrapper::{
-    Device,
-    enums::device::SampleValue,
-    error::NvmlError,
-    structs::device::FieldId,
-    sys_exports::field_id::{
-        NVML_FI_DEV_ECC_DBE_VOL_TOTAL, NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, NVML_FI_DEV_REMAPPED_FAILURE,
-        NVML_FI_DEV_REMAPPED_PENDING,
-    },
-};
+use nvml_wrapper::error::NvmlError;
 use plasma_device_plugin_core::{Recovery, Signs, Silence, Xid};
 
-const FIELDS: [FieldId; 4] = [
-    FieldId(NVML_FI_DEV_GET_GPU_RECOVERY_ACTION),
-    FieldId(NVML_FI_DEV_ECC_DBE_VOL_TOTAL),
-    FieldId(NVML_FI_DEV_REMAPPED_PENDING),
-    FieldId(NVML_FI_DEV_REMAPPED_FAILURE),
+use super::fields::{self, Field, Told};
+
+/// What has to be asked at each look.
+pub(super) const FIELDS: [Field; 4] = [
+    fields::GET_GPU_RECOVERY_ACTION,
+    fields::ECC_DBE_VOL_TOTAL,
+    fields::REMAPPED_PENDING,
+    fields::REMAPPED_FAILURE,
 ];
 
 /// The signs as they are now, and these XIDs. What a GPU doesn't tell is no sign; and whatever isn't a clear answer of what
 /// it needs is none: it must not heal a GPU.
-pub(crate) fn signs(device: &Device<'_>, xids: Vec<Xid>) -> Signs {
-    let told = device.field_values_for(&FIELDS).unwrap_or_default();
-    let mut told = told.into_iter().map(|field| field.ok().and_then(|field| number(field.value.ok()?)));
-    let mut next = || told.next().flatten();
+pub(super) fn signs(told: &Told, xids: Vec<Xid>) -> Signs {
+    let is_set = |field| told.get(field).is_some_and(|flag| flag != 0);
     Signs {
-        recovery: next().map_or(Recovery::NotTold, recovery),
-        uncorrectable_errors: next(),
-        remapping_pending: next().is_some_and(|flag| flag != 0),
-        remapping_failed: next().is_some_and(|flag| flag != 0),
+        recovery: told.get(fields::GET_GPU_RECOVERY_ACTION).map_or(Recovery::NotTold, recovery),
+        uncorrectable_errors: told.get(fields::ECC_DBE_VOL_TOTAL),
+        remapping_pending: is_set(fields::REMAPPED_PENDING),
+        remapping_failed: is_set(fields::REMAPPED_FAILURE),
         xids,
-    }
-}
-
-fn number(value: SampleValue) -> Option<u64> {
-    match value {
-        SampleValue::U32(number) => Some(number.into()),
-        SampleValue::U64(number) => Some(number),
-        SampleValue::I64(number) => u64::try_from(number).ok(),
-        SampleValue::F64(_) => None,
     }
 }
 
@@ -56,6 +39,6 @@ fn recovery(action: u64) -> Recovery {
 }
 
 /// Why a GPU didn't answer. Only what NVML says of the GPU itself is certain; anything else may pass.
-pub(crate) fn silence(fault: &NvmlError) -> Silence {
+pub(super) fn silence(fault: &NvmlError) -> Silence {
     Silence { why: fault.to_string(), certain: matches!(fault, NvmlError::GpuLost) }
 }

@@ -4,10 +4,13 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
+    process::Command,
     time::{Duration, Instant},
 };
 
-use plasma_proto::deviceplugin::ContainerAllocateResponse;
+use plasma_proto::deviceplugin::{
+    ContainerAllocateResponse, ContainerPreferredAllocationRequest, PreferredAllocationRequest,
+};
 use serde_json::Value;
 
 use crate::{
@@ -140,5 +143,77 @@ async fn device_nodes_and_the_variable_are_for_those_who_ask_for_them() {
         assert!(granted.devices.is_empty(), "a simulated GPU has no device node");
         assert_eq!(granted.envs.get("NVIDIA_VISIBLE_DEVICES").cloned(), variable, "{strategy}");
         assert!(!node.cdi().exists(), "{strategy} needs no spec");
+    }
+}
+
+/// As `plasma-device-plugin` is asked: how long the slowest of so many allocations took.
+async fn slowest_of(device_plugin: &mut Registered, count: u32) -> Duration {
+    let mut slowest = Duration::ZERO;
+    for _ in 0..count {
+        let asked = Instant::now();
+        // Granted while the last look is believed, refused later: both at once.
+        let _ = device_plugin.allocate(allocate(&gpu(0).uuid)).await;
+        slowest = slowest.max(asked.elapsed());
+    }
+    slowest
+}
+
+#[tokio::test]
+async fn the_kubelet_is_answered_in_time_while_nvml_hangs() {
+    let node = Node::new(16);
+    let mut kubelet = Kubelet::start(node.sockets());
+    let plugin = node.plugin();
+    let mut device_plugin = kubelet.registered().await;
+    assert_eq!(device_plugin.devices().await.len(), 16);
+    node.change(|state| {
+        state.hang.insert("nvmlDeviceGetCount_v2".to_owned());
+    });
+    for nvml_up in [1, 0] {
+        plugin.becomes("/metrics", &format!("plasma_nvml_up {nvml_up}")).await;
+        let slowest = slowest_of(&mut device_plugin, 100).await;
+        assert!(slowest < Duration::from_millis(500), "{slowest:?} with plasma_nvml_up {nvml_up}");
+        let request = ContainerPreferredAllocationRequest {
+            available_device_i_ds: (0..16).map(|index| gpu(index).uuid).collect(),
+            must_include_device_i_ds: Vec::new(),
+            allocation_size: 8,
+        };
+        let asked = Instant::now();
+        let preferred =
+            device_plugin.prefer(PreferredAllocationRequest { container_requests: vec![request] }).await;
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+        assert_eq!(preferred.container_responses[0].device_i_ds.len(), 8);
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_keeps_gpus_back_until_there_is_room() {
+    let node = Node::new(1);
+    fs::create_dir(node.cdi()).unwrap();
+    let mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs"];
+    let mounted = Command::new(mount[0]).args(&mount[1..]).arg(node.cdi()).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        eprintln!("LEFT OUT: a full disk needs the right to mount one");
+        return;
+    }
+    let _unmount = Unmount(node.cdi());
+    let filler = node.cdi().join("filler");
+    fs::write(&filler, [0; 4096]).unwrap();
+    let mut kubelet = Kubelet::start(node.sockets());
+    let plugin = node.plugin();
+    let mut device_plugin = kubelet.registered().await;
+    assert_eq!(device_plugin.next_list().await, list(&[(0, false)]));
+    plugin.must_say("No space left on device").await;
+    assert_eq!(names(&node.cdi()), ["filler"], "nothing half written is left");
+    fs::remove_file(&filler).unwrap();
+    assert_eq!(device_plugin.next_list().await, list(&[(0, true)]));
+}
+
+/// Takes the small disk away again.
+struct Unmount(PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        // What can't be unmounted stays in its own folder.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }

@@ -49,7 +49,7 @@ fn checking_says_what_the_driver_answers_to_each_question() {
     assert!(checked.status.success(), "{told}");
     for line in [
         "ok    nvmlInit_v2: loaded",
-        "ok    GPU 0  field 230: GPU_RECOVERY_ACTION: U64(0)",
+        "ok    GPU 0  field 230: GET_GPU_RECOVERY_ACTION: 0",
         "ok    GPU 0  nvmlDeviceRegisterEvents (XIDs): ()",
         "no    GPU 0  nvmlDeviceGetMigMode: ",
     ] {

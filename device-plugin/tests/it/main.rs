@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "that is how a test fails")]
 
 mod beside;
+mod dirt;
 mod handover;
 mod holdings;
 mod inspect;
 mod kubelet;
+mod metrics;
 mod node_pods;
 mod plugin;
 mod settings;

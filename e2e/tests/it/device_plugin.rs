@@ -12,7 +12,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, ResourceExt as _,
-    api::{ListParams, ObjectMeta, Patch, PatchParams},
+    api::{DeleteParams, ListParams, LogParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use plasma_api::{
     GpuNode,
@@ -50,6 +50,41 @@ async fn a_sick_gpu_is_taken_out_and_comes_back_with_no_restart() {
     says(&world, "False", "GPUHealthy").await;
     assert_eq!(self::plugin(&world).await.uid(), plugin.uid(), "nobody was restarted");
     say(&world, &before).await;
+}
+
+#[tokio::test]
+async fn a_pod_gets_its_gpu_through_the_container_runtime_by_its_name_in_cdi() {
+    let world = World::connect().await;
+    let pods: Api<Pod> = Api::namespaced(world.client.clone(), "default");
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": { "generateName": "by-cdi-" },
+        "spec": {
+            "restartPolicy": "Never",
+            "containers": [{
+                "name": "main", "image": "plasma.dev/busybox:2", "imagePullPolicy": "Never",
+                "command": ["/bin/sh", "-c", "ls /dev/plasma-simulated; echo simulated=$PLASMA_SIMULATED"],
+                "resources": { "limits": { GPU_RESOURCE: "1" } },
+            }],
+        },
+    }))
+    .expect("a pod");
+    let name = pods.create(&PostParams::default(), &pod).await.expect("it is made").name_any();
+    let (begun, is_over) = (Instant::now(), |phase: &str| phase == "Succeeded" || phase == "Failed");
+    loop {
+        let status = pods.get(&name).await.expect("the pod").status.unwrap_or_default();
+        if status.phase.as_deref().is_some_and(is_over) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "it doesn't end: {status:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let said = pods.logs(&name, &LogParams::default()).await.expect("its log");
+    let lines: Vec<&str> = said.lines().collect();
+    let [device, "simulated=true"] = lines[..] else { panic!("not what only our spec gives: {said:?}") };
+    let known = state(&world).await["gpus"].clone();
+    let mut known = known.as_array().expect("GPUs").iter();
+    assert!(known.any(|gpu| gpu["uuid"] == device), "{device} is none of the node's");
+    pods.delete(&name, &DeleteParams::default()).await.expect("it goes");
 }
 
 #[tokio::test]

@@ -201,6 +201,13 @@ fn a_pod_that_is_older_than_the_meter_is_billed_from_its_status_and_that_is_said
 }
 
 #[test]
+fn a_meter_whose_journal_cannot_be_read_is_not_no_meter() {
+    let mut prices = metering();
+    prices.nodes.values_mut().for_each(|node| node.spec.meter = Some(object(json!({}))));
+    assert!(matches!(billed(&prices, &ran_at(10)), Bill::Wait(Reason::Meter, _)));
+}
+
+#[test]
 fn what_an_administrator_gives_up_is_billed_from_the_status() {
     let mut prices = metering();
     let mut annotate = |text: &str| {

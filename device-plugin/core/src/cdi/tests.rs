@@ -45,7 +45,7 @@ fn a_container_gets_its_gpu_and_the_driver_and_no_other_gpu() {
         ]
     );
     assert_eq!(nodes_of(&spec.container_edits), ["/dev/nvidiactl"]);
-    assert_eq!(spec.container_edits.env, ["NVIDIA_VISIBLE_DEVICES=void"]);
+    assert_eq!(spec.container_edits.env, ["NVIDIA_VISIBLE_DEVICES=void", "TRITON_LIBCUDA_PATH=/usr/lib"]);
     let mounts = spec.container_edits.mounts.iter();
     let mounts: Vec<_> =
         mounts.map(|mount| (mount.host_path.as_str(), mount.container_path.as_str())).collect();

@@ -21,6 +21,10 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("ours: node * rw", "as above"),
     ("theirs: env NVIDIA_CTK_LIBCUDA_DIR=*", "for hooks of theirs"),
     (
+        "ours: env TRITON_LIBCUDA_PATH=/usr/lib",
+        "Triton reads the loader's cache, which stays as the image has it",
+    ),
+    (
         "theirs: file /var/run/nvidia-container-devices/void",
         "for NVIDIA_VISIBLE_DEVICES by mounts, which we don't have",
     ),

@@ -81,6 +81,8 @@ fn sums_that_are_durable_stand_for_the_records_up_to_them() {
     ledger.is_durable(&ledger.sums().place);
     assert_eq!(ledger.acknowledged(), 5);
     assert_eq!(ledger.pods(), 2, "they are still needed");
+    ledger.take(6, Line::Nobody).unwrap();
+    assert_eq!(ledger.acknowledged(), 6, "and hold nothing back that comes later");
 }
 
 #[test]

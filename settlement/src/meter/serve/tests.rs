@@ -135,15 +135,23 @@ impl Served {
 
     /// A call of a node that says hello.
     async fn call(&self, token: &str, node: &str, first_sequence: u64) -> Result<Node, Status> {
-        let mut client = self.connect(Some(&self.client)).await.expect("it is connected");
-        let (requests, stream) = channel(100);
-        let hello = Hello { node: node.to_owned(), journal: "j".to_owned(), first_sequence };
-        requests.send(request(Message::Hello(hello))).await.expect("it is sent");
-        let mut call = Request::new(ReceiverStream::new(stream));
-        call.metadata_mut().insert("authorization", format!("Bearer {token}").parse().expect("a header"));
-        let answers = client.report(call).await?.into_inner();
-        Ok(Node { requests, answers })
+        let client = self.connect(Some(&self.client)).await.expect("it is connected");
+        say_hello(client, (token, node), first_sequence).await
     }
+}
+
+async fn say_hello(
+    mut client: MeterClient<Channel>,
+    (token, node): (&str, &str),
+    first_sequence: u64,
+) -> Result<Node, Status> {
+    let (requests, stream) = channel(100);
+    let hello = Hello { node: node.to_owned(), journal: "j".to_owned(), first_sequence };
+    requests.send(request(Message::Hello(hello))).await.expect("it is sent");
+    let mut call = Request::new(ReceiverStream::new(stream));
+    call.metadata_mut().insert("authorization", format!("Bearer {token}").parse().expect("a header"));
+    let answers = client.report(call).await?.into_inner();
+    Ok(Node { requests, answers })
 }
 
 impl Drop for Served {
@@ -237,12 +245,12 @@ async fn who_has_no_certificate_or_another_authoritys_is_refused() {
     let stranger = pki(None, "device-plugin");
     for client in [None, Some(&stranger)] {
         // TLS 1.3 tells the client only after it believes to be connected.
-        if let Ok(mut client) = served.connect(client).await {
-            let (_requests, stream) = channel::<ReportRequest>(1);
-            client.report(ReceiverStream::new(stream)).await.expect_err("it is refused");
+        if let Ok(client) = served.connect(client).await {
+            let status = say_hello(client, ("of-m", "m"), 1).await.err().expect("it is refused");
+            assert_ne!(status.code(), Code::Unauthenticated, "before its token is looked at: {status:?}");
         }
     }
-    assert_eq!(served.meters.places().len(), 1);
+    assert_eq!(served.meters.places().keys().collect::<Vec<_>>(), ["n"]);
 }
 
 #[tokio::test]

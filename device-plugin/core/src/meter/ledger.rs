@@ -1,0 +1,196 @@
+//! All GPUs of the node: numbers their records, and knows which is a pod's last.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    BoardLook, MeterRules, Record,
+    account::Account,
+    board::{Board, seconds},
+    counter::Source,
+};
+use crate::{End, Tenure};
+
+/// How long it is remembered that a holding was recorded to its end: longer than one is still begun.
+const REMEMBER_MS: u64 = 12 * 3_600_000;
+/// When nobody told of holders for longer than this, it is said.
+const SILENT_MS: u64 = 60_000;
+
+/// What the node's GPUs did since the meter began, as far as it isn't recorded yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    boards: BTreeMap<String, Board>,
+    /// The last record's number.
+    sequence: u64,
+    /// By the pod's UID, what was recorded to its end.
+    done: BTreeMap<String, Done>,
+    /// No record that ends before this will come.
+    promised_ms: u64,
+    /// Until when the holders were known.
+    complete_ms: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Done {
+    at_ms: u64,
+    devices: BTreeSet<String>,
+    /// Whether it was said that nothing more of this pod will come.
+    over: bool,
+}
+
+/// One look at all GPUs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MeterLook {
+    /// When. Milliseconds since 1970.
+    pub at_ms: u64,
+    /// Names the load of the driver, where that can be known.
+    pub driver: Option<String>,
+    /// Counts how often this process loaded the library.
+    pub session: u64,
+    /// Whether a substitute of NVML said it.
+    pub simulated: bool,
+    /// The GPUs.
+    pub boards: Vec<BoardLook>,
+}
+
+/// What came out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Out {
+    /// New records, in order.
+    pub records: Vec<Record>,
+    /// All records that end before this have been given out; `None` while nobody knows the holders.
+    pub until_ms: Option<u64>,
+}
+
+/// What is told of the holders.
+pub(super) struct Told<'a> {
+    pub(super) tenures: &'a [Tenure],
+    pub(super) complete_ms: u64,
+    pub(super) now_ms: u64,
+    pub(super) promised_ms: u64,
+    done: &'a mut BTreeMap<String, Done>,
+}
+
+impl Told<'_> {
+    pub(super) fn is_done(&self, tenure: &Tenure) -> bool {
+        let done = self.done.get(&tenure.holder.pod_uid);
+        done.is_some_and(|done| done.over || done.devices.contains(&tenure.device))
+    }
+
+    pub(super) fn done(&mut self, account: &Account) {
+        let Some(holder) = &account.holder else { return };
+        let done = self.done.entry(holder.pod_uid.clone()).or_default();
+        done.at_ms = self.now_ms;
+        done.devices.insert(account.part.id.clone());
+    }
+
+    fn tenure_of(&self, account: &Account) -> Option<&Tenure> {
+        let same = |tenure: &&Tenure| {
+            tenure.device == account.part.id && Some(&tenure.holder) == account.holder.as_ref()
+        };
+        self.tenures.iter().find(same)
+    }
+
+    /// Whether it was held, and nobody tells of it any more.
+    pub(super) fn has_vanished(&self, account: &Account) -> bool {
+        account.holder.is_some() && self.tenure_of(account).is_none()
+    }
+
+    /// The end of what an account is about, where there is one. What nobody tells of any more is over.
+    pub(super) fn end_of(&self, account: &Account) -> Option<End> {
+        account.holder.as_ref()?;
+        self.tenure_of(account).map_or(Some(End { at_ms: 0, told: false }), |tenure| tenure.end)
+    }
+}
+
+impl Ledger {
+    /// Takes in a look.
+    pub fn look(&mut self, look: &MeterLook, rules: &MeterRules) {
+        let source = Source { driver: look.driver.as_deref(), session: look.session };
+        for seen in &look.boards {
+            let board = self.boards.entry(seen.gpu_uuid.clone());
+            let board = board.or_insert_with(|| Board::new(&seen.gpu_uuid, look.at_ms));
+            board.look(look.at_ms, seen, (source, look.simulated), rules);
+        }
+    }
+
+    /// Makes final what can be. `complete_ms` is until when `tenures` are all that were; nothing is final before that is
+    /// known once.
+    pub fn advance(
+        &mut self,
+        tenures: &[Tenure],
+        complete_ms: Option<u64>,
+        now_ms: u64,
+        rules: &MeterRules,
+    ) -> Out {
+        let Some(complete_ms) = complete_ms else { return Out::default() };
+        self.note_silence(complete_ms);
+        let mut told =
+            Told { tenures, complete_ms, now_ms, promised_ms: self.promised_ms, done: &mut self.done };
+        let mut records = Vec::new();
+        for board in self.boards.values_mut() {
+            board.advance(&mut told, rules, &mut records);
+            if board.is_gone(now_ms) {
+                board.retire(&told, rules, &mut records);
+            }
+        }
+        self.boards.retain(|_, board| !board.accounts.is_empty());
+        let until = complete_ms.min(now_ms).saturating_sub(rules.promised_after_ms);
+        let next = self.boards.values().filter_map(|board| board.next_change(&told)).min();
+        self.promised_ms = self.promised_ms.max(next.map_or(until, |next| next.min(until)));
+        self.say_which_pods_are_over(tenures, (complete_ms, now_ms), &mut records);
+        self.done.retain(|_, done| done.at_ms.saturating_add(REMEMBER_MS) > now_ms);
+        for record in &mut records {
+            self.sequence += 1;
+            record.sequence = self.sequence;
+        }
+        Out { records, until_ms: Some(self.promised_ms) }
+    }
+
+    /// The number of the last record.
+    pub fn last_sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// What is held as far as is known, and until when that was so: for a process that goes on.
+    pub fn open(&self) -> (Vec<Tenure>, u64) {
+        let accounts = self.boards.values().flat_map(|board| &board.accounts);
+        let tenure = |account: &Account| {
+            let holder = account.holder.clone()?;
+            Some(Tenure { device: account.part.id.clone(), holder, started_ms: account.start_ms, end: None })
+        };
+        (accounts.filter_map(tenure).collect(), self.complete_ms)
+    }
+
+    fn note_silence(&mut self, complete_ms: u64) {
+        let silent = complete_ms.saturating_sub(self.complete_ms);
+        if self.complete_ms > 0 && silent > SILENT_MS {
+            let gap = format!("nobody told of pods for {}", seconds(silent));
+            self.boards.values_mut().for_each(|board| board.note(&gap));
+        }
+        self.complete_ms = self.complete_ms.max(complete_ms);
+    }
+
+    /// A pod is over with the last record of its last device.
+    fn say_which_pods_are_over(&mut self, tenures: &[Tenure], times: (u64, u64), records: &mut [Record]) {
+        let uid = |record: &Record| record.holder.as_ref().map(|holder| holder.pod_uid.clone());
+        let ended: BTreeSet<String> = records.iter().filter(|record| record.last).filter_map(uid).collect();
+        for pod in ended {
+            let promised_ms = self.promised_ms;
+            let told =
+                Told { tenures, complete_ms: times.0, now_ms: times.1, promised_ms, done: &mut self.done };
+            let still_holds = |board: &Board| {
+                board.accounts.iter().any(|account| account.is_of(&pod))
+                    || tenures.iter().any(|one| one.holder.pod_uid == pod && board.awaits(one, &told))
+            };
+            if self.boards.values().any(still_holds) {
+                continue;
+            }
+            if let Some(last) = records.iter_mut().rfind(|record| uid(record).as_ref() == Some(&pod)) {
+                last.pod_is_over = true;
+                self.done.entry(pod).or_default().over = true;
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Keeps dirty GPUs from being offered: those that somebody uses although no pod holds them.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use clap::{Args, ValueEnum};
+use plasma_device_plugin_core::{Dirt, DirtRules, Holdings};
+use tokio::sync::watch;
+
+use crate::inventory::{Observed, Publisher, newer};
+
+/// What is done about a dirty GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Policy {
+    /// It isn't offered until it is clean.
+    #[default]
+    Withhold,
+    /// It is offered all the same.
+    Offer,
+}
+
+/// What counts as dirty, and what is done about it.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct DirtArgs {
+    /// What is done about a GPU that somebody uses although no pod holds it.
+    #[arg(long, env = "DIRTY_GPUS", value_enum, default_value_t)]
+    pub(crate) dirty_gpus: Policy,
+
+    /// Up to so many MiB of used memory are the driver's own. A program for CUDA alone takes some hundred.
+    #[arg(long, env = "LEFTOVER_MEMORY_MIB", default_value_t = 128)]
+    pub(crate) leftover_memory_mib: u64,
+
+    /// So many seconds a GPU may be used until it is known which pod holds it.
+    #[arg(long, env = "DIRTY_AFTER_SECONDS", default_value_t = 10)]
+    pub(crate) dirty_after_seconds: u64,
+}
+
+/// Starts judging, where that is asked for.
+pub(crate) fn start(
+    args: DirtArgs,
+    observed: watch::Receiver<Observed>,
+    holdings: watch::Receiver<Holdings>,
+    publish: Publisher,
+) {
+    if args.dirty_gpus == Policy::Withhold {
+        let rules = DirtRules {
+            tolerated_bytes: args.leftover_memory_mib << 20,
+            grace: Duration::from_secs(args.dirty_after_seconds),
+        };
+        tokio::spawn(judge(rules, observed, holdings, publish));
+    }
+}
+
+/// Judges at each look, and when other pods hold GPUs than before.
+async fn judge(
+    rules: DirtRules,
+    mut observed: watch::Receiver<Observed>,
+    mut holdings: watch::Receiver<Holdings>,
+    publish: Publisher,
+) {
+    let begun = Instant::now();
+    let mut dirt = Dirt::default();
+    let mut told = BTreeMap::new();
+    loop {
+        let seen = observed.borrow_and_update().clone();
+        let held = holdings.borrow_and_update().clone();
+        if let Some((looked, occupancies)) = seen.occupancies() {
+            let looked = looked.saturating_duration_since(begun);
+            dirt.observe(rules, (looked, begun.elapsed()), occupancies, &held);
+            let now = dirt.all();
+            if now != told {
+                publish.dirt(now.clone());
+                told = now;
+            }
+        }
+        let period = seen.period();
+        tokio::select! {
+            () = newer(&mut observed, period) => {}
+            // Who told of the pods may have ended: then nobody knows, and NVML's looks go on.
+            Ok(()) = holdings.changed() => {}
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! The GPUs' metrics, computed anew each time that somebody asks: a GPU that left must not keep its last values.
+
+use plasma_device_plugin_core::{Gpu, Holder};
+use plasma_runtime::prometheus::{
+    Error,
+    core::{Collector, Desc},
+    proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType},
+};
+
+use super::{
+    Sources, dcgm,
+    labels::{self, label},
+    looks::Xids,
+    own,
+    table::{Kind, Row, Subject, Value},
+};
+use crate::{inventory::Observed, nvml::Figures};
+
+const NVML_UP: (&str, &str) = ("plasma_nvml_up", "1 if NVML answered lately");
+const HOLDER: (&str, &str) =
+    ("plasma_gpu_holder_info", "1 for each container that has the GPU, or a share of it: join it by uuid");
+
+/// Computes them.
+pub(super) struct GpuMetrics {
+    sources: Sources,
+    descriptions: Vec<Desc>,
+}
+
+/// One GPU, with all that is known of it.
+struct Known<'a> {
+    subject: Subject<'a>,
+    own: Vec<LabelPair>,
+    dcgm: Vec<LabelPair>,
+    holders: Vec<Holder>,
+}
+
+/// One GPU under one set of names.
+type Labelled<'a> = (&'a [LabelPair], &'a Subject<'a>);
+
+impl GpuMetrics {
+    pub(super) fn new(sources: Sources) -> Result<Self, Error> {
+        let rows = own::METRICS.iter().chain(dcgm::METRICS.iter().filter(|_| sources.dcgm_names));
+        let named =
+            rows.flat_map(|rows| rows.iter()).map(|row| (row.name, row.help)).chain([NVML_UP, HOLDER]);
+        let descriptions =
+            named.map(|(name, help)| Desc::new(name.to_owned(), help.to_owned(), vec![], Default::default()));
+        let descriptions = descriptions.collect::<Result<_, _>>()?;
+        Ok(Self { sources, descriptions })
+    }
+
+    fn families(&self) -> Vec<MetricFamily> {
+        let observed = self.sources.observed.borrow().clone();
+        let inventory = observed.believed();
+        let gpus = inventory.gpus();
+        let heard: Vec<Xids> = gpus.iter().map(|(gpu, _)| self.sources.looks.xids(&gpu.uuid)).collect();
+        let silent = Figures::default();
+        let known: Vec<Known<'_>> = gpus
+            .iter()
+            .zip(&heard)
+            .map(|((gpu, state), xids)| {
+                let figures = observed.figures.iter().find(|figures| figures.uuid == gpu.uuid);
+                let subject = Subject { gpu, state, figures: figures.unwrap_or(&silent), xids };
+                self.known(subject, &observed)
+            })
+            .collect();
+        let up = f64::from(u8::from(observed.is_known() && inventory.fault().is_none()));
+        let mut families = vec![family(NVML_UP, Kind::Gauge, vec![metric(vec![], Kind::Gauge, up)])];
+        families.push(family(HOLDER, Kind::Gauge, known.iter().flat_map(Known::holders).collect()));
+        let rows = |table: &'static [&'static [Row]]| table.iter().flat_map(|rows| rows.iter());
+        let labelled: Vec<Labelled<'_>> = known.iter().map(|gpu| (&gpu.own[..], &gpu.subject)).collect();
+        families.extend(rows(own::METRICS).map(|row| of_row(row, &labelled)));
+        if self.sources.dcgm_names {
+            let labelled: Vec<Labelled<'_>> = known.iter().map(|gpu| (&gpu.dcgm[..], &gpu.subject)).collect();
+            families.extend(rows(dcgm::METRICS).map(|row| of_row(row, &labelled)));
+        }
+        // A metric that no GPU tells is none.
+        families.retain(|family| !family.get_metric().is_empty());
+        families
+    }
+
+    fn known<'a>(&self, subject: Subject<'a>, observed: &Observed) -> Known<'a> {
+        let (gpu, simulated): (&Gpu, bool) = (subject.gpu, observed.simulated);
+        let (exclusive, holders) = {
+            let holdings = self.sources.holdings.borrow();
+            (holdings.of(&gpu.uuid).to_vec(), labels::everybody(&holdings, &gpu.uuid))
+        };
+        let dcgm =
+            self.sources.dcgm_names.then(|| labels::dcgm(gpu, simulated, &self.sources.node, &exclusive));
+        let own = labels::own(gpu, simulated, &exclusive);
+        Known { subject, own, dcgm: dcgm.unwrap_or_default(), holders }
+    }
+}
+
+impl Known<'_> {
+    fn holders(&self) -> impl Iterator<Item = Metric> {
+        self.holders.iter().map(|holder| {
+            let gpu = self.subject.gpu;
+            let mut labels = vec![label("gpu", &gpu.index.to_string()), label("uuid", &gpu.uuid)];
+            labels.extend(labels::of_holder(holder));
+            metric(labels, Kind::Gauge, 1.0)
+        })
+    }
+}
+
+fn of_row(row: &Row, gpus: &[Labelled<'_>]) -> MetricFamily {
+    let mut metrics = Vec::new();
+    for (labels, subject) in gpus {
+        match row.value {
+            Value::One(value) => {
+                metrics.extend(value(subject).map(|value| metric(labels.to_vec(), row.kind, value)));
+            }
+            Value::Several(name, values) => values(subject, &mut |which, value| {
+                let which = label(name, which);
+                metrics.push(metric(labels.iter().cloned().chain([which]).collect(), row.kind, value));
+            }),
+        }
+    }
+    family((row.name, row.help), row.kind, metrics)
+}
+
+fn metric(labels: Vec<LabelPair>, kind: Kind, value: f64) -> Metric {
+    let mut metric = Metric::from_label(labels);
+    match kind {
+        Kind::Gauge => {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        Kind::Counter => {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        }
+    }
+    metric
+}
+
+fn family((name, help): (&str, &str), kind: Kind, metrics: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(match kind {
+        Kind::Gauge => MetricType::GAUGE,
+        Kind::Counter => MetricType::COUNTER,
+    });
+    family.set_metric(metrics);
+    family
+}
+
+impl Collector for GpuMetrics {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.families()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use plasma_device_plugin_core::{HealthRules, Holdings, Inventory, Look, Scan, Seen, Signs};
+    use plasma_runtime::prometheus::{Registry, TextEncoder};
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::metrics::LookMetrics;
+
+    fn holder(pod: &str) -> Holder {
+        let [pod_uid, namespace, container] = ["uid", "lab", "main"].map(str::to_owned);
+        Holder { pod_uid: format!("{pod_uid}-{pod}"), namespace, pod: pod.to_owned(), container }
+    }
+
+    /// The page of a node with two GPUs that are held so.
+    fn page(holdings: Holdings) -> String {
+        let seen = |index: u32| {
+            let gpu = Gpu { uuid: format!("GPU-{index}"), name: "H100".to_owned(), index, ..Gpu::default() };
+            Seen::Answered { gpu, signs: Signs::default() }
+        };
+        let mut inventory = Inventory::new(HealthRules::default());
+        inventory.observe(Scan::Looked(Look { gpus: vec![seen(0), seen(1)], ..Look::default() }));
+        let registry = Registry::new();
+        let sources = Sources {
+            observed: watch::channel(Observed::for_tests(inventory)).1,
+            holdings: watch::channel(holdings).1,
+            looks: LookMetrics::register(&registry).unwrap(),
+            node: "node-a".to_owned(),
+            dcgm_names: true,
+        };
+        registry.register(Box::new(GpuMetrics::new(sources).unwrap())).unwrap();
+        TextEncoder::new().encode_to_string(&registry.gather()).unwrap()
+    }
+
+    fn lines<'a>(page: &'a str, metric: &str) -> Vec<&'a str> {
+        page.lines().filter(|line| line.starts_with(&format!("{metric}{{"))).collect()
+    }
+
+    #[test]
+    fn who_has_a_gpu_alone_is_on_its_series_under_both_names() {
+        let held = BTreeMap::from([("GPU-1".to_owned(), vec![holder("a")])]);
+        let page = page(Holdings::Known(held));
+        for metric in ["plasma_gpu_healthy", "DCGM_FI_DEV_XID_ERRORS"] {
+            let [free, taken] = lines(&page, metric)[..] else { panic!("one series a GPU: {page}") };
+            assert!(!free.contains("pod"), "{free}");
+            for label in ["namespace=\"lab\"", "pod=\"a\"", "pod_uid=\"uid-a\"", "container=\"main\""] {
+                assert!(taken.contains(label), "{label} in {taken}");
+            }
+        }
+        assert_eq!(lines(&page, "plasma_gpu_holder_info").len(), 1);
+    }
+
+    #[test]
+    fn a_shared_gpu_is_counted_once_and_everybody_who_has_it_is_told() {
+        let shared = [("GPU-0::0", "a"), ("GPU-0::1", "b")];
+        let held = shared.map(|(id, pod)| (id.to_owned(), vec![holder(pod)]));
+        let page = page(Holdings::Known(BTreeMap::from(held)));
+        let healthy = lines(&page, "plasma_gpu_healthy");
+        assert!(healthy.len() == 2 && healthy.iter().all(|line| !line.contains("pod")), "{healthy:?}");
+        let holders = lines(&page, "plasma_gpu_holder_info");
+        assert!(
+            holders.len() == 2 && holders.iter().all(|line| line.contains("uuid=\"GPU-0\"")),
+            "{holders:?}"
+        );
+    }
+
+    #[test]
+    fn where_nobody_knows_who_holds_what_nobody_is_named() {
+        let page = page(Holdings::Unknown);
+        assert!(!page.contains("pod=") && lines(&page, "plasma_gpu_healthy").len() == 2, "{page}");
+    }
+
+    #[test]
+    fn no_series_is_told_twice_and_counters_are_named_as_such() {
+        let page = page(Holdings::Unknown);
+        let series: Vec<&str> =
+            page.lines().filter_map(|line| line.rsplit_once(' ')).map(|(series, _)| series).collect();
+        assert_eq!(series.len(), series.iter().collect::<BTreeSet<_>>().len(), "{page}");
+        for row in own::METRICS.iter().flat_map(|rows| rows.iter()) {
+            assert_eq!(row.name.ends_with("_total"), row.kind == Kind::Counter, "{}", row.name);
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What happens between the kubelet and us.
+
+use plasma_runtime::prometheus::{Error, IntCounterVec, IntGauge, Opts, Registry};
+
+/// What happens between the kubelet and us.
+#[derive(Clone)]
+pub(crate) struct KubeletMetrics {
+    registered: IntGauge,
+    registrations: IntCounterVec,
+    allocations: IntCounterVec,
+}
+
+impl KubeletMetrics {
+    pub(super) fn register(registry: &Registry) -> Result<Self, Error> {
+        let metrics = Self {
+            registered: IntGauge::new(
+                "plasma_device_plugin_registered",
+                "1 if the kubelet took our registration",
+            )?,
+            registrations: IntCounterVec::new(
+                Opts::new("plasma_device_plugin_registrations_total", "Registrations that the kubelet took"),
+                &["way"],
+            )?,
+            allocations: IntCounterVec::new(
+                Opts::new("plasma_device_plugin_allocations_total", "The kubelet's requests to allocate"),
+                &["outcome"],
+            )?,
+        };
+        registry.register(Box::new(metrics.registered.clone()))?;
+        registry.register(Box::new(metrics.registrations.clone()))?;
+        registry.register(Box::new(metrics.allocations.clone()))?;
+        Ok(metrics)
+    }
+
+    /// The kubelet took a registration, this way.
+    pub(crate) fn registered(&self, way: &str) {
+        self.registered.set(1);
+        self.registrations.with_label_values(&[way]).inc();
+    }
+
+    /// No registration holds.
+    pub(crate) fn unregistered(&self) {
+        self.registered.set(0);
+    }
+
+    pub(crate) fn allocated(&self, granted: bool) {
+        let outcome = if granted { "granted" } else { "refused" };
+        self.allocations.with_label_values(&[outcome]).inc();
+    }
+}

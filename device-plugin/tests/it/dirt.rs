@@ -1,0 +1,92 @@
+//! Dirty GPUs, which somebody uses although no pod holds them, aren't given to pods.
+
+use std::time::Duration;
+
+use plasma_fake_nvml::Process;
+
+use crate::{
+    allocate,
+    kubelet::{Kubelet, list},
+    node_pods::{NodePod, NodePods},
+    plugin::{Node, gpu},
+};
+
+const QUICK: [&str; 4] = ["--scan-seconds", "1", "--dirty-after-seconds", "1"];
+
+fn occupy(node: &Node) {
+    node.change(|state| {
+        state.gpus[0].processes = vec![Process { pid: 123, memory_mib: 500, graphics: false }];
+        state.gpus[0].memory_used_mib = 512;
+    });
+}
+
+fn leave(node: &Node, memory_used_mib: u64) {
+    node.change(|state| {
+        state.gpus[0].processes.clear();
+        state.gpus[0].memory_used_mib = memory_used_mib;
+    });
+}
+
+#[tokio::test]
+async fn a_gpu_that_a_stranger_uses_is_not_offered_until_it_is_clean() {
+    let node = Node::new(2);
+    let _pods = NodePods::start(&node, true);
+    let mut kubelet = Kubelet::start(node.sockets());
+    let plugin = node.plugin_with(&QUICK);
+    let mut device_plugin = kubelet.registered().await;
+    assert_eq!(device_plugin.next_list().await, list(&[(0, true), (1, true)]));
+    occupy(&node);
+    assert_eq!(device_plugin.next_list().await, list(&[(0, false), (1, true)]));
+    let refused = device_plugin.allocate(allocate(&gpu(0).uuid)).await.unwrap_err();
+    let why = "process 123 runs on it, 512 MiB of its memory are in use, and no pod holds it";
+    assert!(refused.message().contains(why), "{}", refused.message());
+    plugin.must_say(&format!("GPU {} is not given to pods: {why}", gpu(0).uuid)).await;
+    // The program is gone, and its memory isn't.
+    leave(&node, 400);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(device_plugin.allocate(allocate(&gpu(0).uuid)).await.is_err());
+    leave(&node, 5);
+    assert_eq!(device_plugin.next_list().await, list(&[(0, true), (1, true)]));
+}
+
+#[tokio::test]
+async fn a_pod_may_use_its_gpu_and_what_it_leaves_behind_keeps_the_next_one_away() {
+    let node = Node::new(1);
+    let pods = NodePods::start(&node, true);
+    let pod = NodePod {
+        uid: "u".to_owned(),
+        name: "p".to_owned(),
+        devices: vec![gpu(0).uuid],
+        started: Some(1_000),
+        finished: None,
+    };
+    pods.set(pod.clone());
+    occupy(&node);
+    let mut kubelet = Kubelet::start(node.sockets());
+    let plugin = node.plugin_with(&QUICK);
+    let mut device_plugin = kubelet.registered().await;
+    plugin.must_say("is held by pod team/p").await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(!plugin.said("is not given to pods"), "it is its pod's");
+    pods.set(NodePod { finished: Some(1_050), ..pod });
+    device_plugin.becomes_list(list(&[(0, false)])).await;
+    leave(&node, 0);
+    assert_eq!(device_plugin.next_list().await, list(&[(0, true)]));
+}
+
+#[tokio::test]
+async fn where_nobody_knows_who_holds_what_or_it_is_not_wanted_nothing_is_withheld() {
+    let unknown = Node::new(1);
+    let unwanted = Node::new(1);
+    let _pods = NodePods::start(&unwanted, true);
+    let offer = [QUICK[0], QUICK[1], QUICK[2], QUICK[3], "--dirty-gpus", "offer"];
+    for (node, arguments) in [(&unknown, QUICK.as_slice()), (&unwanted, offer.as_slice())] {
+        occupy(node);
+        let mut kubelet = Kubelet::start(node.sockets());
+        let plugin = node.plugin_with(arguments);
+        let mut device_plugin = kubelet.registered().await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert!(device_plugin.allocate(allocate(&gpu(0).uuid)).await.is_ok());
+        assert!(!plugin.said("is not given to pods"));
+    }
+}

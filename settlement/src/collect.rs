@@ -12,7 +12,7 @@ use crate::{
     bill::{Bill, Prices},
     cost::JobKey,
     failure::Failure,
-    meter::gone::Gone,
+    meter::{Need, gone::Gone},
     pods,
     settle::{Surroundings, now_millis},
 };
@@ -100,9 +100,13 @@ impl Collector {
         all.into_iter().map(over).collect()
     }
 
-    /// Whether a pod of that node waits, or will wait, for its receipt.
-    pub(crate) fn is_held_on(&self, node: &str, pod: PodUid) -> bool {
-        self.held.get(&pod).is_some_and(|pod| pods::node(pod) == Some(node))
+    /// Who needs what that node tells of a pod.
+    pub(crate) fn need(&self, node: &str, pod: PodUid) -> Need {
+        match self.held.get(&pod).map(pods::node) {
+            None => Need::Nobody,
+            Some(its) if its == Some(node) => Need::Receipt,
+            Some(_) => Need::OtherNode,
+        }
     }
 
     /// These are recorded, or have nothing to be paid.

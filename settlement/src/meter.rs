@@ -8,6 +8,7 @@ pub(crate) mod serve;
 pub(crate) mod stream;
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -37,6 +38,17 @@ struct Node {
     acknowledged: watch::Sender<u64>,
     /// Ends the newest call. Cancelled: nobody calls.
     call: CancellationToken,
+}
+
+/// Who needs what a node tells of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Its receipt isn't durable.
+    Receipt,
+    /// Nobody.
+    Nobody,
+    /// Nobody: it is a pod of another node.
+    OtherNode,
 }
 
 /// What a node has told of one pod.
@@ -114,13 +126,24 @@ impl Meters {
     }
 
     /// Forgets what nobody needs of what came before `looked`, and has the nodes forget it, too.
-    pub(crate) fn forget(&self, looked: &BTreeMap<String, Place>, is_needed: impl Fn(&str, PodUid) -> bool) {
+    pub(crate) fn forget(&self, looked: &BTreeMap<String, Place>, need: impl Fn(&str, PodUid) -> Need) {
         let mut nodes = self.nodes();
         for (name, node) in nodes.iter_mut() {
-            if let Some(place) = looked.get(name) {
-                node.ledger.forget(place, |pod| is_needed(name, pod));
-                node.tell();
+            let Some(place) = looked.get(name) else { continue };
+            let others = Cell::new(0_u64);
+            node.ledger.forget(place, |pod| {
+                let need = need(name, pod);
+                others.set(others.get() + u64::from(need == Need::OtherNode));
+                need == Need::Receipt
+            });
+            if others.get() > 0 {
+                self.metrics.records_by("other_node", others.get());
+                tracing::warn!(
+                    "node {name}: its meter tells of {} pods of other nodes: not heard",
+                    others.get()
+                );
             }
+            node.tell();
         }
         nodes.retain(|_, node| !node.call.is_cancelled() || node.ledger.pods() > 0);
         drop(nodes);

@@ -126,7 +126,7 @@ impl MeterMetrics {
                 .expect("a valid name"),
             records: counter(
                 "plasma_settlement_meter_records_total",
-                "Records of meters: taken, repeated (in already), unusable (absurd, not billed)",
+                "Records of meters: taken, repeated (in already), unusable (absurd, not billed), other_node (not its pods)",
                 "outcome",
             ),
             refused: counter(
@@ -143,7 +143,17 @@ impl MeterMetrics {
 
     /// A record came.
     pub(crate) fn record(&self, outcome: &str) {
-        self.records.with_label_values(&[outcome]).inc();
+        self.records_by(outcome, 1);
+    }
+
+    /// Several records came.
+    pub(crate) fn records_by(&self, outcome: &str, count: u64) {
+        self.records.with_label_values(&[outcome]).inc_by(count);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn count(&self, outcome: &str) -> u64 {
+        self.records.with_label_values(&[outcome]).get()
     }
 
     /// A call was refused, or ended by a fault.

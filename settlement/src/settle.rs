@@ -20,7 +20,7 @@ use crate::{
     cost::Costs,
     deliver::Deliverer,
     failure::Failure,
-    meter::{self, Meters, keep::Keeper},
+    meter::{self, Meters, Need, keep::Keeper},
     metrics::Metrics,
     pods,
     record::Recorder,
@@ -156,7 +156,10 @@ async fn round(around: &Surroundings, memory: &mut Memory) -> Result<(), Failure
     let free = memory.recorder.record(around, &finished, &mut batches, &chain).await;
     let freed: HashSet<PodUid> = free.iter().map(|pod| pod.pod_uid).collect();
     let collector = &memory.collector;
-    around.meters.forget(&told, |node, pod| collector.is_held_on(node, pod) && !freed.contains(&pod));
+    let need = |node: &str, pod: PodUid| {
+        if freed.contains(&pod) { Need::Nobody } else { collector.need(node, pod) }
+    };
+    around.meters.forget(&told, need);
     if let Some(keeper) = &mut memory.keeper {
         for (node, failure) in keeper.keep(&around.meters).await {
             around.try_again(&format!("node {node}"), &failure);

@@ -149,7 +149,7 @@ impl Ledger {
             return 0;
         }
         let before = self.pods.len();
-        self.pods.retain(|pod, entry| is_needed(*pod) || entry.latest > looked.through);
+        self.pods.retain(|pod, entry| entry.latest > looked.through || is_needed(*pod));
         before - self.pods.len()
     }
 

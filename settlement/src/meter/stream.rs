@@ -1,6 +1,9 @@
 //! One node's call: its records come, its acknowledgements go.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use plasma_proto::meter::{
     Hello, Record, ReportRequest, ReportResponse, meter_server, report_request::Message,
@@ -18,6 +21,8 @@ use super::{Call, Meters, NotTaken, caller::Callers, parse::parse};
 
 /// How long a caller may take to say who reports, and to take what ends its call.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// An unusable record is named so often; all are counted.
+const SELDOM: Duration = Duration::from_secs(10);
 /// A journal's name is shorter.
 const LONGEST_JOURNAL: usize = 512;
 
@@ -69,7 +74,7 @@ impl Service {
         let mut call = self.meters.begin(node, &hello.journal, hello.first_sequence);
         tracing::info!("node {node}: its meter reports from record {} on", hello.first_sequence);
         call.acknowledged.mark_changed();
-        let mut owes_answer = false;
+        let (mut owes_answer, mut said) = (false, None);
         loop {
             tokio::select! {
                 biased;
@@ -90,15 +95,19 @@ impl Service {
                 _ = call.acknowledged.changed(), if !owes_answer => owes_answer = true,
                 message = records.message() => match message? {
                     None => return Ok(()),
-                    Some(request) => self.take(&call, request).await?,
+                    Some(request) => self.take((&call, &mut said), request).await?,
                 },
             }
         }
     }
 
-    async fn take(&self, call: &Call<'_>, request: ReportRequest) -> Result<(), Status> {
+    async fn take(
+        &self,
+        (call, said): (&Call<'_>, &mut Option<Instant>),
+        request: ReportRequest,
+    ) -> Result<(), Status> {
         match request.message {
-            Some(Message::Record(record)) => self.take_record(call, record).await,
+            Some(Message::Record(record)) => self.take_record((call, said), record).await,
             Some(Message::Complete(complete)) => {
                 call.complete(UnixMillis(complete.until_ms)).map_err(|why| status(&why))
             }
@@ -108,12 +117,20 @@ impl Service {
         }
     }
 
-    async fn take_record(&self, call: &Call<'_>, record: Record) -> Result<(), Status> {
+    /// `said` is when an unusable record was last named: one that sends many fills no log.
+    async fn take_record(
+        &self,
+        (call, said): (&Call<'_>, &mut Option<Instant>),
+        record: Record,
+    ) -> Result<(), Status> {
         let sequence = record.sequence;
         let (line, wrong) = parse(record);
         if let Some(wrong) = wrong {
             self.meters.metrics.record("unusable");
-            tracing::warn!("node {}: record {sequence} of its meter isn't billed: {wrong}", call.node);
+            if said.is_none_or(|before| before.elapsed() >= SELDOM) {
+                tracing::warn!("node {}: record {sequence} of its meter isn't billed: {wrong}", call.node);
+                *said = Some(Instant::now());
+            }
         }
         loop {
             let mut rounds = call.rounds();

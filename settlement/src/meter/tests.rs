@@ -55,14 +55,19 @@ fn what_is_acknowledged_is_what_nobody_needs() {
     assert_eq!(*call.acknowledged.borrow_and_update(), 0);
     let looked = meters.places();
     call.take(4, &line(3)).unwrap();
-    meters.forget(&looked, |node, pod| node == "n" && pod == uid(2));
+    let need = |node: &str, pod| match (node, pod == uid(2)) {
+        ("n", true) => Need::Receipt,
+        _ => Need::OtherNode,
+    };
+    meters.forget(&looked, need);
+    assert_eq!(meters.metrics.count("other_node"), 1);
     assert_eq!(*call.acknowledged.borrow_and_update(), 1, "pod 2 is needed");
-    meters.forget(&looked, |_, _| false);
+    meters.forget(&looked, |_, _| Need::Nobody);
     assert_eq!(*call.acknowledged.borrow_and_update(), 3, "pod 3 came after the look");
-    meters.forget(&meters.places(), |_, _| false);
+    meters.forget(&meters.places(), |_, _| Need::Nobody);
     assert_eq!(*call.acknowledged.borrow_and_update(), 4);
     drop(call);
-    meters.forget(&meters.places(), |_, _| false);
+    meters.forget(&meters.places(), |_, _| Need::Nobody);
     assert!(meters.places().is_empty(), "nothing is remembered of a node that has gone");
 }
 
@@ -78,7 +83,7 @@ fn a_node_that_tells_of_too_many_pods_waits_for_the_next_round_and_harms_no_othe
     assert_eq!(hostile.take(taken + 1, &line(9)), Err(NotTaken::Full));
     assert_eq!(other.take(1, &line(1)), Ok(()));
     let mut rounds = hostile.rounds();
-    meters.forget(&meters.places(), |_, _| false);
+    meters.forget(&meters.places(), |_, _| Need::Nobody);
     assert!(rounds.has_changed().unwrap());
     rounds.mark_unchanged();
     assert_eq!(hostile.take(taken + 1, &line(9)), Ok(()));

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tonic::codegen::http;
 
 use super::*;
-use crate::metrics::MeterMetrics;
+use crate::{meter::Need, metrics::MeterMetrics};
 
 /// The ConfigMaps of an API server, and how often one was written.
 #[derive(Clone, Default)]
@@ -132,7 +132,7 @@ async fn a_long_pods_records_are_kept_as_sums_and_each_counts_once_after_a_resta
     pass(&mut keeper, EVERY);
     assert!(keeper.keep(&meters).await.is_empty(), "it is written over its own");
     assert_eq!(*server.writes.lock().unwrap(), 2);
-    meters.forget(&meters.places(), |_, _| false);
+    meters.forget(&meters.places(), |_, _| Need::Nobody);
     assert!(keeper.keep(&meters).await.is_empty());
     assert!(server.objects.lock().unwrap().is_empty(), "nobody needs it any more");
 }

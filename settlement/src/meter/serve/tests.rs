@@ -21,7 +21,7 @@ use tonic::{
 
 use super::*;
 use crate::{
-    meter::{Meters, caller::Callers},
+    meter::{Meters, Need, caller::Callers},
     metrics::MeterMetrics,
 };
 
@@ -234,7 +234,7 @@ async fn a_nodes_records_are_taken_once_and_acknowledged_when_nobody_needs_them(
         sleep(Duration::from_millis(10)).await;
     };
     assert!(view.told.is_some_and(|told| told.is_complete()) && view.connected);
-    served.meters.forget(&served.meters.places(), |_, _| false);
+    served.meters.forget(&served.meters.places(), |_, _| Need::Nobody);
     node.acknowledged(2).await.expect("it isn't needed");
 }
 

@@ -113,6 +113,34 @@ pub struct Gpu {
     /// Whether it can be divided (MIG).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub mig_capable: bool,
+    /// Whether it is in MIG mode: then no program can use it as a whole.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mig_enabled: bool,
+    /// Where it will be in another mode once it is reset: whether that is MIG mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mig_pending: Option<bool>,
+    /// What it is divided into, where it is in MIG mode.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["uuid"]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instances: Vec<MigInstance>,
+}
+
+/// One part of a divided GPU.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MigInstance {
+    /// `MIG-…`, as NVML has it: also the kubelet's device id.
+    pub uuid: String,
+    /// Its kind, such as `1g.10gb` or `1g.10gb+me`.
+    pub profile: String,
+    /// The model that it is sold as, such as `NVIDIA-H100-80GB-HBM3-MIG-1g.10gb`.
+    pub product: String,
+    /// NVML's number of the GPU instance.
+    pub gpu_instance: i32,
+    /// NVML's number of the compute instance in it.
+    pub compute_instance: i32,
+    /// Memory, in MiB.
+    pub memory_mib: i64,
 }
 
 /// The GPUs' health, and the plugin's own.
@@ -144,6 +172,23 @@ pub struct GpuHealth {
     /// Whether it can be given to pods.
     pub health: Health,
     /// What is wrong, such as `XID 79 (the GPU has fallen off the bus)` or `NVML does not answer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Where it is divided: those of its parts that are worse than itself.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["uuid"]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instances: Vec<InstanceHealth>,
+}
+
+/// The health of one part of a divided GPU.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceHealth {
+    /// Which part.
+    pub uuid: String,
+    /// Whether it can be given to pods.
+    pub health: Health,
+    /// What is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

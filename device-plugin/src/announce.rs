@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     fn gpu(uuid: &str, health: Health, reason: Option<&str>) -> GpuHealth {
-        GpuHealth { uuid: uuid.to_owned(), health, reason: reason.map(str::to_owned) }
+        GpuHealth { uuid: uuid.to_owned(), health, reason: reason.map(str::to_owned), instances: Vec::new() }
     }
 
     fn status(gpus: &[GpuHealth]) -> GpuNodeStatus {

@@ -1,10 +1,17 @@
-//! The inventory in the cluster's words: GpuNode's spec and status.
+//! The inventory in the cluster's words: GpuNode's spec and status, and the node's labels.
 
 use plasma_api::{
     GpuNodeSpec, GpuNodeStatus,
-    gpu_node::{Distance as ApiDistance, Gpu as ApiGpu, GpuHealth, Health, Link as ApiLink},
+    gpu_node::{
+        Distance as ApiDistance, Gpu as ApiGpu, GpuHealth, Health, InstanceHealth, Link as ApiLink,
+        MigInstance as ApiInstance,
+    },
 };
-use plasma_device_plugin_core::{Distance, Gpu, GpuState, Inventory, Link, product_label};
+use plasma_device_plugin_core::{
+    Distance, Gpu, GpuState, Inventory, Link, MigInstance, Policy, instance_product, offers, product_label,
+};
+
+use crate::labels::{Labels, labels};
 
 /// What there is to tell.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,10 +21,11 @@ pub(crate) enum Described {
     /// NVML never answered: what the node has isn't known, which is not the same as nothing.
     Unknown { simulated: bool, fault: String },
     /// What the node has, and how it is.
-    Known(GpuNodeSpec, GpuNodeStatus),
+    Known(Box<GpuNodeSpec>, GpuNodeStatus, Labels),
 }
 
-pub(crate) fn describe(inventory: &Inventory, simulated: bool) -> Described {
+/// Describes the node, whose GPUs are offered by that policy.
+pub(crate) fn describe(inventory: &Inventory, policy: &Policy, simulated: bool) -> Described {
     if !inventory.is_known() {
         return match inventory.fault() {
             None => Described::Nothing,
@@ -33,8 +41,11 @@ pub(crate) fn describe(inventory: &Inventory, simulated: bool) -> Described {
         links: inventory.topology().pairs().filter_map(link).collect(),
         meter: None,
     };
-    let health = gpus.iter().map(|(gpu, state)| health_of(gpu, state)).collect();
-    Described::Known(spec, status(health, inventory.message()))
+    let health = gpus.iter().map(|(gpu, state)| health_of(inventory, gpu, state)).collect();
+    let faults = inventory.message().into_iter().chain(offers(inventory, policy).complaints);
+    let faults: Vec<String> = faults.collect();
+    let message = (!faults.is_empty()).then(|| faults.join("; "));
+    Described::Known(Box::new(spec), status(health, message), labels(inventory, policy, simulated))
 }
 
 /// A node of which nothing was ever known.
@@ -48,6 +59,7 @@ pub(crate) fn unknown(spec: &GpuNodeSpec, fault: &str) -> GpuNodeStatus {
         uuid: gpu.uuid.clone(),
         health: Health::Unknown,
         reason: Some(fault.to_owned()),
+        instances: Vec::new(),
     });
     status(health.collect(), Some(fault.to_owned()))
 }
@@ -67,7 +79,22 @@ fn facts(gpu: &Gpu) -> ApiGpu {
         pci_bus_id: gpu.pci_bus_id.clone(),
         numa_node: gpu.numa_node.and_then(|node| i32::try_from(node).ok()),
         compute_capability: gpu.compute_capability.map(dotted),
-        mig_capable: gpu.mig_capable,
+        mig_capable: gpu.mig.is_some(),
+        mig_enabled: gpu.is_divided(),
+        mig_pending: gpu.mig.as_ref().filter(|mig| mig.pending != mig.enabled).map(|mig| mig.pending),
+        instances: gpu.instances().iter().map(|part| instance(gpu, part)).collect(),
+    }
+}
+
+fn instance(gpu: &Gpu, part: &MigInstance) -> ApiInstance {
+    let number = |number| i32::try_from(number).unwrap_or(i32::MAX);
+    ApiInstance {
+        uuid: part.uuid.clone(),
+        profile: part.profile.name().to_owned(),
+        product: instance_product(&gpu.name, &part.profile),
+        gpu_instance: number(part.instance.gpu),
+        compute_instance: number(part.instance.compute),
+        memory_mib: i64::try_from(part.has.memory_mib).unwrap_or(i64::MAX),
     }
 }
 
@@ -89,15 +116,29 @@ fn link((one, other, link): (&str, &str, Link)) -> Option<ApiLink> {
     is_told.then(|| ApiLink { gpus: vec![one.to_owned(), other.to_owned()], nvlinks, distance })
 }
 
-fn health_of(gpu: &Gpu, state: &GpuState) -> GpuHealth {
-    let health = match state {
+fn health_of(inventory: &Inventory, gpu: &Gpu, state: &GpuState) -> GpuHealth {
+    let parts = inventory.instances(&gpu.uuid).into_iter().filter(|(_, of_part)| *of_part != state);
+    let instances = parts.map(|(part, state)| InstanceHealth {
+        uuid: part.uuid.clone(),
+        health: health(state),
+        reason: state.why().map(str::to_owned),
+    });
+    GpuHealth {
+        uuid: gpu.uuid.clone(),
+        health: health(state),
+        reason: state.why().map(str::to_owned),
+        instances: instances.collect(),
+    }
+}
+
+fn health(state: &GpuState) -> Health {
+    match state {
         GpuState::Healthy => Health::Healthy,
         GpuState::Suspect(_) => Health::Suspect,
         GpuState::Unhealthy(_) => Health::Unhealthy,
         GpuState::Recovering(_) => Health::Recovering,
         GpuState::Unknown(_) => Health::Unknown,
-    };
-    GpuHealth { uuid: gpu.uuid.clone(), health, reason: state.why().map(str::to_owned) }
+    }
 }
 
 #[cfg(test)]
@@ -105,6 +146,10 @@ mod tests {
     use plasma_device_plugin_core::{HealthRules, Look, Scan, Seen, Signs, Silence, Topology};
 
     use super::*;
+
+    fn policy() -> Policy {
+        Policy { resource: "nvidia.com/gpu".to_owned(), ..Policy::default() }
+    }
 
     fn seen(uuid: &str, index: u32) -> Seen {
         let gpu = Gpu {
@@ -121,10 +166,10 @@ mod tests {
     #[test]
     fn before_the_first_look_there_is_nothing_to_tell() {
         let mut inventory = Inventory::new(HealthRules::default());
-        assert_eq!(describe(&inventory, false), Described::Nothing);
+        assert_eq!(describe(&inventory, &policy(), false), Described::Nothing);
         inventory.observe(Scan::Failed("no driver".to_owned()));
         let unknown = Described::Unknown { simulated: true, fault: "no driver".to_owned() };
-        assert_eq!(describe(&inventory, true), unknown);
+        assert_eq!(describe(&inventory, &policy(), true), unknown);
     }
 
     #[test]
@@ -136,7 +181,9 @@ mod tests {
             seen("A", 0),
             Seen::Silent(Silence { why: "GPU is lost".to_owned(), certain: true }),
         ]));
-        let Described::Known(spec, status) = describe(&inventory, true) else { panic!("it is known") };
+        let Described::Known(spec, status, _) = describe(&inventory, &policy(), true) else {
+            panic!("it is known")
+        };
         assert_eq!((status.total, status.healthy, status.message), (2, 1, None));
         assert_eq!(status.gpus[1].reason.as_deref(), Some("GPU is lost"));
         assert_eq!(spec.gpus[1].numa_node, Some(1));
@@ -146,7 +193,9 @@ mod tests {
     fn what_was_known_of_a_node_stays_when_nobody_can_be_asked() {
         let mut inventory = Inventory::new(HealthRules::default());
         inventory.observe(Scan::Looked(Look { gpus: vec![seen("A", 0)], ..Look::default() }));
-        let Described::Known(spec, _) = describe(&inventory, false) else { panic!("it is known") };
+        let Described::Known(spec, ..) = describe(&inventory, &policy(), false) else {
+            panic!("it is known")
+        };
         let status = unknown(&spec, "no driver");
         assert_eq!((status.total, status.healthy), (1, 0));
         assert_eq!(status.gpus[0].health, Health::Unknown);
@@ -160,7 +209,9 @@ mod tests {
         let mut inventory = Inventory::new(HealthRules::default());
         let gpus = vec![seen("A", 0), seen("B", 1), seen("C", 2)];
         inventory.observe(Scan::Looked(Look { gpus, topology, ..Look::default() }));
-        let Described::Known(spec, _) = describe(&inventory, false) else { panic!("it is known") };
+        let Described::Known(spec, ..) = describe(&inventory, &policy(), false) else {
+            panic!("it is known")
+        };
         let gpus = vec!["A".to_owned(), "B".to_owned()];
         assert_eq!(spec.links, [ApiLink { gpus, nvlinks: 18, distance: ApiDistance::Node }]);
     }

@@ -10,7 +10,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets::NOTHING};
-use plasma_device_plugin_core::{HealthRules, Inventory};
+use plasma_device_plugin_core::{HealthRules, Inventory, MigStrategy, Policy};
 use serde_json::{Value, json};
 
 use crate::{
@@ -53,8 +53,10 @@ pub(crate) fn inspect(looking: &Looking) -> Result<(), String> {
     let (scan, figures) = Session::new(&library, 0).look();
     let mut inventory = Inventory::new(HealthRules::default());
     inventory.observe(scan);
-    let (spec, status) = match describe::describe(&inventory, library.is_substitute()) {
-        Described::Known(spec, status) => (spec, status),
+    // Everything that is there, whichever way it is offered.
+    let policy = Policy { mig: MigStrategy::Mixed, ..Policy::default() };
+    let (spec, status) = match describe::describe(&inventory, &policy, library.is_substitute()) {
+        Described::Known(spec, status, _) => (spec, status),
         Described::Unknown { fault, .. } => return Err(fault),
         Described::Nothing => return Err("NVML said nothing".to_owned()),
     };
@@ -86,7 +88,11 @@ fn table(seen: &Value) -> String {
     let entries = |list: &Value| list.as_array().cloned().unwrap_or_default();
     for (gpu, health) in entries(&seen["spec"]["gpus"]).iter().zip(entries(&seen["status"]["gpus"])) {
         let memory = format!("{} MiB", text(&gpu["memoryMib"]));
-        let mig = if gpu["migCapable"] == json!(true) { "yes" } else { "-" };
+        let mig = match (&gpu["migEnabled"], &gpu["migCapable"]) {
+            (Value::Bool(true), _) => "on",
+            (_, Value::Bool(true)) => "off",
+            _ => "-",
+        };
         let (numa, cuda) = (text(&gpu["numaNode"]), text(&gpu["computeCapability"]));
         table.add_row([
             text(&gpu["index"]),
@@ -99,6 +105,21 @@ fn table(seen: &Value) -> String {
             text(&health["health"]),
             text(&health["reason"]),
         ]);
+        for part in entries(&gpu["instances"]) {
+            let hurt = entries(&health["instances"]).into_iter().find(|hurt| hurt["uuid"] == part["uuid"]);
+            let of_part = hurt.as_ref().unwrap_or(&health);
+            table.add_row([
+                String::new(),
+                text(&part["uuid"]),
+                text(&part["product"]),
+                format!("{} MiB", text(&part["memoryMib"])),
+                String::new(),
+                String::new(),
+                text(&part["profile"]),
+                text(&of_part["health"]),
+                text(&of_part["reason"]),
+            ]);
+        }
     }
     let driver = format!(
         "driver {}, CUDA {}",

@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use plasma_device_plugin_core::{GpuState, HandOver, HealthRules, Inventory, Occupancy, Scan, Seen};
+use plasma_device_plugin_core::{
+    Gpu, GpuState, HandOver, HealthRules, Inventory, MigInstance, Occupancy, Offers, Policy, Scan, Seen,
+    offers,
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -34,6 +37,8 @@ const RELOAD_LAST: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub(crate) struct Observed {
     inventory: Inventory,
+    /// How the GPUs are offered.
+    pub(crate) policy: Arc<Policy>,
     pub(crate) figures: Vec<Figures>,
     /// Whether a substitute of NVML said all this.
     pub(crate) simulated: bool,
@@ -55,17 +60,21 @@ impl Observed {
     pub(crate) fn for_tests(inventory: Inventory) -> Self {
         let patience = Duration::from_secs(60);
         let good_until = Instant::now() + patience;
+        let policy = Policy { resource: plasma_api::names::GPU_RESOURCE.to_owned(), ..Policy::default() };
+        let (policy, figures, simulated) = (Arc::new(policy), Vec::new(), true);
         let (period, hand_over) = (patience, HandOver::NeedsNothing);
+        let (occupancies, dirt) = (None, BTreeMap::new());
         Self {
             inventory,
-            figures: Vec::new(),
-            simulated: true,
+            policy,
+            figures,
+            simulated,
             good_until,
             patience,
             period,
             hand_over,
-            occupancies: None,
-            dirt: BTreeMap::new(),
+            occupancies,
+            dirt,
         }
     }
 
@@ -99,6 +108,11 @@ impl Observed {
     /// Whether the kubelet can be told: what this node has is known, and so is whether it can be handed over.
     pub(crate) fn can_be_offered(&self) -> bool {
         self.is_known() && self.hand_over != HandOver::Unknown
+    }
+
+    /// What the kubelet is offered of what should be believed now.
+    pub(crate) fn offers(&self) -> Offers {
+        offers(&self.believed(), &self.policy)
     }
 
     /// Whether NVML ever said what this node has.
@@ -150,12 +164,13 @@ impl Publisher {
 pub(crate) fn start(
     args: &Args,
     rules: HealthRules,
-    metrics: LookMetrics,
+    (metrics, policy): (LookMetrics, Policy),
 ) -> io::Result<(watch::Receiver<Observed>, Publisher)> {
     let period = Duration::from_secs(args.scan_seconds);
     let patience = period * MISSED_LOOKS;
     let (publish, receive) = watch::channel(Observed {
         inventory: Inventory::new(rules),
+        policy: Arc::new(policy),
         figures: Vec::new(),
         // Until a library has been loaded, only its path tells whether it will be a substitute.
         simulated: args.nvml_library != Path::new(crate::nvml::DRIVER_LIBRARY),
@@ -258,6 +273,7 @@ impl Looker {
             let before = observed.inventory.clone();
             observed.inventory.observe(scan);
             log_changes(&before, &observed.inventory);
+            log_offers(&offers(&before, &observed.policy), &offers(&observed.inventory, &observed.policy));
             observed.figures = figures;
             observed.simulated = simulated.unwrap_or(observed.simulated);
             observed.good_until = Instant::now() + next + observed.patience;
@@ -291,6 +307,7 @@ fn log_changes(before: &Inventory, after: &Inventory) {
             (_, GpuState::Unknown(why)) => tracing::warn!("how GPU {uuid} is isn't known: {why}"),
         }
     }
+    after.gpus().into_iter().for_each(|(gpu, _)| log_parts(before, after, gpu));
     for (gpu, _) in before.gpus().into_iter().filter(|(gpu, _)| after.find(&gpu.uuid).is_none()) {
         tracing::warn!("GPU {} is gone: NVML counts fewer GPUs", gpu.uuid);
     }
@@ -298,5 +315,46 @@ fn log_changes(before: &Inventory, after: &Inventory) {
         && let Some(message) = after.message()
     {
         tracing::warn!("{message}");
+    }
+}
+
+/// Says how a GPU is divided, where that is another way than before, and which of its parts changed by themselves.
+fn log_parts(before: &Inventory, after: &Inventory, gpu: &Gpu) {
+    let uuid = &gpu.uuid;
+    let was = before.find(uuid).map(|(was, _)| was);
+    let (was_divided, was_parts) = was.map_or((false, &[][..]), |was| (was.is_divided(), was.instances()));
+    let ids = |parts: &[MigInstance]| parts.iter().map(|part| part.uuid.clone()).collect::<Vec<_>>();
+    if (was_divided, ids(was_parts)) != (gpu.is_divided(), ids(gpu.instances())) {
+        let parts: Vec<&str> = gpu.instances().iter().map(|part| part.profile.name()).collect();
+        match gpu.is_divided() {
+            true => tracing::info!("GPU {uuid} is divided into [{}]", parts.join(", ")),
+            false => tracing::info!("GPU {uuid} is whole again"),
+        }
+    }
+    let pending =
+        |gpu: &Gpu| gpu.mig.as_ref().filter(|mig| mig.pending != mig.enabled).map(|mig| mig.pending);
+    if let Some(enabled) = pending(gpu).filter(|_| was.and_then(pending) != pending(gpu)) {
+        let mode = if enabled { "in MIG mode" } else { "no longer in MIG mode" };
+        tracing::warn!("GPU {uuid} will be {mode} once it is reset");
+    }
+    let of_gpu = after.find(uuid).map(|(_, state)| state);
+    for (part, state) in after.instances(uuid) {
+        let parts_before = before.instances(uuid);
+        let was = parts_before.iter().find(|(was, _)| was.uuid == part.uuid).map(|(_, state)| *state);
+        if was == Some(state) || Some(state) == of_gpu {
+            continue;
+        }
+        let (part, why) = (&part.uuid, state.why().unwrap_or_default());
+        tracing::warn!(
+            "{part} of GPU {uuid} can{} be given to pods: {why}",
+            if state.is_offered() { "" } else { "'t" }
+        );
+    }
+}
+
+/// Says what can't be offered as it is asked for.
+fn log_offers(before: &Offers, after: &Offers) {
+    for complaint in after.complaints.iter().filter(|complaint| !before.complaints.contains(complaint)) {
+        tracing::warn!("{complaint}");
     }
 }

@@ -1,84 +1,95 @@
-//! The kubelet: serve it, be registered, and be registered again whenever it starts anew or stops listening.
+//! The kubelet: serve it every resource that this node has, one desk each.
 //!
-//! The kubelet's plugin watcher comes first: our socket lies in its registry folder, and a kubelet that starts finds it
-//! there by itself. Where nobody looks into that folder, the kubelet's own socket is called, the classic way; a kubelet
-//! that starts removes every socket from the classic folder and makes its own anew, so a new `kubelet.sock`, or our own
-//! socket gone, means: serve on a fresh socket and register that. Sockets are looked at once a second; a directory watch
-//! would save nothing and can miss what happened before it began.
-//!
-//! At the end our socket goes and its streams close, and no empty list is sent before: during an upgrade the next
-//! plugin is registered by then, and a plugin that ends says nothing about the GPUs.
+//! Which resources there are depends on how the GPUs are divided, and changes while we run. One that goes away is told to the
+//! kubelet as empty before its socket goes; only when all that go are gone do new ones come, so that the kubelet never counts
+//! the same silicon under two names.
 
 mod classic;
+mod desk;
 mod watched;
 
 use std::{
-    path::Path,
-    time::{Duration, Instant},
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use plasma_api::names::GPU_RESOURCE;
-use plasma_proto::deviceplugin::device_plugin_server::DevicePluginServer;
 use plasma_runtime::{CancellationToken, Gate};
-use tokio::{net::UnixListener, sync::watch};
-use tokio_util::sync::DropGuard;
+use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     args::Args,
-    inventory::Observed,
+    inventory::{Observed, newer},
     metrics::KubeletMetrics,
-    preference::Preferences,
-    service::{Listeners, Service},
-    socket::{self, SocketFile},
+    socket,
 };
-use classic::Classic;
-use watched::{Told, Watched};
+use desk::Desk;
 
-/// How often the sockets are looked at.
+/// How often we look for desks that ended, or that nobody opened yet.
 const LOOK: Duration = Duration::from_secs(1);
-/// A registration that failed is tried again after this long at first, then twice as long each time.
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_LAST: Duration = Duration::from_secs(4);
-/// How long the kubelet may take to answer; it dials us back meanwhile.
-const ANSWER: Duration = Duration::from_secs(10);
-/// A kubelet that hasn't looked into its registry folder this long is tried the classic way.
-const FOUND_WITHIN: Duration = Duration::from_secs(5);
-/// A kubelet that hasn't asked for the list this long after it took us has given up on us, and won't try again.
-const LISTENS_WITHIN: Duration = Duration::from_secs(15);
+/// The same while a desk is closing, and others wait for it.
+const CLOSING: Duration = Duration::from_millis(20);
 
 /// What serving the kubelet needs.
+#[derive(Clone)]
 pub(crate) struct Kubelet {
-    pub(crate) args: Args,
+    pub(crate) args: Arc<Args>,
     pub(crate) observed: watch::Receiver<Observed>,
-    pub(crate) gate: Gate,
     pub(crate) metrics: KubeletMetrics,
     pub(crate) shutdown: CancellationToken,
+    pub(crate) standing: Arc<Standing>,
 }
 
-/// A socket of ours on which the devices are served; both go when this does.
-struct Offer {
-    file: SocketFile,
-    listeners: Listeners,
-    /// When the kubelet last listened.
-    heard: Instant,
-    stop: CancellationToken,
-    _stop_when_dropped: DropGuard,
+/// Which resources the kubelet has taken.
+pub(crate) struct Standing {
+    gate: Gate,
+    metrics: KubeletMetrics,
+    /// By resource: whether its registration holds.
+    taken: Mutex<BTreeMap<String, bool>>,
 }
 
-/// A registration that holds.
-enum Registered {
-    Watched(Watched),
-    Classic(Classic),
+impl Standing {
+    /// Nothing is taken yet.
+    pub(crate) fn new(gate: Gate, metrics: KubeletMetrics) -> Self {
+        Self { gate, metrics, taken: Mutex::default() }
+    }
+
+    /// A registration holds, or it doesn't; we are ready when all do.
+    fn set(&self, resource: &str, taken: bool) {
+        self.change(|all| {
+            all.insert(resource.to_owned(), taken);
+        });
+    }
+
+    /// The node no longer has that resource.
+    fn forget(&self, resource: &str) {
+        self.change(|all| {
+            all.remove(resource);
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, bool>)) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut taken);
+        let all = taken.values().all(|taken| *taken);
+        self.gate.set(all);
+        self.metrics.registered(all && !taken.is_empty());
+    }
 }
 
 impl Kubelet {
     /// Serves the kubelet until the program is asked to end.
     pub(crate) async fn run(mut self) {
         let shutdown = self.shutdown.clone();
-        shutdown.run_until_cancelled(self.serve()).await;
+        let mut desks = BTreeMap::new();
+        shutdown.run_until_cancelled(self.serve(&mut desks)).await;
+        for (_, desk) in desks {
+            // It ends by the same token; how it ended is told where it happened.
+            let _ = desk.await;
+        }
     }
 
-    async fn serve(&mut self) {
+    async fn serve(&mut self, desks: &mut BTreeMap<String, JoinHandle<()>>) {
         // An empty list would take away what the kubelet remembers: first know what there is.
         if self.observed.wait_for(Observed::can_be_offered).await.is_err() {
             return;
@@ -90,136 +101,35 @@ impl Kubelet {
                 tracing::warn!("{} can't be tidied: {fault}", folder.display());
             }
         }
-        let mut registered: Option<Registered> = None;
-        let mut retry = RETRY_FIRST;
         loop {
-            if let Some(why) = registered.as_mut().map_or(Some("starting"), |now| now.ended(self)) {
-                tracing::info!("registering {} with the kubelet: {why}", self.args.resource_name);
-                self.gate.set(false);
-                self.metrics.unregistered();
-                match self.register().await {
-                    // What was served before ends only now, so that nothing dips.
-                    Ok(new) => (registered, retry) = (Some(new), RETRY_FIRST),
-                    Err(fault) => {
-                        tracing::warn!("not registered with the kubelet: {fault}; trying again in {retry:?}");
-                        tokio::time::sleep(retry).await;
-                        retry = (retry * 2).min(RETRY_LAST);
-                        continue;
-                    }
+            let observed = self.observed.borrow_and_update().clone();
+            let offers = observed.offers();
+            desks.retain(|resource, desk| {
+                let is_open = !desk.is_finished();
+                if !is_open {
+                    self.standing.forget(resource);
                 }
-                self.gate.set(true);
-                self.metrics.registered(registered.as_ref().map_or("", Registered::way));
+                is_open
+            });
+            let closing = desks.keys().any(|resource| !offers.resources.contains_key(resource));
+            if closing {
+                newer(&mut self.observed, CLOSING).await;
+                continue;
             }
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    /// Offers a fresh socket where the kubelet's watcher looks; calls the kubelet where it doesn't look.
-    async fn register(&self) -> Result<Registered, String> {
-        if self.args.resource_name == GPU_RESOURCE
-            && let Some(other) = socket::other_plugin(&self.args.device_plugin_dir).await
-        {
-            return Err(format!(
-                "{} belongs to another plugin that offers {GPU_RESOURCE}, and the kubelet would give each GPU away \
-                 twice: remove that plugin, or run this one with --observe",
-                other.display()
-            ));
-        }
-        if !self.args.plugins_registry_dir.is_dir() {
-            return Classic::register(self).await.map(Registered::Classic);
-        }
-        let mut watched = Watched::offer(self)?;
-        loop {
-            let told = watched.told.wait_for(|told| *told != Told::Nothing);
-            let told =
-                tokio::time::timeout(FOUND_WITHIN, told).await.map(|told| told.map(|told| told.clone()));
-            match told {
-                Ok(Ok(Told::Refused(why))) => return Err(format!("the kubelet refused us: {why}")),
-                Ok(Ok(_)) => return Ok(Registered::Watched(watched)),
-                Ok(Err(_)) => return Err("the registration service ended".to_owned()),
-                // Nobody looked. Either there is no kubelet, or it is one that must be called.
-                Err(_) => match Classic::register(self).await {
-                    Ok(classic) => return Ok(Registered::Classic(classic)),
-                    Err(fault) => tracing::debug!("waiting to be found by the kubelet; calling it: {fault}"),
-                },
-            }
-        }
-    }
-
-    /// The service on a socket of ours, and the offer that it is part of.
-    fn service(&self, file: SocketFile) -> (DevicePluginServer<Service>, Offer) {
-        let (stop, listeners) = (self.shutdown.child_token(), Listeners::default());
-        let service = DevicePluginServer::new(Service {
-            observed: self.observed.clone(),
-            metrics: self.metrics.clone(),
-            strategy: self.args.hand_over.device_list_strategy,
-            preferences: Preferences::default(),
-            listeners: listeners.clone(),
-            stop: stop.clone(),
-        });
-        let _stop_when_dropped = stop.clone().drop_guard();
-        (service, Offer { file, listeners, heard: Instant::now(), stop, _stop_when_dropped })
-    }
-}
-
-fn bind(folder: &Path) -> Result<(UnixListener, SocketFile), String> {
-    socket::bind(folder).map_err(|fault| format!("no socket in {}: {fault}", folder.display()))
-}
-
-/// Serves beside everything else, until the offer goes.
-fn run(serve: impl Future<Output = Result<(), tonic::transport::Error>> + Send + 'static) {
-    tokio::spawn(async move {
-        if let Err(fault) = serve.await {
-            tracing::error!("the device-plugin service ended: {fault}");
-        }
-    });
-}
-
-impl Offer {
-    /// Why it is no longer good, if so.
-    fn ended(&mut self) -> Option<&'static str> {
-        if self.listeners.any() {
-            self.heard = Instant::now();
-        }
-        if !self.file.exists() {
-            Some("our socket was removed")
-        } else if self.heard.elapsed() > LISTENS_WITHIN {
-            Some("it no longer listens to us")
-        } else {
-            None
-        }
-    }
-}
-
-impl Registered {
-    /// As metrics name it.
-    fn way(&self) -> &'static str {
-        match self {
-            Self::Watched(_) => "watched",
-            Self::Classic(_) => "classic",
-        }
-    }
-
-    /// Why it no longer holds, if so.
-    fn ended(&mut self, kubelet: &Kubelet) -> Option<&'static str> {
-        match self {
-            Self::Watched(watched) => {
-                if watched.told.has_changed().unwrap_or(false)
-                    && let Told::Taken(times) = *watched.told.borrow_and_update()
-                    && times > 1
-                {
-                    tracing::info!("the kubelet found us again");
-                    kubelet.metrics.registered("watched");
+            for (resource, devices) in offers.resources {
+                // What has just come is told of when it is ready, and not as an empty list before.
+                if !devices.is_empty() && devices.iter().all(|device| observed.is_pending(&device.device)) {
+                    continue;
                 }
-                match &*watched.told.borrow() {
-                    Told::Refused(_) => Some("it refused us"),
-                    Told::Nothing | Told::Taken(_) => watched.offer.ended(),
-                }
+                let open = || {
+                    self.standing.set(&resource, false);
+                    tokio::spawn(Desk::new(self.clone(), resource.clone()).run())
+                };
+                desks.entry(resource.clone()).or_insert_with(open);
             }
-            Self::Classic(classic) if !classic.is_with_the_same_kubelet(kubelet) => {
-                Some("its socket is another one: it was restarted")
-            }
-            Self::Classic(classic) => classic.offer.ended(),
+            // Nothing to register is nothing to wait for.
+            self.standing.change(|_| {});
+            newer(&mut self.observed, LOOK).await;
         }
     }
 }

@@ -26,9 +26,9 @@ use std::{error::Error, process::ExitCode, sync::Arc};
 
 use args::{Args, CommandLine, Verb};
 use clap::Parser as _;
-use kubelet::Kubelet;
+use kubelet::{Kubelet, Standing};
 use metrics::{LookMetrics, Sources};
-use plasma_device_plugin_core::HandOver;
+use plasma_device_plugin_core::{HandOver, Policy};
 use plasma_runtime::Runtime;
 
 // Two, however many CPUs the node has: one answers the kubelet while the other talks to the cluster, and each costs memory.
@@ -52,8 +52,10 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let runtime = Arc::new(Runtime::start(&args.runtime).await?);
     let (gate, shutdown) = (runtime.health.gate("kubelet"), runtime.shutdown.clone());
     let rules = health_config::read(args.health_config.as_deref())?;
+    let policy =
+        Policy { resource: args.resource_name.clone(), mig: args.mig_strategy.into(), ..Policy::default() };
     let looks = LookMetrics::register(&runtime.registry)?;
-    let (observed, publish) = inventory::start(&args, rules, looks.clone())?;
+    let (observed, publish) = inventory::start(&args, rules, (looks.clone(), policy))?;
     let pods = pods::start(&args, &node, runtime.clone(), (&[], 0));
     let sources = Sources {
         observed: observed.clone(),
@@ -72,7 +74,8 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     } else {
         dirt::start(args.dirt, observed.clone(), pods.holdings.clone(), publish.clone());
         handover::start(&args.hand_over, &runtime.registry, (observed.clone(), publish))?;
-        Kubelet { args, observed, gate, metrics, shutdown }.run().await;
+        let standing = Arc::new(Standing::new(gate, metrics.clone()));
+        Kubelet { args: Arc::new(args), observed, metrics, shutdown, standing }.run().await;
     }
     Ok(())
 }

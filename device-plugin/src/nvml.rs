@@ -5,6 +5,7 @@ mod events;
 mod fields;
 mod figures;
 mod gpm;
+mod mig;
 mod occupancy;
 mod questions;
 mod signs;
@@ -174,18 +175,8 @@ fn facts(index: u32, device: &Device<'_>, substitute: bool) -> Result<Gpu, NvmlE
     let capability = device.cuda_compute_capability().ok();
     let compute_capability =
         capability.and_then(|has| Some((has.major.try_into().ok()?, has.minor.try_into().ok()?)));
-    let mig_capable = device.mig_mode().is_ok();
-    Ok(Gpu {
-        uuid,
-        index,
-        device_node,
-        name,
-        memory_bytes,
-        pci_bus_id,
-        numa_node,
-        compute_capability,
-        mig_capable,
-    })
+    let mig = mig::mig(device, substitute)?;
+    Ok(Gpu { uuid, index, device_node, name, memory_bytes, pci_bus_id, numa_node, compute_capability, mig })
 }
 
 /// 13000 is CUDA 13.0, 12080 is 12.8.

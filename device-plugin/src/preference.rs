@@ -2,8 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use plasma_device_plugin_core::{Inventory, first_of, prefer};
+use plasma_device_plugin_core::{Offered, Placement, Topology, Wish, first_of, prefer};
 use tokio::sync::Semaphore;
+
+use crate::inventory::Observed;
 
 /// Within how long there is an answer.
 const DEADLINE: Duration = Duration::from_millis(100);
@@ -19,6 +21,28 @@ pub(crate) struct Question {
     pub(crate) size: usize,
 }
 
+/// What is compared: a resource's devices, and how their GPUs are connected.
+#[derive(Default)]
+pub(crate) struct Board {
+    offer: Vec<Offered>,
+    topology: Topology,
+    placement: Placement,
+}
+
+impl Board {
+    pub(crate) fn of(observed: &Observed, resource: &str) -> Self {
+        let topology = observed.believed().topology().clone();
+        let offer = observed.offers().resources.remove(resource).unwrap_or_default();
+        Self { offer, topology, placement: observed.policy.placement }
+    }
+}
+
+impl Question {
+    fn wish(&self) -> Wish<'_> {
+        Wish { available: &self.available, required: &self.required, size: self.size }
+    }
+}
+
 impl Default for Preferences {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(1)))
@@ -27,16 +51,17 @@ impl Default for Preferences {
 
 impl Preferences {
     /// The GPUs that work best together; where comparing takes too long, the first ones.
-    pub(crate) async fn answer(&self, inventory: &Arc<Inventory>, question: Question) -> Vec<String> {
-        let Question { available, required, size } = question;
-        let (board, of, with) = (inventory.clone(), available.clone(), required.clone());
-        let compared = self.within(DEADLINE, move || prefer(&board, &of, &with, size)).await;
-        compared.unwrap_or_else(|| {
+    pub(crate) async fn answer(&self, board: &Arc<Board>, question: Question) -> Vec<String> {
+        let question = Arc::new(question);
+        let (of, asked) = (board.clone(), question.clone());
+        let compare = move || prefer(&of.offer, &of.topology, asked.wish(), of.placement);
+        self.within(DEADLINE, compare).await.unwrap_or_else(|| {
             tracing::warn!(
-                "comparing sets of {size} of {} devices takes longer than {DEADLINE:?}",
-                available.len()
+                "comparing sets of {} of {} devices takes longer than {DEADLINE:?}",
+                question.size,
+                question.available.len()
             );
-            first_of(inventory, &available, &required, size)
+            first_of(&board.offer, question.wish())
         })
     }
 

@@ -14,8 +14,8 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
+    Api, Client, ResourceExt as _,
+    api::{PartialObjectMeta, Patch, PatchParams},
     runtime::events::{Recorder, Reporter},
 };
 use plasma_api::{GpuNode, GpuNodeSpec, GpuNodeStatus, names};
@@ -27,7 +27,7 @@ use crate::{
     announce,
     describe::{self, Described},
     inventory::{Observed, newer},
-    labels::labels,
+    labels::{self, Labels},
 };
 
 /// Nothing changed: tell again all the same, so that an object deleted by hand comes back.
@@ -78,7 +78,7 @@ impl Teller {
         loop {
             let now = {
                 let observed = observed.borrow_and_update();
-                describe::describe(&observed.believed(), observed.simulated)
+                describe::describe(&observed.believed(), &observed.policy, observed.simulated)
             };
             let same = told.as_ref().is_some_and(|(was, when)| *was == now && when.elapsed() < REPEAT);
             if !same {
@@ -107,11 +107,11 @@ impl Teller {
     async fn tell(&self, described: &Described) -> Result<Option<GpuNodeStatus>, kube::Error> {
         let (spec, status) = match described {
             Described::Nothing => return Ok(None),
-            Described::Known(spec, status) => {
-                self.label(json!(labels(spec))).await?;
+            Described::Known(spec, status, labels) => {
+                self.label(labels).await?;
                 let before = if spec.gpus.is_empty() { self.known().await? } else { None };
                 match before.filter(|before| !before.gpus.is_empty()) {
-                    None => (spec.clone(), status.clone()),
+                    None => ((**spec).clone(), status.clone()),
                     Some(before) => {
                         let status = describe::unknown(&before, NONE_LEFT);
                         (before, status)
@@ -164,12 +164,21 @@ impl Teller {
         Ok(known.map(|known| known.spec))
     }
 
-    async fn label(&self, labels: serde_json::Value) -> Result<(), kube::Error> {
+    /// Sets the node's labels, and takes off those of an earlier layout: which those are, only the node knows.
+    async fn label(&self, labels: &Labels) -> Result<(), kube::Error> {
+        let node = self.patch_labels(labels).await?;
+        let old = labels::left_over(node.labels(), labels);
+        if !old.is_empty() {
+            self.patch_labels(&old).await?;
+        }
+        Ok(())
+    }
+
+    async fn patch_labels(&self, labels: &Labels) -> Result<PartialObjectMeta<Node>, kube::Error> {
         let manager = Some(names::field_manager::DEVICE_PLUGIN.to_owned());
         let params = PatchParams { field_manager: manager, ..PatchParams::default() };
         let patch = Patch::Merge(json!({ "metadata": { "labels": labels } }));
-        Api::<Node>::all(self.client.clone()).patch_metadata(&self.node, &params, &patch).await?;
-        Ok(())
+        Api::<Node>::all(self.client.clone()).patch_metadata(&self.node, &params, &patch).await
     }
 
     async fn apply(&self, spec: &GpuNodeSpec, status: &GpuNodeStatus) -> Result<(), kube::Error> {
@@ -202,7 +211,7 @@ mod tests {
     };
 
     use kube::client::Body;
-    use plasma_device_plugin_core::{Gpu, HealthRules, Inventory, Look, Scan, Seen, Signs};
+    use plasma_device_plugin_core::{Gpu, HealthRules, Inventory, Look, Policy, Scan, Seen, Signs};
     use serde_json::Value;
     use tonic::codegen::http::{Request, Response};
 
@@ -248,6 +257,10 @@ mod tests {
         }
     }
 
+    fn policy() -> Policy {
+        Policy { resource: names::GPU_RESOURCE.to_owned(), ..Policy::default() }
+    }
+
     fn inventory(scans: impl IntoIterator<Item = Scan>) -> Inventory {
         let mut inventory = Inventory::new(HealthRules::default());
         scans.into_iter().for_each(|scan| inventory.observe(scan));
@@ -265,7 +278,7 @@ mod tests {
     #[tokio::test]
     async fn the_node_is_labelled_and_its_gpunode_applied_with_its_status() {
         let (reporter, asked) = api_server(None, 0);
-        reporter.tell(&describe::describe(&inventory([one_gpu()]), true)).await.unwrap();
+        reporter.tell(&describe::describe(&inventory([one_gpu()]), &policy(), true)).await.unwrap();
         let asked = asked.lock().unwrap();
         let lines: Vec<_> = asked.iter().map(|(line, _)| line.as_str()).collect();
         let manager = "force=true&fieldManager=plasma-device-plugin";
@@ -284,8 +297,8 @@ mod tests {
     }
 
     fn one_known_gpu() -> GpuNodeSpec {
-        match describe::describe(&inventory([one_gpu()]), false) {
-            Described::Known(spec, _) => spec,
+        match describe::describe(&inventory([one_gpu()]), &policy(), false) {
+            Described::Known(spec, ..) => *spec,
             other => panic!("it is known: {other:?}"),
         }
     }
@@ -294,7 +307,7 @@ mod tests {
     async fn a_node_that_cannot_be_looked_at_keeps_its_gpus_and_labels() {
         let (reporter, asked) = api_server(Some(GpuNode::new("n", one_known_gpu())), 0);
         let nobody_knows = inventory([Scan::Failed("no driver".to_owned())]);
-        reporter.tell(&describe::describe(&nobody_knows, false)).await.unwrap();
+        reporter.tell(&describe::describe(&nobody_knows, &policy(), false)).await.unwrap();
         let asked = asked.lock().unwrap();
         assert!(asked.iter().all(|(line, _)| !line.contains("/nodes/")), "the labels stay: {asked:?}");
         assert_eq!(asked[1].1["spec"]["gpus"][0]["uuid"], "GPU-0");
@@ -304,7 +317,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_list_of_gpus_is_never_replaced_by_none() {
-        let none = describe::describe(&inventory([Scan::Looked(Look::default())]), false);
+        let none = describe::describe(&inventory([Scan::Looked(Look::default())]), &policy(), false);
         let (reporter, asked) = api_server(Some(GpuNode::new("n", one_known_gpu())), 0);
         reporter.tell(&none).await.unwrap();
         let asked = asked.lock().unwrap();
@@ -319,7 +332,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_that_never_had_gpus_says_so() {
-        let none = describe::describe(&inventory([Scan::Looked(Look::default())]), false);
+        let none = describe::describe(&inventory([Scan::Looked(Look::default())]), &policy(), false);
         let (reporter, asked) = api_server(None, 0);
         reporter.tell(&none).await.unwrap();
         assert_eq!(asked.lock().unwrap()[2].1["spec"]["gpus"], json!([]));
@@ -328,7 +341,7 @@ mod tests {
     #[tokio::test]
     async fn before_the_first_look_nothing_is_written() {
         let (reporter, asked) = api_server(None, 0);
-        reporter.tell(&describe::describe(&inventory([]), false)).await.unwrap();
+        reporter.tell(&describe::describe(&inventory([]), &policy(), false)).await.unwrap();
         assert!(asked.lock().unwrap().is_empty());
     }
 
@@ -348,8 +361,8 @@ mod tests {
     #[tokio::test]
     async fn a_gpu_that_falls_ill_is_an_event_of_its_node_and_its_condition() {
         let (reporter, asked) = api_server(None, 0);
-        let status = |scans: Vec<Scan>| match describe::describe(&inventory(scans), false) {
-            Described::Known(_, status) => status,
+        let status = |scans: Vec<Scan>| match describe::describe(&inventory(scans), &policy(), false) {
+            Described::Known(_, status, _) => status,
             other => panic!("{other:?}"),
         };
         let (well, sick) =

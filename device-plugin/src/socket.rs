@@ -69,13 +69,13 @@ pub(crate) async fn sweep(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Another vendor's plugin of whole GPUs that serves in this folder: NVIDIA's names its sockets after the resource.
+/// Another vendor's plugin of GPUs that serves in this folder: NVIDIA's names its sockets after the resource.
 pub(crate) async fn other_plugin(folder: &Path) -> Option<PathBuf> {
     let mut files = tokio::fs::read_dir(folder).await.ok()?;
     while let Ok(Some(file)) = files.next_entry().await {
         let name = file.file_name();
-        let is_theirs =
-            name.to_str().is_some_and(|name| name.starts_with("nvidia-gpu") && name.ends_with(SUFFIX));
+        let of_gpus = |name: &str| name.starts_with("nvidia-gpu") || name.starts_with("nvidia-mig");
+        let is_theirs = name.to_str().is_some_and(|name| of_gpus(name) && name.ends_with(SUFFIX));
         // A socket that a plugin left behind serves nobody.
         if is_theirs && UnixStream::connect(file.path()).await.is_ok() {
             return Some(file.path());

@@ -1,6 +1,6 @@
 //! What a container gets with its GPUs.
 
-use crate::{Gpu, HandOut, Inventory};
+use crate::{Gpu, GpuState, HandOut, Inventory, Offered};
 
 /// Why the kubelet can't have what it asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,47 +23,48 @@ impl std::fmt::Display for AllocateError {
     }
 }
 
-/// What a container gets that is allocated these GPUs: one entry each, in their order.
+/// What a container gets that is allocated these devices of one resource: one entry for each GPU or part of one, in their
+/// order. Replicas of one are one.
 ///
 /// # Errors
 /// When one of them is unknown or not healthy: better the pod is tried again than started without its GPU.
-pub fn allocate(inventory: &Inventory, ids: &[String]) -> Result<Vec<HandOut>, AllocateError> {
-    let one = |id: &String| match inventory.find(id) {
-        None => Err(AllocateError::Unknown(id.clone())),
-        Some((gpu, state)) if state.is_offered() => Ok(hand_out(gpu)),
-        Some((_, state)) => {
-            Err(AllocateError::NotHealthy(id.clone(), state.why().unwrap_or_default().to_owned()))
+pub fn allocate(offer: &[Offered], ids: &[String]) -> Result<Vec<HandOut>, AllocateError> {
+    let mut granted: Vec<HandOut> = Vec::new();
+    for id in ids {
+        match offer.iter().find(|device| device.id == *id) {
+            None => return Err(AllocateError::Unknown(id.clone())),
+            Some(device) if device.state.is_offered() => {
+                if !granted.iter().any(|known| known.id == device.device) {
+                    granted.push(device.hand_out());
+                }
+            }
+            Some(device) => {
+                let why = device.state.why().unwrap_or_default().to_owned();
+                return Err(AllocateError::NotHealthy(id.clone(), why));
+            }
         }
-    };
-    ids.iter().map(one).collect()
+    }
+    Ok(granted)
 }
 
-/// What there is to hand over, whether it can be now or not: containers that were given a GPU keep its name.
+/// What there is to hand over, whether it can be now or not: containers that were given a GPU keep its name. Of a divided GPU
+/// also its parts.
 pub fn hand_outs(inventory: &Inventory) -> Vec<HandOut> {
-    inventory.gpus().into_iter().map(|(gpu, _)| hand_out(gpu)).collect()
-}
-
-/// The first of the available GPUs in NVML's order, after those that must be included: for when there is no time to compare.
-pub fn first_of(
-    inventory: &Inventory,
-    available: &[String],
-    required: &[String],
-    size: usize,
-) -> Vec<String> {
-    let index = |id: &&String| inventory.find(id).map_or(u32::MAX, |(gpu, _)| gpu.index);
-    let mut free: Vec<&String> = available.iter().filter(|id| !required.contains(id)).collect();
-    free.sort_by_key(index);
-    required.iter().chain(free).take(size).cloned().collect()
-}
-
-fn hand_out(gpu: &Gpu) -> HandOut {
-    HandOut { id: gpu.uuid.clone(), device_nodes: gpu.device_node.iter().cloned().collect() }
+    let of_gpu = |(gpu, _): (&Gpu, &GpuState)| {
+        let parts = gpu.instances().iter().map(|part| HandOut {
+            id: part.uuid.clone(),
+            device_nodes: gpu.device_node.iter().chain(&part.device_nodes).cloned().collect(),
+        });
+        let whole = HandOut { id: gpu.uuid.clone(), device_nodes: gpu.device_node.iter().cloned().collect() };
+        std::iter::once(whole).chain(parts).collect::<Vec<_>>()
+    };
+    inventory.gpus().into_iter().flat_map(of_gpu).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{HealthRules, Look, Scan, Seen, Signs};
+    use crate::{HealthRules, Instance, Look, Mig, MigInstance, Policy, Scan, Seen, Sharing, Signs, offers};
 
     fn node(numa_of: &[u32]) -> Inventory {
         let gpus = (0_u32..).zip(numa_of).map(|(index, numa)| Seen::Answered {
@@ -82,13 +83,23 @@ mod tests {
         inventory
     }
 
+    /// The devices of the only resource there is.
+    fn offer(inventory: &Inventory, policy: Policy) -> Vec<Offered> {
+        let offers = offers(inventory, &Policy { resource: "r".to_owned(), ..policy });
+        offers.resources.into_values().flatten().collect()
+    }
+
+    fn allocate_of(inventory: &Inventory, ids: &[String]) -> Result<Vec<HandOut>, AllocateError> {
+        allocate(&offer(inventory, Policy::default()), ids)
+    }
+
     fn ids(indexes: &[u32]) -> Vec<String> {
         indexes.iter().map(|index| format!("GPU-{index}")).collect()
     }
 
     #[test]
     fn a_container_gets_the_device_nodes_of_its_own_gpus() {
-        let granted = allocate(&node(&[0, 0]), &ids(&[1])).unwrap();
+        let granted = allocate_of(&node(&[0, 0]), &ids(&[1])).unwrap();
         assert_eq!(granted, hand_outs(&node(&[0, 0]))[1..]);
         assert_eq!(granted[0].device_nodes, ["/dev/nvidia11"]);
     }
@@ -96,9 +107,39 @@ mod tests {
     #[test]
     fn an_unknown_or_sick_gpu_is_refused_by_its_id() {
         let mut inventory = node(&[0, 0]);
-        assert_eq!(allocate(&inventory, &ids(&[7])), Err(AllocateError::Unknown("GPU-7".to_owned())));
+        assert_eq!(allocate_of(&inventory, &ids(&[7])), Err(AllocateError::Unknown("GPU-7".to_owned())));
         inventory.observe(Scan::Failed("gone".to_owned()));
         let refused = AllocateError::NotHealthy("GPU-0".to_owned(), "gone".to_owned());
-        assert_eq!(allocate(&inventory, &ids(&[0])), Err(refused));
+        assert_eq!(allocate_of(&inventory, &ids(&[0])), Err(refused));
+    }
+
+    #[test]
+    fn replicas_of_one_gpu_are_that_gpu_once() {
+        let shared = [("r".to_owned(), Sharing { replicas: 2, one_each: false })].into();
+        let offer = offer(&node(&[0, 0]), Policy { shared, ..Policy::default() });
+        let ids = ["GPU-1::0", "GPU-0::1", "GPU-1::1"].map(str::to_owned);
+        let granted = allocate(&offer, &ids).unwrap();
+        assert_eq!(granted.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["GPU-1", "GPU-0"]);
+    }
+
+    #[test]
+    fn a_part_of_a_gpu_is_handed_over_with_what_opens_it() {
+        let part = MigInstance {
+            uuid: "MIG-7".to_owned(),
+            instance: Instance { gpu: 7, compute: 0 },
+            device_nodes: vec!["/dev/nvidia-caps/nvidia-cap66".to_owned()],
+            ..MigInstance::default()
+        };
+        let mig = Some(Mig { enabled: true, pending: true, instances: vec![part] });
+        let node = Some("/dev/nvidia3".to_owned());
+        let gpu = Gpu { uuid: "GPU-0".to_owned(), device_node: node, mig, ..Gpu::default() };
+        let gpus = vec![Seen::Answered { gpu, signs: Signs::default() }];
+        let mut inventory = Inventory::new(HealthRules::default());
+        inventory.observe(Scan::Looked(Look { gpus, ..Look::default() }));
+        let nodes = ["/dev/nvidia3", "/dev/nvidia-caps/nvidia-cap66"].map(str::to_owned).to_vec();
+        assert_eq!(hand_outs(&inventory)[1..], [HandOut { id: "MIG-7".to_owned(), device_nodes: nodes }]);
+        let single = Policy { mig: crate::MigStrategy::Single, ..Policy::default() };
+        let granted = allocate(&offer(&inventory, single), &["MIG-7".to_owned()]).unwrap();
+        assert_eq!(granted, hand_outs(&inventory)[1..]);
     }
 }

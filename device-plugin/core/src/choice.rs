@@ -1,66 +1,156 @@
-//! Which of the available GPUs to take: those that work best together, and that leave the best behind.
+//! Which of the available devices to take: those that work best together, and that leave the best behind.
 //!
-//! A policy is a comparator: it gives each set of GPUs a cost, and the cheapest set is taken. Up to [`EXHAUSTIVE`] sets all
-//! are compared; where there are more, the set is grown GPU by GPU from each start, and the cheapest of those is taken.
+//! A policy is a comparator: it gives each set of devices a cost, and the cheapest set is taken. Up to [`EXHAUSTIVE`] sets
+//! all are compared; where there are more, the set is grown device by device from each start, and the cheapest of those is
+//! taken.
 
-use std::{cmp::Reverse, collections::BTreeSet};
+mod spread;
 
-use crate::{Inventory, Link};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use crate::{Link, Offered, Topology};
 
 /// So many sets are compared one by one: all of 16 GPUs, whatever the size.
 const EXHAUSTIVE: u128 = 12_870;
 
-/// What a set of GPUs costs, most important first; less is better.
+/// What a set of devices costs, most important first; less is better.
 ///
-/// Pairs without NVLink, then the NVLinks that there are (more is better); then NUMA nodes, and the sum of PCIe distances;
-/// then islands of NVLink or NUMA that are broken up: that have something taken and something left; then the order of the
-/// GPUs, so that the same question always has the same answer.
-type Cost = (usize, Reverse<u64>, usize, u64, usize, Vec<usize>);
+/// Pairs of replicas of one device; pairs of GPUs without NVLink, then the NVLinks that there are (more is better); then NUMA
+/// nodes, and the sum of PCIe distances; then islands that are broken up: that have something taken and something left; then
+/// what is free on the devices or GPUs that are taken from; then the order of the devices, so that the same question always
+/// has the same answer.
+type Cost = (usize, usize, Reverse<u64>, usize, u64, usize, i64, Vec<usize>);
 
-/// Which of the available GPUs to take: `size` of them, those that must be included. Fewer only when fewer are available.
-pub fn prefer(inventory: &Inventory, available: &[String], required: &[String], size: usize) -> Vec<String> {
-    let must: Vec<&String> = required.iter().take(size).collect();
-    let free: Vec<&String> = available.iter().filter(|id| !required.contains(id)).collect();
-    let board = Board::new(inventory, &must, &free);
-    let (fixed, wanted) = (must.len(), size.saturating_sub(must.len()).min(free.len()));
-    let best = if combinations(free.len(), wanted) <= EXHAUSTIVE {
+/// Where the next container goes that shares a device with others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// To the device with the fewest others: each gets as much of it as there is.
+    #[default]
+    Distributed,
+    /// To the device with the most others: the rest stays free.
+    Packed,
+}
+
+/// One question of the kubelet.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// The ids of those that can be taken.
+    pub available: &'a [String],
+    /// Of these, the ids of those that must be.
+    pub required: &'a [String],
+    /// How many to take.
+    pub size: usize,
+}
+
+/// Which of a resource's available devices to take. Fewer than were asked for only when fewer are available.
+pub fn prefer(offer: &[Offered], topology: &Topology, wish: Wish<'_>, placement: Placement) -> Vec<String> {
+    let must: Vec<&String> = wish.required.iter().take(wish.size).collect();
+    let free: Vec<&String> = wish.available.iter().filter(|id| !wish.required.contains(id)).collect();
+    let (fixed, wanted) = (must.len(), wish.size.saturating_sub(must.len()).min(free.len()));
+    let board = Board::new(offer, topology, (&must, &free, wanted), placement);
+    let best = if combinations(board.devices.len() - fixed, wanted) <= EXHAUSTIVE {
         board.cheapest(fixed, wanted)
     } else {
         board.grown(fixed, wanted)
     };
-    let chosen = best.into_iter().filter_map(|place| board.gpus.get(place));
-    chosen.map(|gpu| gpu.id.clone()).collect()
+    let chosen = best.into_iter().filter_map(|place| board.devices.get(place));
+    chosen.map(|device| device.id.clone()).collect()
 }
 
-/// The GPUs in question, those that must be taken first, and what connects them.
+/// The first of the available devices in the offer's order, after those that must be included: for when there is no time to
+/// compare.
+pub fn first_of(offer: &[Offered], wish: Wish<'_>) -> Vec<String> {
+    let order = |id: &&String| offer.iter().position(|device| device.id == **id).unwrap_or(usize::MAX);
+    let mut free: Vec<&String> = wish.available.iter().filter(|id| !wish.required.contains(id)).collect();
+    free.sort_by_cached_key(order);
+    wish.required.iter().chain(free).take(wish.size).cloned().collect()
+}
+
+/// What the devices of a resource are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Whole GPUs: what connects them decides.
+    Whole,
+    /// Parts of GPUs. Nothing connects them (NVIDIA's MIG User Guide: no peer-to-peer), so GPUs that are begun are used up.
+    Parts,
+    /// Replicas: two of one device are no faster than one.
+    Replicas(Placement),
+}
+
+/// The devices in question, those that must be taken first, and what connects their GPUs.
 struct Board {
-    gpus: Vec<Placed>,
+    kind: Kind,
+    devices: Vec<Placed>,
     links: Vec<Vec<Link>>,
 }
 
-/// A GPU, and what decides about it.
+/// A device, and what decides about it.
 struct Placed {
     id: String,
-    index: u32,
+    gpu: String,
+    order: usize,
     numa_node: Option<u32>,
     /// GPUs that NVLink joins, or where there is none, the NUMA node: its name is its first member's place.
     island: usize,
+    /// What it shares with others: the device with its replicas, the GPU with its parts.
+    whole: String,
+    /// How much of that is free.
+    free: i64,
+}
+
+impl Placed {
+    fn new(kind: Kind, order: usize, device: &Offered) -> Self {
+        let whole = match kind {
+            Kind::Parts => &device.gpu,
+            Kind::Whole | Kind::Replicas(_) => &device.device,
+        };
+        let (id, gpu, whole) = (device.id.clone(), device.gpu.clone(), whole.clone());
+        Self { id, gpu, order, numa_node: device.numa_node, island: 0, whole, free: 0 }
+    }
+
+    /// Something that isn't offered: `Allocate` will say so.
+    fn unknown(id: &str) -> Self {
+        let id = id.to_owned();
+        let (gpu, whole) = (id.clone(), id.clone());
+        Self { id, gpu, order: usize::MAX, numa_node: None, island: 0, whole, free: 0 }
+    }
 }
 
 impl Board {
-    fn new(inventory: &Inventory, must: &[&String], free: &[&String]) -> Self {
-        let gpus = must.iter().chain(free).map(|id| {
-            let (index, numa_node) =
-                inventory.find(id).map_or((u32::MAX, None), |(gpu, _)| (gpu.index, gpu.numa_node));
-            Placed { id: (*id).clone(), index, numa_node, island: 0 }
-        });
-        let mut gpus: Vec<Placed> = gpus.collect();
+    fn new(
+        offer: &[Offered],
+        topology: &Topology,
+        (must, free, wanted): (&[&String], &[&String], usize),
+        placement: Placement,
+    ) -> Self {
+        let kind = match offer.first() {
+            Some(Offered { replica: Some(_), .. }) => Kind::Replicas(placement),
+            Some(Offered { instance: Some(_), .. }) => Kind::Parts,
+            _ => Kind::Whole,
+        };
+        let found: BTreeMap<&String, (usize, &Offered)> =
+            offer.iter().enumerate().map(|(order, device)| (&device.id, (order, device))).collect();
+        let place = |id: &&String| match found.get(*id) {
+            Some((order, device)) => Placed::new(kind, *order, device),
+            None => Placed::unknown(id),
+        };
+        let mut devices: Vec<Placed> = must.iter().chain(free).map(place).collect();
         // Those that must be taken stay in front; the others in NVML's order.
-        gpus[must.len()..].sort_by_key(|gpu| gpu.index);
-        let topology = inventory.topology();
-        let row = |one: &Placed| gpus.iter().map(|other| topology.link(&one.id, &other.id)).collect();
-        let links: Vec<Vec<Link>> = gpus.iter().map(row).collect();
-        let mut board = Self { gpus, links };
+        devices[must.len()..].sort_by_key(|device| device.order);
+        let mut free_of: BTreeMap<String, i64> = BTreeMap::new();
+        devices[must.len()..]
+            .iter()
+            .for_each(|device| *free_of.entry(device.whole.clone()).or_default() += 1);
+        devices.iter_mut().for_each(|device| device.free = free_of.get(&device.whole).copied().unwrap_or(0));
+        if matches!(kind, Kind::Replicas(_)) {
+            spread::thin(&mut devices, must.len(), wanted);
+        }
+        let row = |one: &Placed| devices.iter().map(|other| topology.link(&one.gpu, &other.gpu)).collect();
+        let links: Vec<Vec<Link>> = devices.iter().map(row).collect();
+        let mut board = Self { kind, devices, links };
         board.find_islands();
         board
     }
@@ -68,14 +158,16 @@ impl Board {
     fn find_islands(&mut self) {
         let has_nvlink = self.links.iter().flatten().any(|link| link.nvlinks > 0);
         let joined = |one: usize, other: usize| {
-            let gpus = &self.gpus;
-            if has_nvlink {
+            let gpus = &self.devices;
+            if self.kind == Kind::Parts {
+                gpus[one].whole == gpus[other].whole
+            } else if has_nvlink {
                 self.links[one][other].nvlinks > 0
             } else {
                 gpus[one].numa_node == gpus[other].numa_node
             }
         };
-        let mut islands: Vec<Option<usize>> = vec![None; self.gpus.len()];
+        let mut islands: Vec<Option<usize>> = vec![None; self.devices.len()];
         for first in 0..islands.len() {
             let mut reached = vec![first];
             while let Some(place) = reached.pop() {
@@ -85,31 +177,56 @@ impl Board {
                 }
             }
         }
-        for (gpu, island) in self.gpus.iter_mut().zip(islands) {
+        for (gpu, island) in self.devices.iter_mut().zip(islands) {
             gpu.island = island.unwrap_or_default();
         }
     }
 
     fn cost(&self, chosen: &[usize]) -> Cost {
+        let is_one = |one: usize, other: usize| self.devices[one].whole == self.devices[other].whole;
         let pairs = || {
             let later = |at: usize| chosen[at + 1..].iter();
-            chosen
-                .iter()
-                .enumerate()
-                .flat_map(move |(at, one)| later(at).map(|other| self.links[*one][*other]))
+            chosen.iter().enumerate().flat_map(move |(at, one)| later(at).map(move |other| (*one, *other)))
         };
-        let unlinked = pairs().filter(|link| link.nvlinks == 0).count();
-        let nvlinks = pairs().map(|link| u64::from(link.nvlinks)).sum();
-        let numa_nodes: BTreeSet<_> = chosen.iter().map(|place| self.gpus[*place].numa_node).collect();
-        let distance = pairs().map(|link| link.distance as u64).sum();
-        (unlinked, Reverse(nvlinks), numa_nodes.len(), distance, self.broken(chosen), chosen.to_vec())
+        let links = || {
+            let apart = pairs().filter(|(one, other)| self.kind != Kind::Parts && !is_one(*one, *other));
+            apart.map(|(one, other)| self.links[one][other])
+        };
+        let siblings = match self.kind {
+            Kind::Replicas(_) => pairs().filter(|(one, other)| is_one(*one, *other)).count(),
+            Kind::Whole | Kind::Parts => 0,
+        };
+        let unlinked = links().filter(|link| link.nvlinks == 0).count();
+        let nvlinks = links().map(|link| u64::from(link.nvlinks)).sum();
+        let numa_nodes: BTreeSet<_> = chosen.iter().map(|place| self.devices[*place].numa_node).collect();
+        let distance = links().map(|link| link.distance as u64).sum();
+        let (broken, free) = (self.broken(chosen), self.free(chosen));
+        (siblings, unlinked, Reverse(nvlinks), numa_nodes.len(), distance, broken, free, chosen.to_vec())
+    }
+
+    /// What is free on what is taken from, each counted once; the other way round where much is good.
+    fn free(&self, chosen: &[usize]) -> i64 {
+        let wholes: BTreeMap<&str, i64> = chosen
+            .iter()
+            .map(|place| (self.devices[*place].whole.as_str(), self.devices[*place].free))
+            .collect();
+        let free: i64 = wholes.values().sum();
+        match self.kind {
+            Kind::Whole => 0,
+            Kind::Parts | Kind::Replicas(Placement::Packed) => free,
+            Kind::Replicas(Placement::Distributed) => -free,
+        }
     }
 
     /// Islands of which something is taken and something is left.
     fn broken(&self, chosen: &[usize]) -> usize {
-        let taken: BTreeSet<usize> = chosen.iter().map(|place| self.gpus[*place].island).collect();
-        let left = (0..self.gpus.len()).filter(|place| !chosen.contains(place));
-        let left: BTreeSet<usize> = left.map(|place| self.gpus[place].island).collect();
+        // Every replica that is taken leaves others.
+        if matches!(self.kind, Kind::Replicas(_)) {
+            return 0;
+        }
+        let taken: BTreeSet<usize> = chosen.iter().map(|place| self.devices[*place].island).collect();
+        let left = (0..self.devices.len()).filter(|place| !chosen.contains(place));
+        let left: BTreeSet<usize> = left.map(|place| self.devices[place].island).collect();
         taken.intersection(&left).count()
     }
 
@@ -117,7 +234,7 @@ impl Board {
     fn cheapest(&self, fixed: usize, wanted: usize) -> Vec<usize> {
         let mut chosen: Vec<usize> = (0..fixed + wanted).collect();
         let mut best = (self.cost(&chosen), chosen.clone());
-        while next_combination(&mut chosen[fixed..], self.gpus.len()) {
+        while next_combination(&mut chosen[fixed..], self.devices.len()) {
             let cost = self.cost(&chosen);
             if cost < best.0 {
                 best = (cost, chosen.clone());
@@ -128,11 +245,11 @@ impl Board {
 
     /// A cheap set, grown by the GPU that costs least each time, from each GPU that can be the first.
     fn grown(&self, fixed: usize, wanted: usize) -> Vec<usize> {
-        let starts = fixed..if fixed == 0 { self.gpus.len() } else { fixed + 1 };
+        let starts = fixed..if fixed == 0 { self.devices.len() } else { fixed + 1 };
         let grow = |start: usize| {
             let mut chosen: Vec<usize> = if fixed == 0 { vec![start] } else { (0..fixed).collect() };
             while chosen.len() < fixed + wanted {
-                let rest = (0..self.gpus.len()).filter(|place| !chosen.contains(place));
+                let rest = (0..self.devices.len()).filter(|place| !chosen.contains(place));
                 let with = |place: usize| [&chosen[..], &[place]].concat();
                 match rest.min_by_key(|place| self.cost(&with(*place))) {
                     Some(place) => chosen.push(place),
@@ -164,185 +281,4 @@ fn combinations(count: usize, size: usize) -> u128 {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::{
-        collection::{btree_set, vec},
-        prelude::*,
-    };
-
-    use super::*;
-    use crate::{Distance, Gpu, HealthRules, Look, Scan, Seen, Signs, Topology};
-
-    fn name(index: usize) -> String {
-        format!("GPU-{index:02}")
-    }
-
-    fn names(indexes: &[usize]) -> Vec<String> {
-        indexes.iter().map(|index| name(*index)).collect()
-    }
-
-    fn node(numa_of: &[u32], links: &[((usize, usize), Link)]) -> Inventory {
-        let gpus = numa_of.iter().enumerate().map(|(index, numa)| Seen::Answered {
-            gpu: Gpu {
-                uuid: name(index),
-                index: u32::try_from(index).unwrap(),
-                numa_node: Some(*numa),
-                ..Gpu::default()
-            },
-            signs: Signs::default(),
-        });
-        let mut topology = Topology::default();
-        links.iter().for_each(|((one, other), link)| topology.connect(&name(*one), &name(*other), *link));
-        let mut inventory = Inventory::new(HealthRules::default());
-        inventory.observe(Scan::Looked(Look { gpus: gpus.collect(), topology, ..Look::default() }));
-        inventory
-    }
-
-    fn nvlinks(count: u32) -> Link {
-        Link { nvlinks: count, distance: Distance::Machine }
-    }
-
-    fn at(distance: Distance) -> Link {
-        Link { nvlinks: 0, distance }
-    }
-
-    #[test]
-    fn gpus_that_nvlink_joins_go_together_before_those_of_one_numa_node() {
-        let links = [((0, 2), nvlinks(4)), ((1, 3), nvlinks(2))];
-        let inventory = node(&[0, 0, 1, 1], &links);
-        assert_eq!(prefer(&inventory, &names(&[0, 1, 2, 3]), &[], 2), names(&[0, 2]), "most links");
-        assert_eq!(prefer(&inventory, &names(&[0, 1, 3]), &[], 2), names(&[1, 3]));
-        assert_eq!(prefer(&inventory, &names(&[0, 1, 2, 3]), &names(&[3]), 2), names(&[3, 1]));
-    }
-
-    #[test]
-    fn without_nvlink_the_numa_node_decides_and_then_pcie() {
-        let links = [((2, 3), at(Distance::HostBridge)), ((2, 4), at(Distance::Switch))];
-        let inventory = node(&[0, 1, 1, 1, 1], &links);
-        assert_eq!(prefer(&inventory, &names(&[0, 1, 2, 3, 4]), &[], 2), names(&[2, 4]));
-    }
-
-    #[test]
-    fn an_island_that_is_begun_is_used_up_before_another_is_broken() {
-        // Two GPUs are left of the first four, all four of the others.
-        let all = |range: std::ops::Range<usize>| {
-            range
-                .clone()
-                .flat_map(move |one| (one + 1..range.end).map(move |other| ((one, other), nvlinks(1))))
-        };
-        let links: Vec<_> = all(0..4).chain(all(4..8)).collect();
-        let inventory = node(&[0; 8], &links);
-        let available = names(&[2, 3, 4, 5, 6, 7]);
-        assert_eq!(prefer(&inventory, &available, &[], 2), names(&[2, 3]));
-        assert_eq!(prefer(&inventory, &available, &[], 4), names(&[4, 5, 6, 7]));
-        assert_eq!(prefer(&inventory, &names(&[4, 5, 6, 7, 0]), &[], 1), names(&[0]), "the odd one first");
-    }
-
-    #[test]
-    fn many_devices_are_chosen_in_a_moment_and_stay_together() {
-        let numa_of: Vec<u32> = (0..64).map(|index| index / 16).collect();
-        let inventory = node(&numa_of, &[]);
-        let available: Vec<usize> = (0..64).collect();
-        let chosen = prefer(&inventory, &names(&available), &names(&[17]), 16);
-        let numa: BTreeSet<_> = chosen.iter().map(|id| inventory.find(id).unwrap().0.numa_node).collect();
-        assert_eq!((chosen.len(), numa.len()), (16, 1));
-    }
-
-    #[test]
-    fn more_than_there_are_is_all_that_there_are() {
-        let inventory = node(&[0, 0], &[]);
-        assert_eq!(prefer(&inventory, &names(&[0, 1]), &[], 5), names(&[0, 1]));
-        assert_eq!(prefer(&inventory, &[], &[], 1), Vec::<String>::new());
-        let unknown = vec!["GPU-of-another-node".to_owned()];
-        assert_eq!(prefer(&inventory, &unknown, &[], 1), unknown, "Allocate says what is wrong with it");
-    }
-
-    /// The same order of sets, told in another way: by a bit mask over all GPUs, straight from what each rule says.
-    fn worth(
-        inventory: &Inventory,
-        offered: &[usize],
-        mask: u32,
-    ) -> (usize, Reverse<u64>, usize, u64, usize) {
-        let has = |index: usize| mask >> index & 1 == 1;
-        let link = |one: usize, other: usize| inventory.topology().link(&name(one), &name(other));
-        let numa = |index: usize| inventory.find(&name(index)).unwrap().0.numa_node;
-        let (mut unlinked, mut nvlinks, mut distance) = (0, 0, 0);
-        for one in 0..8 {
-            for other in one + 1..8 {
-                if has(one) && has(other) {
-                    unlinked += usize::from(link(one, other).nvlinks == 0);
-                    nvlinks += u64::from(link(one, other).nvlinks);
-                    distance += link(one, other).distance as u64;
-                }
-            }
-        }
-        let numa_nodes: BTreeSet<_> = (0..8).filter(|index| has(*index)).map(numa).collect();
-        let linked = offered.iter().any(|one| offered.iter().any(|other| link(*one, *other).nvlinks > 0));
-        // Islands by spreading a colour until nothing changes.
-        let mut island: Vec<usize> = (0..8).collect();
-        for _ in 0..8 {
-            for one in offered {
-                for other in offered {
-                    let joined =
-                        if linked { link(*one, *other).nvlinks > 0 } else { numa(*one) == numa(*other) };
-                    if joined {
-                        island[*one] = island[*one].min(island[*other]);
-                    }
-                }
-            }
-        }
-        let part = |taken: bool| -> BTreeSet<usize> {
-            offered.iter().filter(|index| has(**index) == taken).map(|index| island[*index]).collect()
-        };
-        let broken = part(true).intersection(&part(false)).count();
-        (unlinked, Reverse(nvlinks), numa_nodes.len(), distance, broken)
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(1000))]
-        #[test]
-        fn nothing_is_better_than_what_is_preferred(
-            numa_of in vec(0_u32..3, 8),
-            joined in vec((0_usize..8, 0_usize..8, 0_u32..4, 0_usize..6), 0..20),
-            available in btree_set(0_usize..8, 1..=8),
-            required in 0_usize..4,
-            size in 1_usize..=8,
-        ) {
-            const DISTANCES: [Distance; 6] = [Distance::Board, Distance::Switch, Distance::Switches,
-                Distance::HostBridge, Distance::Node, Distance::Machine];
-            let links: Vec<_> = joined.into_iter().filter(|(one, other, ..)| one != other)
-                .map(|(one, other, nvlinks, distance)| ((one, other), Link { nvlinks, distance: DISTANCES[distance] }))
-                .collect();
-            let inventory = node(&numa_of, &links);
-            let offered: Vec<usize> = available.into_iter().collect();
-            let size = size.min(offered.len());
-            // Not the first ones, which the order alone would prefer.
-            let must: Vec<usize> = offered.iter().rev().take(required.min(size)).copied().collect();
-            let chosen = prefer(&inventory, &names(&offered), &names(&must), size);
-            let mask = chosen.iter().fold(0_u32, |mask, id| mask | 1 << inventory.find(id).unwrap().0.index);
-            prop_assert_eq!((mask.count_ones() as usize, chosen.len()), (size, size), "distinct, and as many as asked");
-            prop_assert!(must.iter().all(|index| mask >> index & 1 == 1));
-            prop_assert!((0..8).all(|index| mask >> index & 1 == 0 || offered.contains(&index)));
-            let ours = worth(&inventory, &offered, mask);
-            for other in 0_u32..256 {
-                let is_a_choice = other.count_ones() as usize == size
-                    && must.iter().all(|index| other >> index & 1 == 1)
-                    && (0..8).all(|index| other >> index & 1 == 0 || offered.contains(&index));
-                if is_a_choice {
-                    prop_assert!(ours <= worth(&inventory, &offered, other), "{other:08b} is better than {mask:08b}");
-                }
-            }
-        }
-
-        #[test]
-        fn growing_gives_a_set_of_the_right_kind(numa_of in vec(0_u32..4, 8), fixed in 0_usize..3, wanted in 1_usize..5) {
-            let inventory = node(&numa_of, &[]);
-            let (must, free): (Vec<usize>, Vec<usize>) = (0..8).partition(|index| *index < fixed);
-            let (must, free) = (names(&must), names(&free));
-            let board = Board::new(&inventory, &must.iter().collect::<Vec<_>>(), &free.iter().collect::<Vec<_>>());
-            let grown = board.grown(fixed, wanted);
-            prop_assert_eq!(grown.iter().collect::<BTreeSet<_>>().len(), fixed + wanted);
-            prop_assert!((0..fixed).all(|place| grown.contains(&place)));
-        }
-    }
-}
+mod tests;

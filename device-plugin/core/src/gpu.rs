@@ -2,6 +2,7 @@
 
 use crate::{
     health::{Signs, Silence},
+    mig::{Mig, MigInstance},
     topology::Topology,
 };
 
@@ -24,8 +25,20 @@ pub struct Gpu {
     pub numa_node: Option<u32>,
     /// CUDA's compute capability: major, minor.
     pub compute_capability: Option<(u32, u32)>,
-    /// Whether it can be divided (MIG).
-    pub mig_capable: bool,
+    /// How it is divided, where it can be.
+    pub mig: Option<Mig>,
+}
+
+impl Gpu {
+    /// Whether it is in MIG mode now.
+    pub fn is_divided(&self) -> bool {
+        self.mig.as_ref().is_some_and(|mig| mig.enabled)
+    }
+
+    /// Its parts, where it is divided.
+    pub fn instances(&self) -> &[MigInstance] {
+        self.mig.as_ref().filter(|mig| mig.enabled).map_or(&[], |mig| &mig.instances)
+    }
 }
 
 /// What has to happen before a GPU works again, in NVML's opinion.
@@ -81,9 +94,10 @@ pub enum Scan {
 }
 
 /// Whether a GPU can be given to pods; if not, or not for certain, why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum GpuState {
     /// It can.
+    #[default]
     Healthy,
     /// It can, and it is watched: something may be wrong with it.
     Suspect(String),
@@ -110,17 +124,21 @@ impl GpuState {
             }
         }
     }
-}
 
-/// One device as the kubelet is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Advertised {
-    /// The device id.
-    pub id: String,
-    /// Whether it can be allocated.
-    pub healthy: bool,
-    /// Where it hangs.
-    pub numa_node: Option<u32>,
+    /// The worse of two: a part of a GPU is no better than the GPU, and may be worse.
+    pub(crate) fn worse<'a>(&'a self, other: &'a Self) -> &'a Self {
+        if other.rank() > self.rank() { other } else { self }
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Healthy => 0,
+            Self::Suspect(_) => 1,
+            Self::Recovering(_) => 2,
+            Self::Unhealthy(_) => 3,
+            Self::Unknown(_) => 4,
+        }
+    }
 }
 
 /// A model as the label `nvidia.com/gpu.product` has it: blanks become dashes, what a label can't hold is left out.

@@ -28,12 +28,22 @@ impl Default for HealthRules {
 }
 
 /// The part of a GPU that an event is about, where it is divided (MIG).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instance {
     /// GPU instance.
     pub gpu: u32,
-    /// Compute instance in it.
+    /// Compute instance in it; [`WHOLE`](Self::WHOLE) in an event about all of them.
     pub compute: u32,
+}
+
+impl Instance {
+    /// What NVML writes where an event is about all compute instances.
+    pub const WHOLE: u32 = u32::MAX;
+
+    /// Whether an event about this hits that instance.
+    pub fn hits(self, other: Self) -> bool {
+        self.gpu == other.gpu && (self.compute == other.compute || self.compute == Self::WHOLE)
+    }
 }
 
 /// An XID that the driver reported.

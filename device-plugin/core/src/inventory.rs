@@ -1,11 +1,13 @@
-//! What the node has, as the looks at NVML tell it, and what of it is offered to the kubelet.
+//! What the node has, as the looks at NVML tell it, and how it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Advertised, Gpu, GpuState, HealthRules, Look, Scan, Seen, Silence, Topology, health::Health};
+use crate::{
+    Gpu, GpuState, HealthRules, Look, MigInstance, Scan, Seen, Signs, Silence, Topology, Xid, health::Health,
+};
 
-/// The kubelet takes no longer device id.
-const LONGEST_ID: usize = 63;
+/// The kubelet takes no device id of more than 63 characters; some of them are a replica's number.
+const LONGEST_ID: usize = 56;
 
 /// Everything known about the node's GPUs.
 ///
@@ -29,10 +31,20 @@ pub struct Inventory {
     nameless: BTreeMap<u32, String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Entry {
     gpu: Gpu,
     health: Health,
+    state: GpuState,
+    /// Where it is divided: how each part is, by its UUID.
+    parts: BTreeMap<String, Part>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Part {
+    /// What happened to this part alone.
+    health: Health,
+    /// How it is, its GPU considered.
     state: GpuState,
 }
 
@@ -47,7 +59,9 @@ impl Inventory {
         match scan {
             Scan::Failed(fault) => {
                 for entry in self.entries.values_mut() {
-                    entry.state = GpuState::Unknown(fault.clone());
+                    let unknown = GpuState::Unknown(fault.clone());
+                    entry.parts.values_mut().for_each(|part| part.state = unknown.clone());
+                    entry.state = unknown;
                 }
                 self.fault = Some(fault);
             }
@@ -67,33 +81,19 @@ impl Inventory {
             let certain = |why| Silence { why, certain: true };
             match seen {
                 Seen::Silent(silence) => drop(silent.insert(index, silence)),
-                Seen::Answered { gpu, .. } if gpu.uuid.is_empty() || gpu.uuid.len() > LONGEST_ID => {
-                    silent.insert(index, certain(format!("its UUID {:?} can't be a device id", gpu.uuid)));
-                }
-                Seen::Answered { gpu, .. } if answered.contains(&gpu.uuid) => {
-                    silent.insert(index, certain(format!("it has the UUID of another GPU, {}", gpu.uuid)));
-                }
-                Seen::Answered { gpu, signs } => {
-                    answered.insert(gpu.uuid.clone());
-                    let entry = self.entry(gpu);
-                    entry.1.answered(&signs, look.session, entry.0);
-                }
+                Seen::Answered { gpu, signs } => match unusable(&gpu, &answered) {
+                    Some(why) => drop(silent.insert(index, certain(why))),
+                    None => {
+                        answered.insert(gpu.uuid.clone());
+                        answered.extend(gpu.instances().iter().map(|part| part.uuid.clone()));
+                        let entry = self.entries.entry(gpu.uuid.clone()).or_default();
+                        entry.answered(gpu, signs, look.session, &self.rules);
+                    }
+                },
             }
         }
         self.blame(&answered, silent, look.session);
-        for entry in self.entries.values_mut() {
-            entry.state = entry.health.state();
-        }
-    }
-
-    fn entry(&mut self, gpu: Gpu) -> (&HealthRules, &mut Health) {
-        let entry = self.entries.entry(gpu.uuid.clone()).or_insert_with(|| Entry {
-            gpu: Gpu::default(),
-            health: Health::default(),
-            state: GpuState::Healthy,
-        });
-        entry.gpu = gpu;
-        (&self.rules, &mut entry.health)
+        self.entries.values_mut().for_each(Entry::settle);
     }
 
     /// A silent index has no name: it is the GPU that was there, else any that is missing. Who is missing from a look
@@ -122,9 +122,16 @@ impl Inventory {
     /// Takes GPUs back that can't be handed to containers although they are well; `why` says so of an id. The next look
     /// judges anew.
     pub fn hold_back(&mut self, why: impl Fn(&str) -> Option<String>) {
-        for (id, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.state.is_offered()) {
-            if let Some(why) = why(id) {
-                entry.state = GpuState::Unhealthy(why);
+        let take_back = |id: &str, state: &mut GpuState| {
+            if let Some(why) = Some(id).filter(|_| state.is_offered()).and_then(&why) {
+                *state = GpuState::Unhealthy(why);
+            }
+        };
+        for (id, entry) in &mut self.entries {
+            entry.parts.iter_mut().for_each(|(id, part)| take_back(id, &mut part.state));
+            // Who is on a divided one is on one of its parts.
+            if !entry.gpu.is_divided() {
+                take_back(id, &mut entry.state);
             }
         }
     }
@@ -159,6 +166,14 @@ impl Inventory {
         self.entries.get(uuid).map(|entry| (&entry.gpu, &entry.state))
     }
 
+    /// The parts of the GPU with that UUID, where it is divided, with their state.
+    pub fn instances(&self, uuid: &str) -> Vec<(&MigInstance, &GpuState)> {
+        let Some(entry) = self.entries.get(uuid) else { return Vec::new() };
+        let with_state = |instance: &'_ MigInstance| entry.parts.get(&instance.uuid).map(|part| &part.state);
+        let instances = entry.gpu.instances().iter();
+        instances.map(|instance| (instance, with_state(instance).unwrap_or(&entry.state))).collect()
+    }
+
     /// The device nodes that every GPU's user needs.
     pub fn shared_nodes(&self) -> &[String] {
         &self.shared_nodes
@@ -168,16 +183,53 @@ impl Inventory {
     pub fn topology(&self) -> &Topology {
         &self.topology
     }
+}
 
-    /// The full list that the kubelet is told.
-    pub fn advertised(&self) -> Vec<Advertised> {
-        let advertise = |(gpu, state): (&Gpu, &GpuState)| Advertised {
-            id: gpu.uuid.clone(),
-            healthy: state.is_offered(),
-            numa_node: gpu.numa_node,
-        };
-        self.gpus().into_iter().map(advertise).collect()
+impl Entry {
+    /// Takes in what the GPU said. What hit a part that is there is that part's; everything else is the GPU's.
+    fn answered(&mut self, gpu: Gpu, signs: Signs, session: u64, rules: &HealthRules) {
+        let hits = |xid: &Xid, part: &MigInstance| xid.instance.is_some_and(|hit| hit.hits(part.instance));
+        let mut before = std::mem::take(&mut self.parts);
+        for part in gpu.instances() {
+            let mut health = before.remove(&part.uuid).unwrap_or_default().health;
+            let xids = signs.xids.iter().filter(|xid| hits(xid, part)).copied().collect();
+            match &part.fault {
+                Some(why) => health.silent(Silence { why: why.clone(), certain: true }, session, rules),
+                None => {
+                    let signs = Signs { recovery: signs.recovery, xids, ..Signs::default() };
+                    health.answered(&signs, session, rules);
+                }
+            }
+            self.parts.insert(part.uuid.clone(), Part { health, ..Part::default() });
+        }
+        let of_gpu = |xid: &Xid| !gpu.instances().iter().any(|part| hits(xid, part));
+        let xids = signs.xids.iter().copied().filter(of_gpu).collect();
+        self.health.answered(&Signs { xids, ..signs }, session, rules);
+        self.gpu = gpu;
     }
+
+    /// Works out how the GPU and its parts are. None of them is better than the GPU.
+    fn settle(&mut self) {
+        self.state = self.health.state();
+        for part in self.parts.values_mut() {
+            part.state = self.state.worse(&part.health.state()).clone();
+        }
+    }
+}
+
+/// Why a GPU can't be known under its name, where it can't: each id is one device to the kubelet.
+fn unusable(gpu: &Gpu, taken: &BTreeSet<String>) -> Option<String> {
+    let mut own = BTreeSet::new();
+    let parts = gpu.instances().iter().map(|part| &part.uuid);
+    std::iter::once(&gpu.uuid).chain(parts).find_map(|uuid| {
+        if uuid.is_empty() || uuid.len() > LONGEST_ID {
+            Some(format!("its UUID {uuid:?} can't be a device id"))
+        } else if taken.contains(uuid) || !own.insert(uuid) {
+            Some(format!("it has the UUID of another GPU, {uuid}"))
+        } else {
+            None
+        }
+    })
 }
 
 #[cfg(test)]
@@ -205,7 +257,7 @@ mod tests {
     }
 
     fn offered(inventory: &Inventory) -> Vec<(String, bool)> {
-        inventory.advertised().into_iter().map(|device| (device.id, device.healthy)).collect()
+        inventory.gpus().into_iter().map(|(gpu, state)| (gpu.uuid.clone(), state.is_offered())).collect()
     }
 
     fn list(expected: &[(&str, bool)]) -> Vec<(String, bool)> {
@@ -241,7 +293,7 @@ mod tests {
     fn a_gpu_that_never_answered_is_told_of_though_it_cannot_be_offered() {
         let mut inventory = inventory();
         look(&mut inventory, &[silent()]);
-        assert!(inventory.is_known() && inventory.advertised().is_empty());
+        assert!(inventory.is_known() && inventory.gpus().is_empty());
         assert_eq!(inventory.message().as_deref(), Some("GPU 0 can't be offered: GPU is lost"));
         look(&mut inventory, &[answered(0, "A")]);
         assert_eq!(inventory.message(), None);
@@ -299,9 +351,8 @@ mod tests {
                     .chain(inventory.nameless.keys().copied()).collect();
                 prop_assert_eq!(inventory.entries.len() + inventory.nameless.len(), gpus.len());
                 prop_assert_eq!(indexes.len(), gpus.len());
-                for device in inventory.advertised().iter().filter(|device| device.healthy) {
-                    let name = &device.id;
-                    let said = |seen: &Seen| matches!(seen, Seen::Answered { gpu, .. } if gpu.uuid == *name);
+                for (name, _) in offered(&inventory).into_iter().filter(|(_, healthy)| *healthy) {
+                    let said = |seen: &Seen| matches!(seen, Seen::Answered { gpu, .. } if gpu.uuid == name);
                     prop_assert!(gpus.iter().any(said));
                 }
             }

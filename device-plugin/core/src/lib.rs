@@ -1,7 +1,8 @@
 //! What the device plugin decides: which GPUs are offered, which are preferred, and what a container gets.
 //!
 //! Pure: NVML, the kubelet and the API server are the shell's. A look at NVML comes in as a [`Scan`]; the
-//! [`Inventory`] turns looks into what is believed; [`prefer`] and [`allocate`] answer the kubelet from it.
+//! [`Inventory`] turns looks into what is believed, and [`offers`] what is believed into what the kubelet is offered;
+//! [`prefer`] and [`allocate`] answer it from that.
 
 mod allocation;
 mod authority;
@@ -16,24 +17,28 @@ mod holding;
 mod inventory;
 mod loader_cache;
 mod meter;
+mod mig;
+mod offer;
 mod topology;
 mod xid;
 
-pub use allocation::{AllocateError, allocate, first_of, hand_outs};
+pub use allocation::{AllocateError, allocate, hand_outs};
 pub use authority::{Authority, Refused};
 pub use cdi::{CDI_KIND, Device, DeviceNode, Edits, HandOut, Mount, Spec, is_device_name, qualified, spec};
-pub use choice::prefer;
+pub use choice::{Placement, Wish, first_of, prefer};
 pub use dirt::{Dirt, DirtRules, Occupancy};
 pub use driver_files::{
     DATA, Driver, DriverFile, FileKind, LIBRARIES, LIBRARY_PLACES, Library, PROGRAM_PLACES, PROGRAMS,
     SOCKETS, is_handed_over, names,
 };
-pub use gpu::{Advertised, Gpu, GpuState, Look, Recovery, Scan, Seen, product_label};
+pub use gpu::{Gpu, GpuState, Look, Recovery, Scan, Seen, product_label};
 pub use handover::HandOver;
 pub use health::{HealthRules, Instance, Signs, Silence, Xid};
 pub use holding::{ContainerSeen, End, Holder, Holdings, Listed, PodSeen, Tenants, Tenure};
 pub use inventory::Inventory;
 pub use loader_cache::paths_of;
 pub use meter::{BoardLook, Energy, Ledger, MeterLook, MeterRules, Out, Part, Quality, Record};
+pub use mig::{Mig, MigInstance, Profile, Share, capability_minor, instance_product};
+pub use offer::{MigStrategy, Offered, Offers, Policy, SHARED, Sharing, offers};
 pub use topology::{Distance, Link, Topology};
 pub use xid::{Verdict, Xids};

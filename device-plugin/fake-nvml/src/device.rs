@@ -9,7 +9,7 @@ use nvml_wrapper_sys::bindings::{
 use crate::{
     Gpu, code,
     memory::{write_option, write_text, write_value},
-    session::{ask, ask_gpu, handle},
+    session::{ask, ask_device, ask_gpu, handle},
 };
 
 /// What a caller of the second version writes into its structure: its size, and the version above it.
@@ -62,8 +62,11 @@ pub unsafe extern "C" fn nvmlDeviceGetUUID(
     text: *mut c_char,
     length: c_uint,
 ) -> nvmlReturn_t {
-    // SAFETY: the caller keeps the contract.
-    ask_gpu("nvmlDeviceGetUUID", device, |gpu, _| unsafe { write_text(&gpu.uuid, text, length) })
+    ask_device("nvmlDeviceGetUUID", device, |gpu, _, part| {
+        let uuid = part.map_or(&gpu.uuid, |part| &part.uuid);
+        // SAFETY: the caller keeps the contract.
+        unsafe { write_text(uuid, text, length) }
+    })
 }
 
 /// As NVML's.
@@ -73,8 +76,11 @@ pub unsafe extern "C" fn nvmlDeviceGetName(
     text: *mut c_char,
     length: c_uint,
 ) -> nvmlReturn_t {
-    // SAFETY: the caller keeps the contract.
-    ask_gpu("nvmlDeviceGetName", device, |gpu, _| unsafe { write_text(&gpu.name, text, length) })
+    ask_device("nvmlDeviceGetName", device, |gpu, _, part| {
+        let name = part.map_or(gpu.name.clone(), |part| format!("{} MIG {}", gpu.name, part.profile));
+        // SAFETY: the caller keeps the contract.
+        unsafe { write_text(&name, text, length) }
+    })
 }
 
 /// As NVML's.
@@ -90,11 +96,14 @@ pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(
     device: nvmlDevice_t,
     memory: *mut nvmlMemory_v2_t,
 ) -> nvmlReturn_t {
-    ask_gpu("nvmlDeviceGetMemoryInfo_v2", device, |gpu, _| {
+    ask_device("nvmlDeviceGetMemoryInfo_v2", device, |gpu, _, part| {
         if memory.is_null() {
             return code::INVALID_ARGUMENT;
         }
-        let [total, used, reserved] = gpu.memory();
+        let [total, used, reserved] = match part {
+            None => gpu.memory(),
+            Some(part) => [part.memory_mib.saturating_mul(1 << 20), 0, 0],
+        };
         // SAFETY: not null, and the caller promises that it can be read and written.
         unsafe {
             let before = memory.read();
@@ -146,6 +155,9 @@ pub unsafe extern "C" fn nvmlDeviceGetUtilizationRates(
     rates: *mut nvmlUtilization_t,
 ) -> nvmlReturn_t {
     ask_gpu("nvmlDeviceGetUtilizationRates", device, |gpu, _| {
+        if gpu.mig == Some(true) {
+            return code::NOT_SUPPORTED;
+        }
         let memory = gpu.telemetry.memory_percent.unwrap_or(gpu.utilization_percent);
         let value = nvmlUtilization_t { gpu: gpu.utilization_percent, memory };
         // SAFETY: the caller keeps the contract.
@@ -207,21 +219,5 @@ pub unsafe extern "C" fn nvmlDeviceGetCudaComputeCapability(
         } else {
             told
         }
-    })
-}
-
-/// As NVML's.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn nvmlDeviceGetMigMode(
-    device: nvmlDevice_t,
-    current: *mut c_uint,
-    pending: *mut c_uint,
-) -> nvmlReturn_t {
-    ask_gpu("nvmlDeviceGetMigMode", device, |gpu, _| {
-        let mode = gpu.mig.map(c_uint::from);
-        // SAFETY: the caller keeps the contract.
-        let told = unsafe { write_option(mode, current) };
-        // SAFETY: as above.
-        if told == code::SUCCESS { unsafe { write_option(mode, pending) } } else { told }
     })
 }

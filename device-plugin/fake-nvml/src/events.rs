@@ -1,4 +1,4 @@
-//! Event sets: the XIDs that a state file appends to a GPU after the GPU was registered.
+//! Event sets: the XIDs that a state file appends to a GPU after the GPU was registered, and changes of its layout.
 
 use std::{
     ffi::{c_uint, c_ulonglong},
@@ -8,11 +8,12 @@ use std::{
 };
 
 use nvml_wrapper_sys::bindings::{
-    nvmlDevice_t, nvmlEventData_t, nvmlEventSet_t, nvmlEventTypeXidCriticalError, nvmlReturn_t,
+    nvmlDevice_t, nvmlEventData_t, nvmlEventMigConfigChange, nvmlEventSet_t, nvmlEventTypeXidCriticalError,
+    nvmlReturn_t,
 };
 
 use crate::{
-    Xid, code,
+    Gpu, Instance, Xid, code,
     memory::write_value,
     session::{ask, ask_gpu, handle},
 };
@@ -20,8 +21,17 @@ use crate::{
 /// How often a waiting call looks for an event.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What a set watches: a GPU's index, and how many of its XIDs were told already.
-type Set = Vec<(usize, usize)>;
+/// What a set watches.
+type Set = Vec<Watched>;
+
+/// One GPU, and what was told of it already.
+struct Watched {
+    index: usize,
+    /// So many of its XIDs.
+    xids: usize,
+    /// How it was divided; `None` where nobody asked for that.
+    layout: Option<(Option<bool>, Vec<Instance>)>,
+}
 
 /// All sets; a handle is the place plus one, and a freed place stays empty.
 static SETS: Mutex<Vec<Option<Set>>> = Mutex::new(Vec::new());
@@ -54,30 +64,70 @@ pub extern "C" fn nvmlEventSetFree(set: nvmlEventSet_t) -> nvmlReturn_t {
     }
 }
 
-/// As NVML's.
+/// As NVML's; a GPU that can't be divided has no changes of its layout.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlDeviceGetSupportedEventTypes(
     device: nvmlDevice_t,
     kinds: *mut c_ulonglong,
 ) -> nvmlReturn_t {
-    ask_gpu("nvmlDeviceGetSupportedEventTypes", device, |_, _| {
-        // SAFETY: the caller keeps the contract.
-        unsafe { write_value(nvmlEventTypeXidCriticalError.into(), kinds) }
+    // SAFETY: the caller keeps the contract.
+    ask_gpu("nvmlDeviceGetSupportedEventTypes", device, |gpu, _| unsafe {
+        write_value(supported(gpu), kinds)
     })
 }
 
-/// As NVML's; every kind of event may be asked for, and only XIDs ever come.
+fn supported(gpu: &Gpu) -> c_ulonglong {
+    let layout = if gpu.mig.is_some() { nvmlEventMigConfigChange } else { 0 };
+    (nvmlEventTypeXidCriticalError | layout).into()
+}
+
+/// As NVML's: a kind that the GPU hasn't is refused, with all others.
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceRegisterEvents(
     device: nvmlDevice_t,
-    _kinds: c_ulonglong,
+    kinds: c_ulonglong,
     set: nvmlEventSet_t,
 ) -> nvmlReturn_t {
     ask_gpu("nvmlDeviceRegisterEvents", device, |gpu, index| {
+        if kinds & !supported(gpu) != 0 {
+            return code::NOT_SUPPORTED;
+        }
+        let layout = (kinds & c_ulonglong::from(nvmlEventMigConfigChange) != 0).then(|| layout(gpu));
         with_set(set, |set| {
-            set.push((index as usize, gpu.xids.len()));
+            set.push(Watched { index: index as usize, xids: gpu.xids.len(), layout });
             code::SUCCESS
         })
+    })
+}
+
+fn layout(gpu: &Gpu) -> (Option<bool>, Vec<Instance>) {
+    (gpu.mig, gpu.parts().to_vec())
+}
+
+/// The next event of a GPU, which is told with that.
+fn next(watched: &mut Watched, gpu: &Gpu) -> Option<nvmlEventData_t> {
+    let of_gpu = nvmlEventData_t {
+        device: handle(watched.index),
+        eventType: nvmlEventTypeXidCriticalError.into(),
+        eventData: 0,
+        gpuInstanceId: c_uint::MAX,
+        computeInstanceId: c_uint::MAX,
+    };
+    let now = layout(gpu);
+    if let Some(told) = watched.layout.as_mut().filter(|told| **told != now) {
+        *told = now;
+        return Some(nvmlEventData_t { eventType: nvmlEventMigConfigChange.into(), ..of_gpu });
+    }
+    let xid = *gpu.xids.get(watched.xids)?;
+    watched.xids += 1;
+    Some(match xid {
+        Xid::OfGpu(number) => nvmlEventData_t { eventData: number, ..of_gpu },
+        Xid::OfInstance { xid, gpu_instance, compute_instance } => nvmlEventData_t {
+            eventData: xid,
+            gpuInstanceId: gpu_instance,
+            computeInstanceId: compute_instance,
+            ..of_gpu
+        },
     })
 }
 
@@ -92,25 +142,12 @@ pub unsafe extern "C" fn nvmlEventSetWait_v2(
     loop {
         let result = ask("nvmlEventSetWait_v2", |state| {
             with_set(set, |set| {
-                for (index, told) in set {
-                    let xid = state.gpus.get(*index).and_then(|gpu| gpu.xids.get(*told));
-                    let Some(xid) = xid.copied() else { continue };
-                    *told += 1;
-                    let (number, gpu_instance, compute_instance) = match xid {
-                        Xid::OfGpu(number) => (number, c_uint::MAX, c_uint::MAX),
-                        Xid::OfInstance { xid, gpu_instance, compute_instance } => {
-                            (xid, gpu_instance, compute_instance)
-                        }
-                    };
-                    let event = nvmlEventData_t {
-                        device: handle(*index),
-                        eventType: nvmlEventTypeXidCriticalError.into(),
-                        eventData: number,
-                        gpuInstanceId: gpu_instance,
-                        computeInstanceId: compute_instance,
-                    };
-                    // SAFETY: the caller keeps the contract.
-                    return unsafe { write_value(event, data) };
+                for watched in set {
+                    let Some(gpu) = state.gpus.get(watched.index) else { continue };
+                    if let Some(event) = next(watched, gpu) {
+                        // SAFETY: the caller keeps the contract.
+                        return unsafe { write_value(event, data) };
+                    }
                 }
                 code::TIMEOUT
             })

@@ -10,7 +10,7 @@ use std::{
 
 use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlReturn_t};
 
-use crate::{Gpu, State, code};
+use crate::{Gpu, Instance, State, code};
 
 /// How often a hanging call looks whether it may return.
 const HANG_LOOK: Duration = Duration::from_millis(20);
@@ -85,29 +85,63 @@ pub(crate) fn ask(function: &str, answer: impl FnOnce(&State) -> nvmlReturn_t) -
     }
 }
 
-/// Answers a call about one GPU; a lost one answers nothing but that it is lost.
+/// Answers a call about one whole GPU; a lost one answers nothing but that it is lost.
 pub(crate) fn ask_gpu(
     function: &str,
     device: nvmlDevice_t,
     answer: impl FnOnce(&Gpu, c_uint) -> nvmlReturn_t,
 ) -> nvmlReturn_t {
+    ask_device(function, device, |gpu, index, part| match part {
+        None => answer(gpu, index),
+        Some(_) => code::NOT_SUPPORTED,
+    })
+}
+
+/// Answers a call about one GPU, or about one part of it.
+pub(crate) fn ask_device(
+    function: &str,
+    device: nvmlDevice_t,
+    answer: impl FnOnce(&Gpu, c_uint, Option<&Instance>) -> nvmlReturn_t,
+) -> nvmlReturn_t {
     ask(function, |state| {
         let Some(index) = index_of(device) else { return code::INVALID_ARGUMENT };
         let Some(gpu) = state.gpus.get(index) else { return code::INVALID_ARGUMENT };
+        let part = match place_of(device) {
+            None => None,
+            Some(place) => match gpu.parts().get(place) {
+                Some(part) => Some(part),
+                // It was there when its handle was given out.
+                None => return code::NOT_FOUND,
+            },
+        };
         match gpu.errors.get(function) {
             Some(error) => *error,
             None if gpu.lost => code::GPU_IS_LOST,
-            None => answer(gpu, c_uint::try_from(index).unwrap_or(c_uint::MAX)),
+            None => answer(gpu, c_uint::try_from(index).unwrap_or(c_uint::MAX), part),
         }
     })
 }
 
-/// The index behind a handle, if it is one.
+/// A handle is the GPU's index plus one, so that it isn't null; and above these bits, for a part of it, its place plus one.
+const INDEX_BITS: u32 = 16;
+
+/// The index of the GPU behind a handle, if it is one.
 pub(crate) fn index_of(device: nvmlDevice_t) -> Option<usize> {
-    device.addr().checked_sub(1)
+    (device.addr() & ((1 << INDEX_BITS) - 1)).checked_sub(1)
 }
 
-/// The handle of the GPU with that index: the index plus one, so that it isn't null.
+/// Which part of the GPU is behind a handle, if it is a part.
+fn place_of(device: nvmlDevice_t) -> Option<usize> {
+    (device.addr() >> INDEX_BITS).checked_sub(1)
+}
+
+/// The handle of the GPU with that index.
 pub(crate) fn handle(index: usize) -> nvmlDevice_t {
     std::ptr::without_provenance_mut(index.saturating_add(1))
+}
+
+/// The handle of the part at that place of a GPU.
+pub(crate) fn part_handle(index: c_uint, place: c_uint) -> nvmlDevice_t {
+    let (index, place) = (index as usize + 1, place as usize + 1);
+    std::ptr::without_provenance_mut(index | place << INDEX_BITS)
 }

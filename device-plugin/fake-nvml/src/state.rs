@@ -80,6 +80,12 @@ pub struct Gpu {
     /// Whether it can be divided (MIG), and whether it is; left out, it can't.
     #[serde(default)]
     pub mig: Option<bool>,
+    /// Whether it will be divided after a reset; left out, as it is.
+    #[serde(default)]
+    pub mig_pending: Option<bool>,
+    /// What it is divided into, where it is. Another list is another layout.
+    #[serde(default)]
+    pub instances: Vec<Instance>,
     /// Where each of its NVLinks leads: another GPU's UUID, or `switch`.
     #[serde(default)]
     pub nvlinks: Vec<String>,
@@ -143,6 +149,39 @@ pub struct Process {
     /// Whether it draws; else it computes.
     #[serde(default)]
     pub graphics: bool,
+}
+
+/// One part of a divided GPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Instance {
+    /// `MIG-…`
+    pub uuid: String,
+    /// Its kind, such as `1g.10gb`.
+    pub profile: String,
+    /// GPU instance.
+    pub gpu_instance: u32,
+    /// Compute instance in it.
+    #[serde(default)]
+    pub compute_instance: u32,
+    /// Memory, in MiB.
+    pub memory_mib: u64,
+    /// Streaming multiprocessors.
+    #[serde(default)]
+    pub multiprocessors: u32,
+    /// Slices of the GPU instance and, of these, the compute instance's.
+    #[serde(default)]
+    pub slices: [u32; 2],
+    /// Copy engines, decoders, encoders, JPEG decoders, optical-flow accelerators.
+    #[serde(default)]
+    pub engines: [u32; 5],
+}
+
+impl Gpu {
+    /// Its parts, where it is divided.
+    pub(crate) fn parts(&self) -> &[Instance] {
+        if self.mig == Some(true) { &self.instances } else { &[] }
+    }
 }
 
 /// An XID: its number, or with the part of a divided GPU that it hit.

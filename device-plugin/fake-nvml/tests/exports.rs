@@ -11,7 +11,8 @@ use std::{
 use nvml_wrapper_sys::bindings::{self as nvml, NvmlLib};
 use object::{Object as _, ObjectSymbol as _};
 use plasma_fake_nvml::{
-    self as fake, device::*, events::*, fields::*, gpm::*, older, processes::*, telemetry::*, topology::*, *,
+    self as fake, device::*, events::*, fields::*, gpm::*, mig::*, older, processes::*, telemetry::*,
+    topology::*, *,
 };
 
 /// What a driver's library exports, as seen on a machine with an H100.
@@ -52,7 +53,9 @@ fn names_and_signatures_are_nvmls_and_no_function_is_left_out_of_this() {
         )* };
     }
     compare! {
+        nvmlDeviceGetAttributes_v2,
         nvmlDeviceGetClockInfo,
+        nvmlDeviceGetComputeInstanceId,
         nvmlDeviceGetComputeRunningProcesses_v3,
         nvmlDeviceGetCount_v2,
         nvmlDeviceGetCudaComputeCapability,
@@ -60,11 +63,14 @@ fn names_and_signatures_are_nvmls_and_no_function_is_left_out_of_this() {
         nvmlDeviceGetDecoderUtilization,
         nvmlDeviceGetEncoderUtilization,
         nvmlDeviceGetFieldValues,
+        nvmlDeviceGetGpuInstanceId,
         nvmlDeviceGetGraphicsRunningProcesses_v3,
         nvmlDeviceGetHandleByIndex_v2,
         nvmlDeviceGetHandleByUUID,
+        nvmlDeviceGetMaxMigDeviceCount,
         nvmlDeviceGetMemoryInfo,
         nvmlDeviceGetMemoryInfo_v2,
+        nvmlDeviceGetMigDeviceHandleByIndex,
         nvmlDeviceGetMigMode,
         nvmlDeviceGetMinorNumber,
         nvmlDeviceGetName,

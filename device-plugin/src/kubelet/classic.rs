@@ -6,7 +6,10 @@ use plasma_proto::deviceplugin::{RegisterRequest, VERSION, registration_client::
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
-use super::{ANSWER, Kubelet, Offer, bind, run};
+use super::{
+    Kubelet,
+    desk::{ANSWER, Desk, Offer, bind, run},
+};
 use crate::{service::options, socket};
 
 /// One registration, good as long as the kubelet that took it.
@@ -20,19 +23,19 @@ impl Classic {
     ///
     /// # Errors
     /// In words: the kubelet isn't there, or refuses.
-    pub(super) async fn register(kubelet: &Kubelet) -> Result<Self, String> {
-        let folder = &kubelet.args.device_plugin_dir;
+    pub(super) async fn register(desk: &Desk) -> Result<Self, String> {
+        let folder = &desk.kubelet.args.device_plugin_dir;
         let socket = folder.join("kubelet.sock");
         let kubelet_was =
             socket::identity(&socket).map_err(|fault| format!("{}: {fault}", socket.display()))?;
         let (listener, file) = bind(folder)?;
-        let (service, offer) = kubelet.service(file);
+        let (service, offer) = desk.service(file);
         let serve = Server::builder().add_service(service).serve_with_incoming_shutdown(
             UnixListenerStream::new(listener),
             offer.stop.clone().cancelled_owned(),
         );
         run(serve);
-        call(&socket, &offer.file.name(), &kubelet.args.resource_name).await?;
+        call(&socket, &offer.file.name(), &desk.resource).await?;
         Ok(Self { offer, kubelet_was })
     }
 

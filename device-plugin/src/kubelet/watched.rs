@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_stream::{StreamExt as _, wrappers::UnixListenerStream};
 use tonic::{Request, Response, Status, transport::Server};
 
-use super::{Kubelet, Offer, bind, run};
+use super::desk::{Desk, Offer, bind, run};
 use crate::authority::Mended;
 
 /// What the kubelet said last.
@@ -37,12 +37,12 @@ impl Watched {
     ///
     /// # Errors
     /// In words: there can be no socket there.
-    pub(super) fn offer(kubelet: &Kubelet) -> Result<Self, String> {
-        let folder = &kubelet.args.plugins_registry_dir;
+    pub(super) fn offer(desk: &Desk) -> Result<Self, String> {
+        let folder = &desk.kubelet.args.plugins_registry_dir;
         let (tell, told) = watch::channel(Told::Nothing);
-        let registrar = Registrar { resource: kubelet.args.resource_name.clone(), tell };
+        let registrar = Registrar { resource: desk.resource.clone(), tell };
         let (listener, file) = bind(folder)?;
-        let (service, offer) = kubelet.service(file);
+        let (service, offer) = desk.service(file);
         // The kubelet dials a registration socket under an authority that no server takes as it is.
         let incoming = UnixListenerStream::new(listener).map(|connection| connection.map(Mended::new));
         let serve = Server::builder()

@@ -15,7 +15,7 @@ impl KubeletMetrics {
         let metrics = Self {
             registered: IntGauge::new(
                 "plasma_device_plugin_registered",
-                "1 if the kubelet took our registration",
+                "1 if the kubelet took the registration of every resource",
             )?,
             registrations: IntCounterVec::new(
                 Opts::new("plasma_device_plugin_registrations_total", "Registrations that the kubelet took"),
@@ -33,14 +33,13 @@ impl KubeletMetrics {
     }
 
     /// The kubelet took a registration, this way.
-    pub(crate) fn registered(&self, way: &str) {
-        self.registered.set(1);
+    pub(crate) fn registration(&self, way: &str) {
         self.registrations.with_label_values(&[way]).inc();
     }
 
-    /// No registration holds.
-    pub(crate) fn unregistered(&self) {
-        self.registered.set(0);
+    /// Whether all registrations hold.
+    pub(crate) fn registered(&self, all: bool) {
+        self.registered.set(all.into());
     }
 
     pub(crate) fn allocated(&self, granted: bool) {

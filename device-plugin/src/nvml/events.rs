@@ -1,11 +1,11 @@
-//! The XIDs that the driver reports. One event set a GPU, since a registration that fails takes its whole set along.
+//! What the driver reports: XIDs, and that a GPU is divided in another way. One event set a GPU, since a registration that fails takes its whole set along.
 //!
 //! The library is asked itself: the wrapper's own wait leaves out which part of a divided GPU an event is about.
 
 use std::{collections::BTreeMap, mem::MaybeUninit};
 
 use nvml_wrapper::{Device, EventSet, Nvml, bitmasks::event::EventTypes, error::NvmlError};
-use nvml_wrapper_sys::bindings::nvmlEventData_t;
+use nvml_wrapper_sys::bindings::{nvmlEventData_t, nvmlEventMigConfigChange};
 use plasma_device_plugin_core::{Instance, Xid};
 
 /// More events of one GPU than these are left for the next time.
@@ -39,9 +39,10 @@ impl<'lib> Events<'lib> {
         if self.gpus.contains_key(uuid) {
             return;
         }
-        let registered = self.nvml.create_event_set().and_then(|set| {
-            device.register_events(EventTypes::CRITICAL_XID_ERROR, set).map_err(|fault| fault.error)
-        });
+        let registered = self
+            .nvml
+            .create_event_set()
+            .and_then(|set| device.register_events(wanted(device), set).map_err(|fault| fault.error));
         let set = match registered {
             Ok(set) => Some(set),
             Err(NvmlError::NotSupported) => {
@@ -62,11 +63,16 @@ impl<'lib> Events<'lib> {
             let Some(set) = &gpu.set else { return true };
             for _ in 0..EVENTS_AT_ONCE {
                 match next(nvml, set) {
-                    Ok(Some(xid)) => {
-                        tracing::info!("GPU {uuid}: XID {}", xid.number);
-                        news.push((uuid.clone(), xid.number));
-                        gpu.heard.push(xid);
+                    Ok(Some(event)) => {
                         heard = true;
+                        match event {
+                            Event::Xid(xid) => {
+                                tracing::info!("GPU {uuid}: XID {}", xid.number);
+                                news.push((uuid.clone(), xid.number));
+                                gpu.heard.push(xid);
+                            }
+                            Event::Layout => tracing::info!("GPU {uuid}: its MIG layout changes"),
+                        }
                     }
                     Ok(None) => break,
                     // Registered anew at the next look; what was heard before is kept by looking at once.
@@ -93,8 +99,21 @@ impl<'lib> Events<'lib> {
     }
 }
 
+/// XIDs, and changes of the layout where the GPU has any: a kind that it hasn't would have all refused.
+fn wanted(device: &Device<'_>) -> EventTypes {
+    let supported = device.supported_event_types().unwrap_or(EventTypes::empty());
+    EventTypes::CRITICAL_XID_ERROR | (supported & EventTypes::MIG_CONFIG_CHANGE)
+}
+
+/// One event of one GPU.
+enum Event {
+    Xid(Xid),
+    /// It is divided in another way: the next look says how.
+    Layout,
+}
+
 /// The next event, if one has come.
-fn next(nvml: &Nvml, set: &EventSet<'_>) -> Result<Option<Xid>, NvmlError> {
+fn next(nvml: &Nvml, set: &EventSet<'_>) -> Result<Option<Event>, NvmlError> {
     let wait = nvml.lib().nvmlEventSetWait_v2.as_ref();
     let wait = wait.map_err(|fault| NvmlError::FailedToLoadSymbol(fault.to_string()))?;
     let mut event = MaybeUninit::<nvmlEventData_t>::zeroed();
@@ -104,7 +123,8 @@ fn next(nvml: &Nvml, set: &EventSet<'_>) -> Result<Option<Xid>, NvmlError> {
         (told, event.assume_init())
     };
     match nvml_wrapper::error::nvml_try(told) {
-        Ok(()) => Ok(Some(Xid { number: event.eventData, instance: instance(&event) })),
+        Ok(()) if event.eventType == u64::from(nvmlEventMigConfigChange) => Ok(Some(Event::Layout)),
+        Ok(()) => Ok(Some(Event::Xid(Xid { number: event.eventData, instance: instance(&event) }))),
         Err(NvmlError::Timeout) => Ok(None),
         Err(fault) => Err(fault),
     }

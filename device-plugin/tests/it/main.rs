@@ -10,6 +10,7 @@ mod holdings;
 mod inspect;
 mod kubelet;
 mod metrics;
+mod mig;
 mod node_pods;
 mod plugin;
 mod settings;

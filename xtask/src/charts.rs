@@ -1,5 +1,7 @@
 //! The charts: linted, and what must hold of what they render.
 
+mod dashboards;
+
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,6 +15,14 @@ const REAL: &[&str] =
 /// A cluster that only schedules.
 const UNPAID: &[&str] = &["settlement.enabled=false"];
 const DEV: &[&str] = &["chain.dev.enabled=true", "chain.id=31337", "devicePlugin.simulated.enabled=true"];
+/// Everything that Prometheus and Grafana find.
+const MONITORED: &[&str] = &[
+    "settlement.enabled=false",
+    "metrics.podMonitor.enabled=true",
+    "metrics.podMonitor.labels.release=prometheus",
+    "metrics.prometheusRule.enabled=true",
+    "grafana.dashboards.enabled=true",
+];
 /// The one program that is not confined like the others, and says why.
 const EXCEPTION: &str = "plasma-device-plugin";
 /// The one service account whose pods see the provider's key.
@@ -31,6 +41,7 @@ pub(crate) fn check() -> Result<()> {
         command::output(helm(&["lint", "--strict"], settings)?.arg(folder("plasma")))?;
         rules(&render(settings)?, key_mounts).with_context(|| format!("charts/plasma with {settings:?}"))?;
     }
+    dashboards::check(&render(MONITORED)?).context("charts/plasma/dashboards")?;
     refused(&["chain.dev.enabled=true", "chain.id=9745"], "set chain.id to 31337, not 9745")?;
     refused(&[], "chain.rpc is needed")?;
     refused(&["chain.rpc=https://rpc.example"], "chain.contract is needed")?;

@@ -1,4 +1,5 @@
-//! Pinned tools that are built here from Go modules, once, into the cache: Kubernetes, etcd, containerd, CoreDNS, helm.
+//! Pinned tools that are built here from Go modules, once, into the cache: Kubernetes, etcd, containerd, CoreDNS,
+//! helm, Prometheus' parser.
 
 use std::{
     fs,
@@ -53,6 +54,14 @@ pub(crate) const HELM: Group =
 pub(crate) const KUBELET_HARNESS: Group = Group {
     folder: "e2e/kubelet-harness",
     title: "the kubelet's managers of Kubernetes 1.37.2",
+    flags: &["-ldflags", "-s -w"],
+    target: ".",
+};
+
+/// What understands the expressions of dashboards and alerts.
+pub(crate) const PROMQL: Group = Group {
+    folder: "xtask/tools/promql",
+    title: "the parser of Prometheus 3.16.0",
     flags: &["-ldflags", "-s -w"],
     target: ".",
 };

@@ -29,6 +29,7 @@ pub(super) struct GpuMetrics {
 /// One GPU, with all that is known of it.
 struct Known<'a> {
     subject: Subject<'a>,
+    node: &'a str,
     own: Vec<LabelPair>,
     dcgm: Vec<LabelPair>,
     holders: Vec<Holder>,
@@ -78,16 +79,16 @@ impl GpuMetrics {
         families
     }
 
-    fn known<'a>(&self, subject: Subject<'a>, observed: &Observed) -> Known<'a> {
+    fn known<'a>(&'a self, subject: Subject<'a>, observed: &Observed) -> Known<'a> {
         let (gpu, simulated): (&Gpu, bool) = (subject.gpu, observed.simulated);
         let (exclusive, holders) = {
             let holdings = self.sources.holdings.borrow();
             (holdings.of(&gpu.uuid).to_vec(), labels::everybody(&holdings, &gpu.uuid))
         };
-        let dcgm =
-            self.sources.dcgm_names.then(|| labels::dcgm(gpu, simulated, &self.sources.node, &exclusive));
-        let own = labels::own(gpu, simulated, &exclusive);
-        Known { subject, own, dcgm: dcgm.unwrap_or_default(), holders }
+        let node = self.sources.node.as_str();
+        let dcgm = self.sources.dcgm_names.then(|| labels::dcgm(gpu, simulated, node, &exclusive));
+        let own = labels::own(gpu, simulated, node, &exclusive);
+        Known { subject, node, own, dcgm: dcgm.unwrap_or_default(), holders }
     }
 }
 
@@ -95,7 +96,8 @@ impl Known<'_> {
     fn holders(&self) -> impl Iterator<Item = Metric> {
         self.holders.iter().map(|holder| {
             let gpu = self.subject.gpu;
-            let mut labels = vec![label("gpu", &gpu.index.to_string()), label("uuid", &gpu.uuid)];
+            let index = gpu.index.to_string();
+            let mut labels = vec![label("node", self.node), label("gpu", &index), label("uuid", &gpu.uuid)];
             labels.extend(labels::of_holder(holder));
             metric(labels, Kind::Gauge, 1.0)
         })

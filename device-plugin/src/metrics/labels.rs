@@ -15,8 +15,9 @@ pub(super) fn label(name: &str, value: &str) -> LabelPair {
 }
 
 /// The labels of our own metrics: the GPU, and whose it is.
-pub(super) fn own(gpu: &Gpu, simulated: bool, holders: &[Holder]) -> Vec<LabelPair> {
+pub(super) fn own(gpu: &Gpu, simulated: bool, node: &str, holders: &[Holder]) -> Vec<LabelPair> {
     let mut labels = vec![
+        label("node", node),
         label("gpu", &gpu.index.to_string()),
         label("uuid", &gpu.uuid),
         label("product", &gpu.name),
@@ -99,8 +100,8 @@ mod tests {
     #[test]
     fn a_gpu_is_labelled_with_the_pod_that_has_it_alone() {
         let gpu = Gpu { uuid: "GPU-0".to_owned(), name: "H100".to_owned(), index: 3, ..Gpu::default() };
-        let free = text(&own(&gpu, false, &[]));
-        assert_eq!(free, ["gpu=3", "uuid=GPU-0", "product=H100", "simulated=false"]);
+        let free = text(&own(&gpu, false, "node-a", &[]));
+        assert_eq!(free, ["node=node-a", "gpu=3", "uuid=GPU-0", "product=H100", "simulated=false"]);
         let one = text(&held_by(&[holder("a", "train")]));
         assert_eq!(one, ["namespace=lab", "pod=a", "pod_uid=uid-of-a", "container=train"]);
         let same_pod = text(&held_by(&[holder("a", "init"), holder("a", "train")]));

@@ -3,11 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
 use plasma_fake_nvml::{FieldValue, Gpu, STATE_VARIABLE, Telemetry, Xid, older};
+
+use serde_json::Value;
 
 use crate::plugin::{Node, Plugin, gpu};
 
@@ -149,8 +151,8 @@ async fn all_that_a_gpu_tells_is_told_in_base_units_and_under_dcgm_exporters_nam
     assert_eq!(told["DCGM_FI_DEV_XID_ERRORS"], 0.0);
 }
 
-#[tokio::test]
-async fn the_reference_lists_every_metric_and_no_other() {
+/// The names of all metrics, under dcgm-exporter's names too.
+async fn all_names() -> BTreeSet<String> {
     let node = Node::new(1);
     node.change(|state| state.gpus[0] = talkative());
     let plugin = node.plugin_with(&["--scan-seconds", "1", "--dcgm-metric-names"]);
@@ -158,19 +160,68 @@ async fn the_reference_lists_every_metric_and_no_other() {
     node.change(|state| state.gpus[0].xids.push(Xid::OfGpu(13)));
     plugin.becomes("/metrics", "plasma_gpu_last_xid{").await;
     let page = plugin.get("/metrics").await.1;
-    let mut told: BTreeSet<&str> = page.lines().filter_map(|line| line.strip_prefix("# HELP ")).collect();
-    told = told.into_iter().map(|line| line.split(' ').next().unwrap()).collect();
-    // What nobody did in this test: hold a GPU, register, allocate.
-    told.extend(["plasma_gpu_holder_info", "plasma_device_plugin_registrations_total"]);
-    told.extend(["plasma_device_plugin_allocations_total", "plasma_device_plugin_cdi_writes_total"]);
-    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/device-plugin.md");
-    let reference = fs::read_to_string(reference).unwrap();
+    let told = page.lines().filter_map(|line| line.strip_prefix("# HELP "));
+    let mut told: BTreeSet<String> = told.map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    // What nobody did here: hold a GPU, register, allocate, write a CDI spec.
+    let undone = ["plasma_gpu_holder_info", "plasma_device_plugin_registrations_total"];
+    let undone_either = ["plasma_device_plugin_allocations_total", "plasma_device_plugin_cdi_writes_total"];
+    told.extend(undone.into_iter().chain(undone_either).map(str::to_owned));
+    told
+}
+
+#[tokio::test]
+async fn the_reference_lists_every_metric_and_no_other() {
+    let told = all_names().await;
+    let reference = fs::read_to_string(in_repository("docs/reference/device-plugin.md")).unwrap();
     let section = reference.split("\n## Metrics\n").nth(1).unwrap().split("\n### ").next().unwrap();
     let rows = section.lines().filter(|line| line.starts_with("| `"));
     let named = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
-    let named: BTreeSet<&str> =
-        named.map(|name| name.split('{').next().unwrap()).filter(|name| is_metric(name)).collect();
+    let named = named.map(|name| name.split('{').next().unwrap()).filter(|name| is_metric(name));
+    let named: BTreeSet<String> = named.map(str::to_owned).collect();
     assert_eq!(named, told, "what docs/reference/device-plugin.md lists, and what is told");
+}
+
+#[tokio::test]
+async fn the_charts_dashboard_and_alerts_ask_for_nothing_that_isnt_told() {
+    let told = all_names().await;
+    for (file, least) in [("gpus.json", 40), ("gpus.rules.yaml", 6)] {
+        let file = in_repository("charts/plasma/dashboards").join(file);
+        let asked: Value = serde_saphyr::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+        let mut expressions = Vec::new();
+        find_expressions(&asked, &mut expressions);
+        assert!(expressions.len() >= least, "only {expressions:?} were found");
+        for expression in expressions {
+            let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let asked: Vec<&str> = words.filter(|word| is_metric(word)).collect();
+            assert!(!asked.is_empty(), "{expression} asks for none of our metrics");
+            for name in asked {
+                let parts =
+                    ["_bucket", "_sum", "_count"].into_iter().find_map(|part| name.strip_suffix(part));
+                let is_told = told.contains(name) || parts.is_some_and(|whole| told.contains(whole));
+                assert!(is_told, "{expression} asks for {name}, which nobody tells");
+            }
+        }
+    }
+}
+
+/// Everything under `expr`, and what fills a dashboard's variables.
+fn find_expressions<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value.as_str().filter(|_| ["expr", "definition"].contains(&name.as_str())) {
+                    Some(text) => found.push(text),
+                    None => find_expressions(value, found),
+                }
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| find_expressions(value, found)),
+        _ => {}
+    }
+}
+
+fn in_repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
 fn is_metric(name: &str) -> bool {
@@ -209,8 +260,8 @@ async fn xids_are_counted_by_number_and_outlive_the_gpu_that_they_took_away() {
     let lines: Vec<&str> = page.lines().filter(|line| line.contains("xid")).collect();
     let line =
         |start: &str, end: &str| lines.iter().any(|line| line.starts_with(start) && line.ends_with(end));
-    assert!(line("plasma_gpu_xids_total{gpu=\"1\"", "xid=\"13\"} 2"), "{lines:?}");
-    assert!(line("plasma_gpu_last_xid{gpu=\"1\"", " 79"), "{lines:?}");
+    assert!(line("plasma_gpu_xids_total{node=\"node\",gpu=\"1\"", "xid=\"13\"} 2"), "{lines:?}");
+    assert!(line("plasma_gpu_last_xid{node=\"node\",gpu=\"1\"", " 79"), "{lines:?}");
     // The driver is reloaded: what was counted stays.
     node.change(|state| state.driver_epoch += 1);
     plugin.must_say("NVML is loaded from").await;

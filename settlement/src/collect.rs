@@ -21,6 +21,8 @@ use crate::{
 pub(crate) struct Finished {
     pub(crate) pod: Pod,
     pub(crate) pod_uid: PodUid,
+    /// When it was first seen to run no more.
+    pub(crate) seen: UnixMillis,
     pub(crate) bill: Bill,
 }
 
@@ -83,7 +85,7 @@ impl Collector {
         self.gone.look(&around.client, &prices.awaited_nodes(&over)).await?;
         let bill = |over: Over| {
             let bill = prices.bill(&over, &self.gone);
-            Finished { pod: over.pod, pod_uid: over.pod_uid, bill }
+            Finished { pod: over.pod, pod_uid: over.pod_uid, seen: over.seen, bill }
         };
         Ok(over.into_iter().map(bill).collect())
     }

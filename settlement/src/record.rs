@@ -19,8 +19,11 @@ use crate::{
     failure::Failure,
     occupied::Occupied,
     pods,
-    settle::Surroundings,
+    settle::{Surroundings, now_millis},
 };
+
+/// A pod that waits for its node's meter for longer is said to.
+const A_METER_TELLS: plasma_types::Duration = plasma_types::Duration(30_000);
 
 /// What is remembered between rounds. Nothing of it is needed after a restart.
 #[derive(Default)]
@@ -77,7 +80,11 @@ impl Recorder {
                 Bill::Nothing => free.push(pod),
                 Bill::Wait(reason, why) => {
                     reasons.push(*reason);
-                    self.say(pod, &format!("waits for its receipt: {why}"));
+                    // A meter takes its seconds.
+                    let waited = now_millis().since(pod.seen);
+                    if *reason != Reason::Meter || waited >= A_METER_TELLS {
+                        self.say(pod, &format!("waits for its receipt: {why}"));
+                    }
                 }
                 Bill::Receipt(receipt) => {
                     reasons.push(Reason::Batch);

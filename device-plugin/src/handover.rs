@@ -244,3 +244,40 @@ async fn keep(
         newer(&mut observed, seen.period()).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_driver_that_goes_is_no_longer_handed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let libraries = folder.path().join("usr/lib64");
+        fs::create_dir_all(&libraries).unwrap();
+        for name in ["libcuda.so.580.1", "libnvidia-x.so.580.1"] {
+            fs::write(libraries.join(name), "").unwrap();
+        }
+        let root = DriverRoot { on_host: "/run/nvidia/driver".into(), seen_at: folder.path().to_owned() };
+        let mut preparer = Preparer { folder: folder.path().join("cdi"), root, found: None };
+        let devices = ToHandOver {
+            devices: vec![HandOut { id: "GPU-0".to_owned(), device_nodes: vec!["/dev/nvidia0".to_owned()] }],
+            shared_nodes: Vec::new(),
+            driver_version: Some("580.1".to_owned()),
+            simulated: false,
+        };
+        let all = BTreeSet::from(["GPU-0".to_owned()]);
+        let spec = || fs::read_to_string(folder.path().join("cdi/compute.plasma.dev-gpu.json")).unwrap();
+        assert_eq!(preparer.prepare(&devices), Ok((all.clone(), Written::Anew)));
+        assert_eq!(preparer.prepare(&devices), Ok((all.clone(), Written::Unchanged)));
+        assert!(spec().contains("/run/nvidia/driver/usr/lib64/libnvidia-x.so.580.1"));
+        fs::remove_file(libraries.join("libnvidia-x.so.580.1")).unwrap();
+        assert_eq!(preparer.prepare(&devices), Ok((all, Written::Anew)));
+        assert!(!spec().contains("libnvidia-x"));
+        fs::remove_file(libraries.join("libcuda.so.580.1")).unwrap();
+        assert!(preparer.prepare(&devices).unwrap_err().contains("libcuda.so.580.1"));
+        let unknown = ToHandOver { driver_version: None, ..devices };
+        assert!(preparer.prepare(&unknown).unwrap_err().contains("version isn't known"));
+    }
+}

@@ -83,7 +83,7 @@ impl Preferences {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::mpsc, thread, time::Instant};
+    use std::{sync::mpsc, time::Instant};
 
     use super::*;
 
@@ -111,10 +111,12 @@ mod tests {
         let (end, ended) = mpsc::channel();
         let blocked =
             tokio::spawn(async move { busy.within(Duration::from_secs(5), move || ended.recv()).await });
-        while preferences.0.available_permits() > 0 {
-            tokio::task::yield_now().await;
-            thread::yield_now();
-        }
+        let begun = async {
+            while preferences.0.available_permits() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        assert!(tokio::time::timeout(Duration::from_secs(5), begun).await.is_ok(), "it is begun");
         let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
         let question = Question { available: ids(&["A", "B", "C"]), required: ids(&["C"]), size: 2 };
         assert_eq!(preferences.answer(&Arc::default(), question).await, ["C", "A"]);

@@ -63,6 +63,8 @@ async fn the_spec_names_what_there_is_before_the_kubelet_is_told_of_it() {
     );
 
     node.change(|state| state.gpus.push(gpu(2)));
+    let all = list(&[(0, true), (1, true), (2, true)]);
+    assert_eq!(device_plugin.next_list().await, all, "told of when it is ready, and never as an ill one");
     assert_eq!(named(&node, 3).await[2], gpu(2).uuid);
     assert_eq!(fs::metadata(spec(&node)).unwrap().permissions().mode() & 0o777, 0o644);
     assert_eq!(names(&node.cdi()), [SPEC], "nothing else is left there");

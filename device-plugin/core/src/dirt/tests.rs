@@ -60,6 +60,22 @@ fn what_a_pod_leaves_behind_makes_its_device_dirty_at_the_next_look() {
 }
 
 #[test]
+fn a_look_that_began_before_the_pod_was_over_says_nothing_about_after_it() {
+    let (mut dirt, at) = (Dirt::default(), Duration::from_secs);
+    let mut judge = |looked, now, holdings| {
+        let seen = BTreeMap::from([("A".to_owned(), used(&[1], 400))]);
+        dirt.observe(RULES, (at(looked), at(now)), &seen, &holdings);
+        dirt.why("A").is_some()
+    };
+    assert!(!judge(3, 3, held("A")));
+    assert!(
+        !judge(3, 5, nobody()) && !judge(3, 6, nobody()) && !judge(5, 7, nobody()),
+        "it was the pod's then"
+    );
+    assert!(judge(6, 8, nobody()));
+}
+
+#[test]
 fn a_pods_own_use_is_nobodys_business_nor_is_a_share_of_it() {
     for id in ["A", "A::3"] {
         let looks: Vec<_> = (0..99).map(|second| (second, used(&[1, 2], 70_000), held(id))).collect();

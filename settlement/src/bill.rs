@@ -126,7 +126,7 @@ impl Prices {
         let evidence = Evidence { over, node, view: &view, node_is_gone };
         let (source, note) = evidence.source().map_err(|why| (Reason::Meter, why))?;
         let usage = match source {
-            Source::Meter(_) => evidence.metered(),
+            Source::Meter(_) => evidence.metered(billing),
             _ => over.usage,
         };
         let is_described = node.is_some_and(|node| !node.spec.gpus.is_empty());

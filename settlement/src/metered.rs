@@ -3,7 +3,9 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use plasma_api::{GpuNode, compute_queue::Billing, gpu_node::Gpu, names::UNMETERED_UNTIL_ANNOTATION};
-use plasma_settlement_core::{self as core, Extent, Life, NodeMeter, PodMeter, Source, Usage, WHOLE, Why};
+use plasma_settlement_core::{
+    self as core, Extent, Life, NodeMeter, PodMeter, Source, Unit, Usage, WHOLE, Why,
+};
 use plasma_types::UnixMillis;
 
 use crate::{collect::Over, meter::View, pods};
@@ -103,12 +105,13 @@ impl Evidence<'_> {
         }
     }
 
-    /// What the meter says that it used.
-    pub(crate) fn metered(&self) -> Usage {
+    /// What the meter says that it used, in the unit that is priced.
+    pub(crate) fn metered(&self, billing: &Billing) -> Usage {
         let created = pods::created(&self.over.pod);
         let life = Life { created, seen_over: self.over.seen, devices: pods::devices(&self.over.pod) };
         let nothing = PodMeter::default();
-        self.view.told.as_ref().unwrap_or(&nothing).usage(&life)
+        let unit = if self.parts_class(billing).is_some() { Unit::Device } else { Unit::Board };
+        self.view.told.as_ref().unwrap_or(&nothing).usage(&life, unit)
     }
 
     /// Whether its GPUs are a substitute's, by anybody's word.
@@ -117,21 +120,42 @@ impl Evidence<'_> {
         told || self.node.is_some_and(|node| node.spec.simulated)
     }
 
-    /// The class that prices it: its GPUs' model's. Of several, the cheapest.
+    /// The class that prices it: its devices' model's. Of several, the cheapest.
     pub(crate) fn class(&self, billing: &Billing, source: Source) -> Option<u16> {
-        let mut products: Vec<_> = self.boards(source).map(|gpu| gpu.product.as_str()).collect();
-        products.dedup();
+        let is_metered = matches!(source, Source::Meter(_));
+        let class = match self.parts_class(billing).filter(|_| is_metered) {
+            Some(class) => Some(class),
+            None => self.boards_class(billing, is_metered),
+        };
+        class.and_then(|class| u16::try_from(class).ok())
+    }
+
+    /// Where all that the meter says it held is parts of divided GPUs, and the queue has a price for each such part by its
+    /// model's name: that class.
+    fn parts_class(&self, billing: &Billing) -> Option<usize> {
+        let told = self.view.told.as_ref()?;
+        let priced = |product: &str| {
+            billing.prices.iter().position(|price| price.gpu_product.as_deref() == Some(product))
+        };
+        let part =
+            |uuid: &str| self.gpus().iter().flat_map(|gpu| &gpu.instances).find(|part| part.uuid == uuid);
+        let classes: Option<Vec<_>> = told.devices().map(|(uuid, _)| priced(&part(uuid)?.product)).collect();
+        cheapest(billing, classes?)
+    }
+
+    fn boards_class(&self, billing: &Billing, is_metered: bool) -> Option<usize> {
+        let told = self.view.told.iter().filter(|_| is_metered).flat_map(PodMeter::devices);
+        let boards = told.filter_map(|(_, held)| self.gpu(&held.board));
+        let mut products: Vec<_> = boards.map(|gpu| gpu.product.as_str()).collect();
         if products.is_empty() {
-            products.extend(self.gpus().first().map(|gpu| gpu.product.as_str()));
+            products.extend(self.gpus().first().map(sold_as));
         }
         if products.is_empty() {
-            return billing.class_of(None).and_then(|class| u16::try_from(class).ok());
+            return billing.class_of(None);
         }
         let classes: Option<Vec<_>> =
             products.into_iter().map(|product| billing.class_of(Some(product))).collect();
-        let price =
-            |class: &usize| billing.prices.get(*class).map(|price| price.price_per_gpu_hour.per_second());
-        classes?.into_iter().min_by_key(price).and_then(|class| u16::try_from(class).ok())
+        cheapest(billing, classes?)
     }
 
     /// Which devices it held, a bit for each by its index: whole ones alone, since of a part others have the rest.
@@ -145,12 +169,6 @@ impl Evidence<'_> {
         whole.filter_map(bit).fold(0, |mask, bit| mask | bit)
     }
 
-    /// The boards that its devices are, or are parts of.
-    fn boards(&self, source: Source) -> impl Iterator<Item = &Gpu> {
-        let told = self.view.told.iter().filter(move |_| matches!(source, Source::Meter(_)));
-        told.flat_map(PodMeter::devices).filter_map(|(_, held)| self.gpu(&held.board))
-    }
-
     fn gpus(&self) -> &[Gpu] {
         self.node.map(|node| node.spec.gpus.as_slice()).unwrap_or_default()
     }
@@ -158,4 +176,14 @@ impl Evidence<'_> {
     fn gpu(&self, uuid: &str) -> Option<&Gpu> {
         self.gpus().iter().find(|gpu| gpu.uuid == uuid)
     }
+}
+
+/// The model that a GPU's devices are sold as, where nobody tells which they were.
+fn sold_as(gpu: &Gpu) -> &str {
+    gpu.instances.first().map_or(&gpu.product, |part| &part.product)
+}
+
+fn cheapest(billing: &Billing, classes: Vec<usize>) -> Option<usize> {
+    let price = |class: &usize| billing.prices.get(*class).map(|price| price.price_per_gpu_hour.per_second());
+    classes.into_iter().min_by_key(price)
 }

@@ -21,7 +21,7 @@ pub use batch::{Batch, Position, plan_batch};
 pub use beside::beside;
 pub use head::{genesis, next_head, price_hash};
 pub use ledger::{Ledger, Line, OutOfOrder, Place, Sums};
-pub use metered::{Held, Life, PodMeter, Told, WHOLE};
+pub use metered::{Held, Life, PodMeter, Told, Unit, WHOLE};
 pub use outbox::{Attempt, ChainView, Follow, MinedAt, Payment, Seen, Stage, follow};
 pub use source::{Evidence, Extent, NodeMeter, Source, Why, source};
 pub use standing::{Span, Standing, is_whole, standing};

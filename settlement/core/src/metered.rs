@@ -56,6 +56,15 @@ pub struct Held {
     ended: bool,
 }
 
+/// What a price is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// A whole board: a part of it counts as the part that it is.
+    Board,
+    /// A device of its kind, whatever it is a part of.
+    Device,
+}
+
 /// What no meter can make more than it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Life {
@@ -106,11 +115,11 @@ impl PodMeter {
     }
 
     /// What the pod used: from the first device's first moment to the last one's last, and Σ over its devices of the
-    /// healthy milliseconds; a part of a device counts as the part that it is. Rounded down, in the payer's favour.
+    /// healthy milliseconds, in the unit that is priced. Rounded down, in the payer's favour.
     ///
     /// Nothing outside of the pod's life counts, nor more devices than it asked for, whatever the node's clock says: what
     /// lies outside is taken from the healthy time.
-    pub fn usage(&self, life: &Life) -> Usage {
+    pub fn usage(&self, life: &Life, unit: Unit) -> Usage {
         let within = |moment: UnixMillis| moment.max(life.created).min(life.seen_over);
         let start = self.devices.values().map(|held| within(held.start)).min();
         let end = self.devices.values().map(|held| within(held.end)).max();
@@ -118,7 +127,8 @@ impl PodMeter {
         let duration = end.since(start);
         let counted = |held: &Held| {
             let outside = held.end.since(held.start).0 - within(held.end).since(within(held.start)).0;
-            u128::from(held.healthy.0.saturating_sub(outside)) * u128::from(held.milli)
+            let share = if unit == Unit::Board { held.milli } else { WHOLE };
+            u128::from(held.healthy.0.saturating_sub(outside)) * u128::from(share)
         };
         let told = self.devices.values().map(counted).sum::<u128>() / u128::from(WHOLE);
         let most = u128::from(duration.0) * u128::from(life.devices);

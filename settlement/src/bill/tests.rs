@@ -182,6 +182,37 @@ fn of_two_models_the_cheaper_one_prices_the_pod() {
 }
 
 #[test]
+fn a_part_of_a_gpu_costs_its_share_or_what_the_queue_says_such_a_part_costs() {
+    let mut prices = metering();
+    let part = json!({ "uuid": "GPU-9", "profile": "1g.10gb", "product": "H100-MIG-1g.10gb", "gpuInstance": 1,
+        "computeInstance": 0, "memoryMib": 1 });
+    for node in prices.nodes.values_mut() {
+        node.spec.gpus[0].instances = vec![object(part.clone())];
+    }
+    let told = Told {
+        device: "GPU-9".to_owned(),
+        board: "GPU-0".to_owned(),
+        milli: 250,
+        start: UnixMillis(NEW_YEAR + 10_000),
+        end: UnixMillis(NEW_YEAR + 14_000),
+        healthy: Duration(4000),
+        last: true,
+        simulated: false,
+    };
+    let call = prices.meters.begin("n", "journal", 1);
+    call.take(1, &Line::Of { pod: PodUid([5; 16]), told: Some(told), over: true }).expect("it is taken");
+    drop(call);
+    let leaf = receipt(billed(&prices, &ran_at(10))).leaf;
+    assert_eq!((leaf.price_class, leaf.device_ms, leaf.device_mask), (1, 1000, 0), "a quarter of an H100");
+    for queue in prices.queues.values_mut() {
+        let billing = queue.spec.billing.as_mut().expect("billing");
+        billing.prices.push(object(json!({ "gpuProduct": "H100-MIG-1g.10gb", "pricePerGpuHour": "1" })));
+    }
+    let leaf = receipt(billed(&prices, &ran_at(10))).leaf;
+    assert_eq!((leaf.price_class, leaf.device_ms, leaf.device_mask), (2, 4000, 0), "one such part");
+}
+
+#[test]
 fn no_node_speaks_for_the_pod_of_another() {
     let prices = metering();
     tell(&prices, ("m", 0), (10_000, 15_000), (5000, true));

@@ -7,7 +7,7 @@ use plasma_types::Duration;
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::{Life, Usage, WHOLE};
+use crate::{Life, Unit, Usage, WHOLE};
 
 fn uid(pod: u8) -> PodUid {
     PodUid([pod; 16])
@@ -36,7 +36,7 @@ fn opened() -> Ledger {
 
 fn device_ms(meter: &PodMeter) -> u64 {
     let life = Life { created: UnixMillis(0), seen_over: UnixMillis(u64::MAX), devices: 64 };
-    match meter.usage(&life) {
+    match meter.usage(&life, Unit::Board) {
         Usage::Known { device_ms, .. } => device_ms,
         _ => 0,
     }

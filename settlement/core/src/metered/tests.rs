@@ -26,7 +26,7 @@ fn meter<'a>(all: impl IntoIterator<Item = &'a Told>) -> PodMeter {
 }
 
 fn device_ms(meter: &PodMeter, life: &Life) -> u64 {
-    match meter.usage(life) {
+    match meter.usage(life, Unit::Board) {
         Usage::Known { device_ms, .. } => device_ms,
         _ => 0,
     }
@@ -36,12 +36,12 @@ fn device_ms(meter: &PodMeter, life: &Life) -> u64 {
 fn it_is_billed_from_the_first_moment_to_the_last_for_the_healthy_time_of_each_device() {
     let all = [told("a", (5000, 9000), 3000), told("b", (6000, 9000), 3000), told("b", (9000, 9500), 500)];
     let expected = Usage::Known { end: UnixMillis(9500), duration: Duration(4500), device_ms: 6500 };
-    assert_eq!(meter(&all).usage(&LIFE), expected);
+    assert_eq!(meter(&all).usage(&LIFE, Unit::Board), expected);
 }
 
 #[test]
 fn what_is_told_of_no_device_is_unknown() {
-    assert_eq!(PodMeter::default().usage(&LIFE), Usage::Unknown { end: LIFE.seen_over });
+    assert_eq!(PodMeter::default().usage(&LIFE, Unit::Board), Usage::Unknown { end: LIFE.seen_over });
 }
 
 #[test]
@@ -65,7 +65,9 @@ fn what_contradicts_itself_is_billed_once_and_in_the_payers_favour() {
 #[test]
 fn a_part_of_a_device_costs_that_part_rounded_down() {
     let part = Told { milli: 142, board: "GPU-1".to_owned(), ..told("MIG-1", (5000, 5999), 999) };
-    assert_eq!(device_ms(&meter(&[part]), &LIFE), 141);
+    assert_eq!(device_ms(&meter([&part]), &LIFE), 141);
+    let sold_as_it_is = meter([&part]).usage(&LIFE, Unit::Device);
+    assert!(matches!(sold_as_it_is, Usage::Known { device_ms: 999, .. }), "{sold_as_it_is:?}");
 }
 
 #[test]
@@ -81,7 +83,7 @@ fn a_clock_that_is_wrong_bills_no_more_than_the_pods_life() {
     assert_eq!(device_ms(&hour_ahead, &life), 0);
     let set_right = meter(&[told("a", (6000, 3_607_000), 3_601_000)]);
     let expected = Usage::Known { end: UnixMillis(8000), duration: Duration(2000), device_ms: 2000 };
-    assert_eq!(set_right.usage(&life), expected);
+    assert_eq!(set_right.usage(&life, Unit::Board), expected);
 }
 
 #[test]
@@ -161,7 +163,7 @@ proptest! {
         let life = Life { created: UnixMillis(created), seen_over: UnixMillis(created + lived), devices: 4 };
         let meter = meter(&all);
         prop_assert!(device_ms(&meter, &life) <= covered(&all, &life));
-        let Usage::Known { end, duration, .. } = meter.usage(&life) else {
+        let Usage::Known { end, duration, .. } = meter.usage(&life, Unit::Board) else {
             return Err(TestCaseError::fail("it is known"));
         };
         prop_assert!(end <= life.seen_over && duration.0 <= lived);

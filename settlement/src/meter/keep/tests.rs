@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use kube::client::Body;
-use plasma_settlement_core::{Life, Line, Told, Usage};
+use plasma_settlement_core::{Life, Line, Told, Unit, Usage};
 use plasma_types::{Duration as Span, PodUid, UnixMillis};
 use serde_json::{Value, json};
 use tonic::codegen::http;
@@ -95,7 +95,7 @@ async fn restarted(server: &Server) -> (Keeper, Meters) {
 
 fn device_ms(meters: &Meters, pod: u8) -> u64 {
     let life = Life { created: UnixMillis(0), seen_over: UnixMillis(u64::MAX), devices: 8 };
-    match meters.view("n", uid(pod)).told.map(|told| told.usage(&life)) {
+    match meters.view("n", uid(pod)).told.map(|told| told.usage(&life, Unit::Board)) {
         Some(Usage::Known { device_ms, .. }) => device_ms,
         _ => 0,
     }

@@ -2,6 +2,7 @@
 
 mod dcgm;
 mod gpus;
+mod instances;
 mod kubelet;
 mod labels;
 mod looks;

@@ -155,7 +155,7 @@ impl<'lib> Session<'lib> {
         }
         let told = Measuring::fields(&device).unwrap_or_default();
         let measuring = self.measuring.entry(gpu.uuid.clone()).or_default();
-        figures.push(measuring.measure(&gpu.uuid, &device, &told));
+        figures.push(measuring.measure(&gpu, &device, &told));
         self.events.register(&gpu.uuid, &device);
         let signs = signs::signs(&told, self.events.take(&gpu.uuid));
         Ok(Seen::Answered { gpu, signs })

@@ -5,8 +5,8 @@ use crate::nvml::{Activity, THROTTLES};
 
 const MIB: u64 = 1 << 20;
 
-/// All of them: dcgm-exporter's default set, and of what it offers beside that, what NVML tells.
-pub(super) const METRICS: &[&[Row]] = &[DEVICE, VIOLATIONS, ERRORS, PROFILING];
+/// Of whole GPUs: dcgm-exporter's default set, and of what it offers beside that, what NVML tells.
+pub(super) const METRICS: &[&[Row]] = &[DEVICE, VIOLATIONS, ERRORS];
 
 const DEVICE: &[Row] = &[
     gauge("DCGM_FI_DEV_SM_CLOCK", "SM clock frequency (in MHz).", |it| {
@@ -101,7 +101,8 @@ const ERRORS: &[Row] = &[
     }),
 ];
 
-const PROFILING: &[Row] = &[
+/// Of whole GPUs, and of the instances of divided ones.
+pub(super) const PROFILING: &[Row] = &[
     profiled("DCGM_FI_PROF_GR_ENGINE_ACTIVE", |it| active(it, |active| active.graphics)),
     profiled("DCGM_FI_PROF_SM_ACTIVE", |it| active(it, |active| active.sm)),
     profiled("DCGM_FI_PROF_SM_OCCUPANCY", |it| active(it, |active| active.occupancy)),

@@ -8,7 +8,7 @@ use plasma_runtime::prometheus::{
 };
 
 use super::{
-    Sources, dcgm,
+    Sources, dcgm, instances,
     labels::{self, label},
     looks::Xids,
     own,
@@ -32,7 +32,16 @@ struct Known<'a> {
     node: &'a str,
     own: Vec<LabelPair>,
     dcgm: Vec<LabelPair>,
-    holders: Vec<Holder>,
+    /// Who has it or a share of it, with the labels that say which part of it.
+    holders: Vec<(Vec<LabelPair>, Holder)>,
+    parts: Vec<OfPart>,
+}
+
+/// One part of a divided GPU.
+struct OfPart {
+    figures: Figures,
+    own: Vec<LabelPair>,
+    dcgm: Vec<LabelPair>,
 }
 
 /// One GPU under one set of names.
@@ -68,11 +77,19 @@ impl GpuMetrics {
         let mut families = vec![family(NVML_UP, Kind::Gauge, vec![metric(vec![], Kind::Gauge, up)])];
         families.push(family(HOLDER, Kind::Gauge, known.iter().flat_map(Known::holders).collect()));
         let rows = |table: &'static [&'static [Row]]| table.iter().flat_map(|rows| rows.iter());
-        let labelled: Vec<Labelled<'_>> = known.iter().map(|gpu| (&gpu.own[..], &gpu.subject)).collect();
-        families.extend(rows(own::METRICS).map(|row| of_row(row, &labelled)));
+        let whole: Vec<Labelled<'_>> = known.iter().map(|gpu| (&gpu.own[..], &gpu.subject)).collect();
+        families.extend(rows(own::METRICS).map(|row| of_row(row, &whole)));
+        let no_xids = Xids::default();
+        let parts: Vec<(&OfPart, Subject<'_>)> = known.iter().flat_map(|gpu| gpu.parts(&no_xids)).collect();
+        let of_parts: Vec<Labelled<'_>> = parts.iter().map(|(part, it)| (&part.own[..], it)).collect();
+        families.extend(own::OF_INSTANCE.iter().map(|row| of_row(row, &of_parts)));
         if self.sources.dcgm_names {
-            let labelled: Vec<Labelled<'_>> = known.iter().map(|gpu| (&gpu.dcgm[..], &gpu.subject)).collect();
-            families.extend(rows(dcgm::METRICS).map(|row| of_row(row, &labelled)));
+            let whole = known.iter().map(|gpu| (&gpu.dcgm[..], &gpu.subject));
+            let of_parts = parts.iter().map(|(part, it)| (&part.dcgm[..], it));
+            let all: Vec<Labelled<'_>> = whole.clone().chain(of_parts).collect();
+            let whole: Vec<Labelled<'_>> = whole.collect();
+            families.extend(rows(dcgm::METRICS).map(|row| of_row(row, &whole)));
+            families.extend(dcgm::PROFILING.iter().map(|row| of_row(row, &all)));
         }
         // A metric that no GPU tells is none.
         families.retain(|family| !family.get_metric().is_empty());
@@ -81,26 +98,44 @@ impl GpuMetrics {
 
     fn known<'a>(&'a self, subject: Subject<'a>, observed: &Observed) -> Known<'a> {
         let (gpu, simulated): (&Gpu, bool) = (subject.gpu, observed.simulated);
-        let (exclusive, holders) = {
+        let (exclusive, holders, parts) = {
             let holdings = self.sources.holdings.borrow();
-            (holdings.of(&gpu.uuid).to_vec(), labels::everybody(&holdings, &gpu.uuid))
+            let whole =
+                labels::everybody(&holdings, &gpu.uuid).into_iter().map(|holder| (Vec::new(), holder));
+            let holders = whole.chain(instances::holders(gpu, &holdings)).collect();
+            let parts = instances::parts(gpu, subject.figures, &holdings);
+            (holdings.of(&gpu.uuid).to_vec(), holders, parts)
         };
         let node = self.sources.node.as_str();
-        let dcgm = self.sources.dcgm_names.then(|| labels::dcgm(gpu, simulated, node, &exclusive));
-        let own = labels::own(gpu, simulated, node, &exclusive);
-        Known { subject, node, own, dcgm: dcgm.unwrap_or_default(), holders }
+        let own = |holders: &[Holder]| labels::own(gpu, simulated, node, holders);
+        let dcgm = |holders: &[Holder]| match self.sources.dcgm_names {
+            true => labels::dcgm(gpu, simulated, node, holders),
+            false => Vec::new(),
+        };
+        let parts = parts.into_iter().map(|part| OfPart {
+            own: part.own(own(&part.holders)),
+            dcgm: part.dcgm(dcgm(&part.holders)),
+            figures: part.figures,
+        });
+        let parts = parts.collect();
+        Known { subject, node, own: own(&exclusive), dcgm: dcgm(&exclusive), holders, parts }
     }
 }
 
 impl Known<'_> {
     fn holders(&self) -> impl Iterator<Item = Metric> {
-        self.holders.iter().map(|holder| {
+        self.holders.iter().map(|(part, holder)| {
             let gpu = self.subject.gpu;
             let index = gpu.index.to_string();
             let mut labels = vec![label("node", self.node), label("gpu", &index), label("uuid", &gpu.uuid)];
-            labels.extend(labels::of_holder(holder));
+            labels.extend(part.iter().cloned().chain(labels::of_holder(holder)));
             metric(labels, Kind::Gauge, 1.0)
         })
+    }
+
+    fn parts<'a>(&'a self, xids: &'a Xids) -> impl Iterator<Item = (&'a OfPart, Subject<'a>)> {
+        let Subject { gpu, state, .. } = self.subject;
+        self.parts.iter().map(move |part| (part, Subject { gpu, state, figures: &part.figures, xids }))
     }
 }
 
@@ -163,12 +198,14 @@ impl Collector for GpuMetrics {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use plasma_device_plugin_core::{HealthRules, Holdings, Inventory, Look, Scan, Seen, Signs};
+    use plasma_device_plugin_core::{
+        HealthRules, Holdings, Instance, Inventory, Look, Mig, MigInstance, Profile, Scan, Seen, Signs,
+    };
     use plasma_runtime::prometheus::{Registry, TextEncoder};
     use tokio::sync::watch;
 
     use super::*;
-    use crate::metrics::LookMetrics;
+    use crate::{metrics::LookMetrics, nvml::Activity};
 
     fn holder(pod: &str) -> Holder {
         let [pod_uid, namespace, container] = ["uid", "lab", "main"].map(str::to_owned);
@@ -242,5 +279,32 @@ mod tests {
         for row in own::METRICS.iter().flat_map(|rows| rows.iter()) {
             assert_eq!(row.name.ends_with("_total"), row.kind == Kind::Counter, "{}", row.name);
         }
+    }
+
+    #[test]
+    fn a_part_of_a_divided_gpu_has_its_own_series_and_its_own_holder() {
+        let part = |number: u32| MigInstance {
+            uuid: format!("MIG-{number}"),
+            instance: Instance { gpu: number, compute: 0 },
+            profile: Profile::named("NVIDIA H100 80GB HBM3 MIG 1g.10gb").unwrap(),
+            ..MigInstance::default()
+        };
+        let mig = Mig { enabled: true, pending: true, instances: vec![part(7), part(8)] };
+        let gpu = Gpu { uuid: "GPU-0".to_owned(), mig: Some(mig), ..Gpu::default() };
+        let active = |share| Activity { sm: Some(share), ..Activity::default() };
+        let figures = Figures { instances: vec![(7, active(0.5)), (8, active(0.25))], ..Figures::default() };
+        let held = Holdings::Known(BTreeMap::from([("MIG-8".to_owned(), vec![holder("a")])]));
+        let parts = instances::parts(&gpu, &figures, &held);
+        let labels: Vec<String> = parts[1]
+            .dcgm(labels::dcgm(&gpu, false, "node-a", &parts[1].holders))
+            .iter()
+            .map(|pair| format!("{}={}", pair.name(), pair.value()))
+            .collect();
+        for label in ["GPU_I_PROFILE=1g.10gb", "GPU_I_ID=8", "UUID=GPU-0", "pod=a"] {
+            assert!(labels.iter().any(|found| found == label), "{label} in {labels:?}");
+        }
+        assert!(parts[0].holders.is_empty() && parts[0].figures.activity == Some(active(0.5)));
+        let [(which, who)] = &instances::holders(&gpu, &held)[..] else { panic!("one holder") };
+        assert!(who.pod == "a" && which.iter().any(|pair| pair.value() == "MIG-8"));
     }
 }

@@ -206,6 +206,43 @@ const ACTIVITY: &[Row] = &[
     }),
 ];
 
+/// Of the instances of divided GPUs, by names of their own: a sum over GPUs must not count them again.
+pub(super) const OF_INSTANCE: &[Row] = &[
+    gauge(
+        "plasma_gpu_instance_graphics_active_ratio",
+        "Share of the time in which any engine was busy",
+        |it| active(it, |active| active.graphics),
+    ),
+    gauge(
+        "plasma_gpu_instance_sm_active_ratio",
+        "Share of the time in which one of its multiprocessors had a warp",
+        |it| active(it, |active| active.sm),
+    ),
+    gauge(
+        "plasma_gpu_instance_sm_occupancy_ratio",
+        "Warps on its multiprocessors, of those possible",
+        |it| active(it, |active| active.occupancy),
+    ),
+    gauge("plasma_gpu_instance_tensor_active_ratio", "Share of the time of its tensor pipe", |it| {
+        active(it, |active| active.tensor)
+    }),
+    gauge("plasma_gpu_instance_fp64_active_ratio", "Share of the time of its FP64 pipe", |it| {
+        active(it, |active| active.fp64)
+    }),
+    gauge("plasma_gpu_instance_fp32_active_ratio", "Share of the time of its FP32 pipe", |it| {
+        active(it, |active| active.fp32)
+    }),
+    gauge("plasma_gpu_instance_fp16_active_ratio", "Share of the time of its FP16 pipe", |it| {
+        active(it, |active| active.fp16)
+    }),
+    gauge("plasma_gpu_instance_integer_active_ratio", "Share of the time of its integer pipe", |it| {
+        active(it, |active| active.integer)
+    }),
+    gauge("plasma_gpu_instance_dram_active_ratio", "Share of its memory's bandwidth that was used", |it| {
+        active(it, |active| active.dram)
+    }),
+];
+
 fn ratio(percent: Option<u32>) -> Option<f64> {
     percent.map(|percent| f64::from(percent) / 100.0)
 }

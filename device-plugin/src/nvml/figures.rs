@@ -1,6 +1,9 @@
 //! What a GPU measures of itself, and how often each of it is asked for. A GPU that doesn't tell something leaves it out.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use nvml_wrapper::{
     Device,
@@ -8,6 +11,7 @@ use nvml_wrapper::{
     error::{NvmlError, nvml_try},
 };
 use nvml_wrapper_sys::bindings::nvmlMemory_t;
+use plasma_device_plugin_core::Gpu;
 
 use super::{
     fields::{self, Field, Told},
@@ -72,6 +76,8 @@ pub(crate) struct Figures {
     pub(crate) nvlink_kib_per_second: Option<f64>,
     pub(crate) memory_errors: MemoryErrors,
     pub(crate) activity: Option<Activity>,
+    /// The same of each GPU instance, by its number, where the GPU is divided.
+    pub(crate) instances: Vec<(u32, Activity)>,
 }
 
 /// Errors of a GPU's memory. Volatile ones count since the driver was loaded, the others over the GPU's life.
@@ -98,6 +104,8 @@ pub(crate) const THROTTLES: [&str; 6] =
 pub(super) struct Measuring<'lib> {
     seldom: Option<(Instant, Told)>,
     gpm: Gpm<'lib>,
+    /// Of each GPU instance, by its number.
+    instances: BTreeMap<u32, Gpm<'lib>>,
     /// Whether the GPU has GPM at all; `None` until it was asked.
     has_gpm: Option<bool>,
     /// When the data over NVLink was counted, and how much it was, in KiB.
@@ -115,12 +123,12 @@ impl<'lib> Measuring<'lib> {
     }
 
     /// The figures as they are now.
-    pub(super) fn measure(&mut self, uuid: &str, device: &Device<'lib>, told: &Told) -> Figures {
+    pub(super) fn measure(&mut self, gpu: &Gpu, device: &Device<'lib>, told: &Told) -> Figures {
         let memory = memory(device).ok();
         let utilization = device.utilization_rates().ok();
         let throttled = [2, 3, 4, 5, 6, 7].map(|place| told.get(EACH_LOOK[place]));
         Figures {
-            uuid: uuid.to_owned(),
+            uuid: gpu.uuid.clone(),
             memory_used_bytes: memory.as_ref().map(|memory| memory.used),
             memory_free_bytes: memory.as_ref().map(|memory| memory.free),
             memory_reserved_bytes: memory.and_then(|memory| memory.reserved),
@@ -142,6 +150,7 @@ impl<'lib> Measuring<'lib> {
             nvlink_kib_per_second: self.nvlink_rate(told),
             memory_errors: self.memory_errors(device, told),
             activity: self.activity(device),
+            instances: self.instances(gpu, device),
         }
     }
 
@@ -171,15 +180,31 @@ impl<'lib> Measuring<'lib> {
         }
     }
 
+    fn has_gpm(&mut self, device: &Device<'_>) -> bool {
+        *self.has_gpm.get_or_insert_with(|| device.gpm_support().unwrap_or(false))
+    }
+
     fn activity(&mut self, device: &Device<'lib>) -> Option<Activity> {
-        let has_gpm = *self.has_gpm.get_or_insert_with(|| device.gpm_support().unwrap_or(false));
-        if !has_gpm {
+        if !self.has_gpm(device) {
             return None;
         }
-        self.gpm.look(device.nvml(), || device.gpm_sample()).unwrap_or_else(|fault| {
-            tracing::debug!("no activity of a GPU: {fault}");
-            None
-        })
+        let told = self.gpm.look(device.nvml(), || device.gpm_sample());
+        told.inspect_err(|fault| tracing::debug!("no activity of a GPU: {fault}")).ok().flatten()
+    }
+
+    fn instances(&mut self, gpu: &Gpu, device: &Device<'lib>) -> Vec<(u32, Activity)> {
+        let numbers: BTreeSet<u32> = gpu.instances().iter().map(|part| part.instance.gpu).collect();
+        self.instances.retain(|number, _| numbers.contains(number));
+        if !self.has_gpm(device) {
+            return Vec::new();
+        }
+        let told = numbers.into_iter().filter_map(|number| {
+            let gpm = self.instances.entry(number).or_default();
+            let told = gpm.look(device.nvml(), || device.gpm_mig_sample(number));
+            let told = told.inspect_err(|fault| tracing::debug!("no activity of a GPU instance: {fault}"));
+            Some((number, told.ok().flatten()?))
+        });
+        told.collect()
     }
 }
 

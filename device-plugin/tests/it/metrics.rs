@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use plasma_fake_nvml::{FieldValue, Gpu, STATE_VARIABLE, Telemetry, Xid, older};
+use plasma_fake_nvml::{FieldValue, Gpu, Instance, STATE_VARIABLE, Telemetry, Xid, older};
 
 use serde_json::Value;
 
@@ -58,6 +58,28 @@ fn talkative() -> Gpu {
     };
     gpu.telemetry.gpm.extend([(4, 40.0), (20, 2.0), (21, 3.0), (60, 5.0), (61, 4.0)]);
     gpu
+}
+
+/// A GPU that is divided in two. Nobody asks NVML how busy such a one is as a whole: it isn't told.
+fn divided() -> Gpu {
+    let part = |gpu_instance: u32| Instance {
+        uuid: format!("MIG-00000000-0000-0000-0000-00000000000{gpu_instance}"),
+        profile: "3g.40gb".to_owned(),
+        gpu_instance,
+        compute_instance: 0,
+        memory_mib: 40_448,
+        multiprocessors: 60,
+        slices: [3, 3],
+        engines: [3, 3, 0, 3, 0],
+    };
+    let activity = |share: f64| (1..=13).map(|metric| (metric, share)).collect::<BTreeMap<u32, f64>>();
+    let telemetry = Telemetry {
+        gpm: activity(75.0),
+        gpm_instances: BTreeMap::from([(1, activity(50.0)), (2, activity(25.0))]),
+        ..Telemetry::default()
+    };
+    let errors = BTreeMap::from([("nvmlDeviceGetUtilizationRates".to_owned(), 3)]);
+    Gpu { mig: Some(true), instances: vec![part(1), part(2)], telemetry, errors, ..gpu(1) }
 }
 
 /// The values of the one GPU's metrics: by name, and by the label that tells several from each other.
@@ -154,7 +176,7 @@ async fn all_that_a_gpu_tells_is_told_in_base_units_and_under_dcgm_exporters_nam
 /// The names of all metrics, under dcgm-exporter's names too.
 async fn all_names() -> BTreeSet<String> {
     let node = Node::new(1);
-    node.change(|state| state.gpus[0] = talkative());
+    node.change(|state| state.gpus = vec![talkative(), divided()]);
     let plugin = node.plugin_with(&["--scan-seconds", "1", "--dcgm-metric-names"]);
     page_with_activity(&plugin).await;
     node.change(|state| state.gpus[0].xids.push(Xid::OfGpu(13)));
@@ -242,6 +264,34 @@ async fn what_a_gpu_doesnt_tell_is_left_out_and_other_names_only_come_when_asked
     }
     assert!(!told.keys().any(|name| name.starts_with("DCGM_")), "{told:?}");
     assert!(told["plasma_device_plugin_looks_total"] >= 0.0 && told["plasma_gpu_memory_used_bytes"] == 0.0);
+}
+
+#[tokio::test]
+async fn a_divided_gpu_tells_the_activity_of_each_part_and_no_utilisation() {
+    let node = Node::new(1);
+    node.change(|state| state.gpus = vec![divided()]);
+    let plugin = node.plugin_with(&["--scan-seconds", "1", "--dcgm-metric-names"]);
+    plugin.becomes("/metrics", "plasma_gpu_instance_sm_active_ratio{").await;
+    let page = plugin.get("/metrics").await.1;
+    let series = |name: &str| {
+        let start = format!("{name}{{");
+        let mut found: Vec<(bool, &str)> = page
+            .lines()
+            .filter(|line| line.starts_with(&start))
+            .map(|line| (line.contains("3g.40gb"), line.rsplit(' ').next().unwrap()))
+            .collect();
+        found.sort_unstable();
+        found
+    };
+    assert_eq!(series("plasma_gpu_instance_sm_active_ratio"), [(true, "0.25"), (true, "0.5")]);
+    assert_eq!(series("plasma_gpu_sm_active_ratio"), [(false, "0.75")], "once a GPU, for whoever sums");
+    let both = [(false, "0.75"), (true, "0.25"), (true, "0.5")];
+    assert_eq!(series("DCGM_FI_PROF_SM_ACTIVE"), both, "as dcgm-exporter has it");
+    assert!(page.contains("GPU_I_PROFILE=\"3g.40gb\",GPU_I_ID=\"2\"} 0.25"), "{page}");
+    for silent in ["plasma_gpu_utilization_ratio", "DCGM_FI_DEV_GPU_UTIL"] {
+        assert!(series(silent).is_empty(), "{silent} of a divided GPU isn't known");
+    }
+    assert_eq!(series("DCGM_FI_DEV_XID_ERRORS").len(), 1);
 }
 
 #[tokio::test]

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Parser, Subcommand};
 use plasma_runtime::RuntimeArgs;
 
-use crate::{cdi::Printing, dirt::DirtArgs, handover::HandOverArgs, inspect::Looking};
+use crate::{cdi::Printing, dirt::DirtArgs, handover::HandOverArgs, inspect::Looking, policy::PolicyArgs};
 
 /// Tells the kubelet which GPUs this node has, and hands them out.
 #[derive(Clone, Debug, Parser)]
@@ -30,28 +30,6 @@ pub(crate) enum Verb {
     Cdi(Printing),
 }
 
-/// How divided GPUs are offered, as NVIDIA's plugin names it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum MigStrategy {
-    /// Whole GPUs alone; one in MIG mode is counted, and given to nobody.
-    #[default]
-    None,
-    /// All GPUs are divided alike, and an instance counts as a GPU.
-    Single,
-    /// Each profile is a resource of its own, such as `nvidia.com/mig-1g.10gb`.
-    Mixed,
-}
-
-impl From<MigStrategy> for plasma_device_plugin_core::MigStrategy {
-    fn from(named: MigStrategy) -> Self {
-        match named {
-            MigStrategy::None => Self::None,
-            MigStrategy::Single => Self::Single,
-            MigStrategy::Mixed => Self::Mixed,
-        }
-    }
-}
-
 /// What serving the kubelet needs to know.
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct Args {
@@ -70,9 +48,8 @@ pub(crate) struct Args {
     #[arg(long, env = "RESOURCE_NAME", default_value = plasma_api::names::GPU_RESOURCE)]
     pub(crate) resource_name: String,
 
-    /// How divided GPUs are offered.
-    #[arg(long, env = "MIG_STRATEGY", value_enum, default_value_t)]
-    pub(crate) mig_strategy: MigStrategy,
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
 
     /// The kubelet's folder for device plugins.
     #[arg(long, env = "DEVICE_PLUGIN_DIR", default_value = "/var/lib/kubelet/device-plugins")]

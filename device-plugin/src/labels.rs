@@ -13,6 +13,9 @@ pub(crate) type Labels = BTreeMap<String, Option<String>>;
 /// How many GPUs of a model there are: a node may have several models.
 const PRODUCT_COUNT: &str = "gpu-count.compute.plasma.dev/";
 
+/// Who limits the memory that a container takes of a GPU that it shares, where GPUs are shared.
+const MEMORY_LIMIT: &str = "compute.plasma.dev/memory-limit";
+
 /// The node's labels. Model, memory and capability are the first GPU's: where a node has several models, there is a count of
 /// each, and its GpuNode names each GPU.
 pub(crate) fn labels(inventory: &Inventory, policy: &Policy, simulated: bool) -> Labels {
@@ -37,6 +40,8 @@ pub(crate) fn labels(inventory: &Inventory, policy: &Policy, simulated: bool) ->
         ("nvidia.com/cuda.runtime-version.full", cuda.map(|(major, minor)| format!("{major}.{minor}"))),
         ("nvidia.com/mig.capable", first.map(|gpu| gpu.mig.is_some().to_string())),
         (names::SIMULATED_LABEL, simulated.then(|| "true".to_owned())),
+        // No driver that this plugin knows keeps one container from taking the memory of another one on the same GPU.
+        (MEMORY_LIMIT, (!policy.shared.is_empty() && first.is_some()).then(|| "none".to_owned())),
     ];
     let mut labels: Labels = facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     labels.extend(parts::labels(inventory, policy));

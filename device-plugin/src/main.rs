@@ -17,6 +17,7 @@ mod labels;
 mod metrics;
 mod nvml;
 mod pods;
+mod policy;
 mod preference;
 mod report;
 mod service;
@@ -28,7 +29,7 @@ use args::{Args, CommandLine, Verb};
 use clap::Parser as _;
 use kubelet::{Kubelet, Standing};
 use metrics::{LookMetrics, Sources};
-use plasma_device_plugin_core::{HandOver, Policy};
+use plasma_device_plugin_core::HandOver;
 use plasma_runtime::Runtime;
 
 // Two, however many CPUs the node has: one answers the kubelet while the other talks to the cluster, and each costs memory.
@@ -52,8 +53,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let runtime = Arc::new(Runtime::start(&args.runtime).await?);
     let (gate, shutdown) = (runtime.health.gate("kubelet"), runtime.shutdown.clone());
     let rules = health_config::read(args.health_config.as_deref())?;
-    let policy =
-        Policy { resource: args.resource_name.clone(), mig: args.mig_strategy.into(), ..Policy::default() };
+    let policy = args.policy.policy(&args.resource_name)?;
     let looks = LookMetrics::register(&runtime.registry)?;
     let (observed, publish) = inventory::start(&args, rules, (looks.clone(), policy))?;
     let pods = pods::start(&args, &node, runtime.clone(), (&[], 0));

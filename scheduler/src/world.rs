@@ -1,12 +1,13 @@
 //! From watched objects to the core's values: nodes with what is free, gangs with their waiting pods.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use k8s_openapi::api::core::v1::Node as KubeNode;
 use kube::{ResourceExt as _, api::DynamicObject};
 use plasma_api::{Gang as GangObject, gang::GangPhase, names};
 use plasma_scheduler_core::{
-    Bound, Gang, Node, Pod, Quantity, Resources, Snapshot, Taint, Unsupported, requests, understand,
+    Bound, Gang, Node, Pod, Quantity, Resources, Snapshot, Taint, Unsupported, requests, shared_resource,
+    understand,
 };
 use serde_json::Value;
 
@@ -184,6 +185,7 @@ fn add_gang(
 fn read_pod(pod: &DynamicObject) -> Result<Pod, Unsupported> {
     let uid = pod.uid().unwrap_or_default();
     let mut understood = understand(&pod.name_any(), &uid, &pod.data["spec"])?;
+    understood.namespace = pod.namespace().unwrap_or_default();
     understood.requests.0.insert("pods".to_owned(), Quantity::whole(1));
     Ok(understood)
 }
@@ -231,6 +233,9 @@ fn occupy(nodes: &mut BTreeMap<String, Node>, pod: &DynamicObject, assumed: &Ass
     }
     match requests(&pod.data["spec"]) {
         Ok(mut used) => {
+            if shared_resource(&used).is_some() {
+                node.sharing.insert(pod.namespace().unwrap_or_default());
+            }
             used.0.insert("pods".to_owned(), Quantity::whole(1));
             node.free.subtract(&used);
         }
@@ -266,5 +271,6 @@ fn read_node(node: &KubeNode) -> Node {
         taints: taints.collect(),
         unschedulable: spec.unschedulable.unwrap_or(false) || node.metadata.deletion_timestamp.is_some(),
         free,
+        sharing: BTreeSet::new(),
     }
 }

@@ -9,6 +9,8 @@ pub enum AllocateError {
     Unknown(String),
     /// The GPU is there, and can't be given away now.
     NotHealthy(String, String),
+    /// A container asks for several shares, and the policy gives it one.
+    OnlyOne(usize),
 }
 
 impl std::fmt::Display for AllocateError {
@@ -19,6 +21,10 @@ impl std::fmt::Display for AllocateError {
                 "no GPU of this node is {id}: the kubelet's list is out of date, and will be renewed"
             ),
             Self::NotHealthy(id, why) => write!(f, "GPU {id} can't be given to a container: {why}"),
+            Self::OnlyOne(asked) => write!(
+                f,
+                "a container may ask for one share of a GPU, not for {asked}: with more it would be no faster"
+            ),
         }
     }
 }
@@ -29,6 +35,9 @@ impl std::fmt::Display for AllocateError {
 /// # Errors
 /// When one of them is unknown or not healthy: better the pod is tried again than started without its GPU.
 pub fn allocate(offer: &[Offered], ids: &[String]) -> Result<Vec<HandOut>, AllocateError> {
+    if ids.len() > 1 && offer.iter().any(|device| device.one_each) {
+        return Err(AllocateError::OnlyOne(ids.len()));
+    }
     let mut granted: Vec<HandOut> = Vec::new();
     for id in ids {
         match offer.iter().find(|device| device.id == *id) {
@@ -120,6 +129,15 @@ mod tests {
         let ids = ["GPU-1::0", "GPU-0::1", "GPU-1::1"].map(str::to_owned);
         let granted = allocate(&offer, &ids).unwrap();
         assert_eq!(granted.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["GPU-1", "GPU-0"]);
+    }
+
+    #[test]
+    fn a_container_gets_one_share_where_the_policy_says_so() {
+        let shared = [("r".to_owned(), Sharing { replicas: 2, one_each: true })].into();
+        let offer = offer(&node(&[0, 0]), Policy { shared, ..Policy::default() });
+        let ids = ["GPU-1::0", "GPU-0::1"].map(str::to_owned);
+        assert_eq!(allocate(&offer, &ids), Err(AllocateError::OnlyOne(2)));
+        assert!(allocate(&offer, &ids[..1]).is_ok());
     }
 
     #[test]

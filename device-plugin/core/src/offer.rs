@@ -57,6 +57,8 @@ pub struct Offered {
     pub instance: Option<Instance>,
     /// Which one of several that share the device.
     pub replica: Option<u32>,
+    /// Whether a container that asks for several of the resource is refused.
+    pub one_each: bool,
     /// The device nodes that open it, beside those that every GPU's user needs.
     pub device_nodes: Vec<String>,
     /// Whether it can be given away.
@@ -186,6 +188,7 @@ fn whole(gpu: &Gpu, state: &GpuState) -> Offered {
         gpu: gpu.uuid.clone(),
         instance: None,
         replica: None,
+        one_each: false,
         device_nodes: gpu.device_node.iter().cloned().collect(),
         state: state.clone(),
         numa_node: gpu.numa_node,
@@ -227,6 +230,7 @@ fn shared(offers: Offers, policy: &Policy) -> Offers {
                     (0..sharing.replicas).map(|replica| Offered {
                         id: format!("{}::{replica}", device.id),
                         replica: Some(replica),
+                        one_each: sharing.one_each,
                         ..device.clone()
                     })
                 });

@@ -132,6 +132,7 @@ fn each_profile_has_labels_of_its_own() {
             ("nvidia.com/mig-1g.10gb.count", "2"),
             ("nvidia.com/mig-1g.10gb.replicas", "3"),
             ("nvidia.com/mig-1g.10gb.sharing-strategy", "time-slicing"),
+            ("compute.plasma.dev/memory-limit", "none"),
             ("nvidia.com/mig-1g.10gb.me.count", "1"),
             ("nvidia.com/mig-1g.10gb.me.slices.ci", "1"),
             ("nvidia.com/mig.strategy", "mixed"),

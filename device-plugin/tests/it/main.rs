@@ -14,6 +14,7 @@ mod mig;
 mod node_pods;
 mod plugin;
 mod settings;
+mod sharing;
 mod watcher;
 
 use std::time::{Duration, Instant};

@@ -1,10 +1,11 @@
-//! Whether a pod may go to a node, and if not, why: the rules of kube-scheduler's filters of the same names.
+//! Whether a pod may go to a node, and if not, why: the rules of kube-scheduler's filters of the same names, and one of ours:
+//! the GPUs that a node shares are shared by the pods of one namespace.
 
 use std::fmt;
 
 use crate::{
     node::{Node, Taint},
-    pod::{Affinity, NodeTerm, Operator, Pod, Requirement, Toleration},
+    pod::{Affinity, NodeTerm, Operator, Pod, Requirement, Toleration, shared_resource},
 };
 
 /// The taint that stands for a cordoned node.
@@ -21,6 +22,8 @@ pub enum Refusal {
     NodeSelector(String),
     /// No term of the required node affinity holds.
     NodeAffinity,
+    /// Pods of another namespace have shares of its GPUs: the resource that is shared.
+    SharedByAnother(String),
 }
 
 impl Refusal {
@@ -31,6 +34,7 @@ impl Refusal {
             Self::UntoleratedTaint(_) => "UntoleratedTaint",
             Self::NodeSelector(_) => "NodeSelectorMismatch",
             Self::NodeAffinity => "NodeAffinityMismatch",
+            Self::SharedByAnother(_) => "SharedByAnotherNamespace",
         }
     }
 
@@ -39,7 +43,9 @@ impl Refusal {
         match self {
             Self::Unschedulable => "spec.unschedulable",
             Self::NodeAffinity => "spec.affinity.nodeAffinity",
-            Self::UntoleratedTaint(subject) | Self::NodeSelector(subject) => subject,
+            Self::UntoleratedTaint(subject)
+            | Self::NodeSelector(subject)
+            | Self::SharedByAnother(subject) => subject,
         }
     }
 }
@@ -51,6 +57,8 @@ impl fmt::Display for Refusal {
             Self::UntoleratedTaint(taint) => write!(f, "untolerated taint {taint}"),
             Self::NodeSelector(label) => write!(f, "no label {label} (nodeSelector)"),
             Self::NodeAffinity => f.write_str("required node affinity doesn't match"),
+            // Whose they are is nobody else's business.
+            Self::SharedByAnother(resource) => write!(f, "{resource} is in use by another namespace"),
         }
     }
 }
@@ -75,8 +83,17 @@ pub(crate) fn eligibility(pod: &Pod, node: &Node) -> Option<Refusal> {
     {
         return Some(Refusal::NodeSelector(format!("{key}={value}")));
     }
-    let affine = pod.affinity.as_ref().is_none_or(|affinity| matches_affinity(affinity, node));
-    (!affine).then_some(Refusal::NodeAffinity)
+    if !pod.affinity.as_ref().is_none_or(|affinity| matches_affinity(affinity, node)) {
+        return Some(Refusal::NodeAffinity);
+    }
+    shared_by_another(pod, node)
+}
+
+/// Which of its GPUs a pod gets isn't known before the node hands them out, so the whole node is one namespace's.
+fn shared_by_another(pod: &Pod, node: &Node) -> Option<Refusal> {
+    let resource = shared_resource(&pod.requests)?;
+    let others = node.sharing.iter().any(|namespace| *namespace != pod.namespace);
+    others.then(|| Refusal::SharedByAnother(resource.to_owned()))
 }
 
 fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
@@ -136,6 +153,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::quantity::{Quantity, Resources};
 
     fn node() -> Node {
         Node {
@@ -215,6 +233,33 @@ mod tests {
             let affinity = serde_json::from_value(json!({ "nodeSelectorTerms": terms.clone() })).unwrap();
             let pod = Pod { affinity: Some(affinity), ..Pod::default() };
             assert_eq!(eligibility(&pod, &node()).is_none(), passes, "{terms}");
+        }
+    }
+
+    #[test]
+    fn the_gpus_that_a_node_shares_are_shared_within_one_namespace() {
+        let pod = |namespace: &str, resource: &str| Pod {
+            namespace: namespace.to_owned(),
+            requests: Resources([(resource.to_owned(), Quantity::whole(1))].into()),
+            ..Pod::default()
+        };
+        let shared = "nvidia.com/gpu.shared";
+        let refused = Some(Refusal::SharedByAnother(shared.to_owned()));
+        for (sharing, namespace, expected) in [
+            (&[][..], "mine", None),
+            (&["mine"], "mine", None),
+            (&["theirs"], "mine", refused.clone()),
+            (&["mine", "theirs"], "mine", refused.clone()),
+            (&["theirs"], "", refused),
+        ] {
+            let sharing = sharing.iter().map(|namespace| (*namespace).to_owned()).collect();
+            let node = Node { sharing, ..node() };
+            assert_eq!(eligibility(&pod(namespace, shared), &node), expected, "{namespace} on {node:?}");
+            assert_eq!(
+                eligibility(&pod(namespace, "nvidia.com/gpu"), &node),
+                None,
+                "whole GPUs are nobody's else"
+            );
         }
     }
 

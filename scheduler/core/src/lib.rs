@@ -17,6 +17,6 @@ pub use filter::Refusal;
 pub use journal::{Bound, Next, SLACK_SECONDS, next};
 pub use node::{Node, Taint};
 pub use plan::{Blocker, Decision, Gang, Placement, Plan, Snapshot, plan};
-pub use pod::{Affinity, NodeTerm, Operator, Pod, Requirement, Toleration, requests};
+pub use pod::{Affinity, NodeTerm, Operator, Pod, Requirement, Toleration, requests, shared_resource};
 pub use quantity::{ParseQuantityError, Quantity, Resources};
 pub use supported::{Unsupported, understand};

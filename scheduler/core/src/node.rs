@@ -1,6 +1,6 @@
 //! A node at one instant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -19,6 +19,8 @@ pub struct Node {
     pub unschedulable: bool,
     /// What its pods don't use of its allocatable resources. `pods` counts pods.
     pub free: Resources,
+    /// The namespaces of the pods on it that have a share of a GPU.
+    pub sharing: BTreeSet<String>,
 }
 
 /// A taint of a node.

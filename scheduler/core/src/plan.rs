@@ -2,7 +2,14 @@
 
 use std::cmp::Reverse;
 
-use crate::{missing, node::Node, pod::Pod, quantity::Quantity, question::Question, search::search};
+use crate::{
+    missing,
+    node::Node,
+    pod::{Pod, shared_resource},
+    quantity::Quantity,
+    question::Question,
+    search::search,
+};
 
 /// The cluster at one instant.
 #[derive(Clone, Debug, Default)]
@@ -97,6 +104,9 @@ fn decide(gang: &Gang, nodes: &mut [Node]) -> Decision {
     let places = question.kinds.iter().zip(found).flat_map(|(kind, places)| kind.pods.iter().zip(places));
     let place = |(pod, index): (&&Pod, usize)| {
         nodes[index].free.subtract(&pod.requests);
+        if shared_resource(&pod.requests).is_some() {
+            nodes[index].sharing.insert(pod.namespace.clone());
+        }
         Placement { pod: pod.name.clone(), uid: pod.uid.clone(), node: nodes[index].name.clone() }
     };
     Decision::Place { gang: gang.key.clone(), placements: places.map(place).collect() }
@@ -104,7 +114,7 @@ fn decide(gang: &Gang, nodes: &mut [Node]) -> Decision {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use proptest::{collection::vec, prelude::*};
 
@@ -204,6 +214,38 @@ mod tests {
             let plan = plan(&snapshot(&free, vec![gang("a", &pods)]));
             let placed = matches!(plan.decisions[0], Decision::Place { .. });
             prop_assert_eq!(placed, some_way_exists(&mut free.clone(), &pods));
+        }
+
+        #[test]
+        fn no_node_shares_its_gpus_between_namespaces(
+            free in vec(0_i128..5, 1..4),
+            sharing in vec(0_usize..4, 3),
+            gangs in vec((0_usize..3, vec(1_i128..3, 1..4)), 1..6),
+        ) {
+            let shared = |count| Resources([("nvidia.com/gpu.shared".to_owned(), Quantity::whole(count))].into());
+            let namespace = |index: usize| format!("tenant-{index}");
+            let mut world = snapshot(&free, Vec::new());
+            for (node, already) in world.nodes.iter_mut().zip(sharing) {
+                node.free = shared(node.free.get(GPU).0 / 1000);
+                node.sharing.extend((already < 3).then(|| namespace(already)));
+            }
+            for (index, (tenant, pods)) in gangs.iter().enumerate() {
+                let mut gang = gang(&format!("g{index}"), pods);
+                for (pod, count) in gang.pods.iter_mut().zip(pods) {
+                    (pod.namespace, pod.requests) = (namespace(*tenant), shared(*count));
+                }
+                world.waiting.push(gang);
+            }
+            let mut on: BTreeMap<String, BTreeSet<String>> =
+                world.nodes.iter().map(|node| (node.name.clone(), node.sharing.clone())).collect();
+            for decision in plan(&world).decisions {
+                let Decision::Place { gang, placements } = decision else { continue };
+                let gang = world.waiting.iter().find(|waiting| waiting.key == gang).unwrap();
+                for placement in placements {
+                    on.get_mut(&placement.node).unwrap().insert(gang.pods[0].namespace.clone());
+                }
+            }
+            prop_assert!(on.values().all(|namespaces| namespaces.len() <= 1), "{on:?}");
         }
 
         #[test]

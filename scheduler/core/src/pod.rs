@@ -14,6 +14,8 @@ pub struct Pod {
     pub name: String,
     /// Its UID: what a binding is sure of.
     pub uid: String,
+    /// Its namespace: whose it is.
+    pub namespace: String,
     /// What it asks for, over its whole life at once.
     pub requests: Resources,
     /// Labels that a node must have.
@@ -157,6 +159,15 @@ fn read(amounts: &Amounts) -> Result<Resources, ParseQuantityError> {
     amounts.iter().map(one).collect::<Result<_, _>>().map(Resources)
 }
 
+/// What the names of resources end in whose devices several containers have at once.
+const SHARED: &str = ".shared";
+
+/// A resource among these of which something is asked, and whose devices others may have at the same time.
+pub fn shared_resource(requests: &Resources) -> Option<&str> {
+    let asked = requests.0.iter().filter(|(_, amount)| amount.0 > 0);
+    asked.map(|(name, _)| name.as_str()).find(|name| name.contains('/') && name.ends_with(SHARED))
+}
+
 impl Pod {
     /// The resources that it asks for.
     pub fn resource_names(&self) -> BTreeSet<&str> {
@@ -204,6 +215,21 @@ mod tests {
         assert_eq!(cpu(json!({ "containers": [asks("1")], "overhead": { "cpu": "250m" } })), "1250m");
         let spec = json!({ "containers": [asks("1")], "resources": { "requests": { "cpu": "4" } } });
         assert_eq!(cpu(spec), "4");
+    }
+
+    #[test]
+    fn a_shared_resource_is_one_whose_name_says_so_and_of_which_something_is_asked() {
+        let shared = |name: &str, amount: &str| {
+            let spec = json!({ "containers": [{ "resources": { "requests": { name: amount } } }] });
+            shared_resource(&requests(&spec).unwrap()).map(str::to_owned)
+        };
+        assert_eq!(shared("nvidia.com/gpu.shared", "1").as_deref(), Some("nvidia.com/gpu.shared"));
+        assert_eq!(
+            shared("nvidia.com/mig-1g.10gb.shared", "2").as_deref(),
+            Some("nvidia.com/mig-1g.10gb.shared")
+        );
+        assert_eq!(shared("nvidia.com/gpu.shared", "0"), None);
+        assert_eq!(shared("nvidia.com/gpu", "1"), None);
     }
 
     #[test]

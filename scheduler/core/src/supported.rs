@@ -178,6 +178,7 @@ pub fn understand(name: &str, uid: &str, spec: &Value) -> Result<Pod, Unsupporte
     let asked = requests(spec).map_err(|fault| refuse("spec.containers[].resources", fault.to_string()))?;
     let required = |node: NodeAffinity| node.required_during_scheduling_ignored_during_execution;
     Ok(Pod {
+        namespace: String::new(),
         name: name.to_owned(),
         uid: uid.to_owned(),
         requests: asked,

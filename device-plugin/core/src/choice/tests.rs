@@ -197,6 +197,7 @@ fn divided(gpus: usize, each: u32, parts: bool) -> Vec<Offered> {
             gpu: name(gpu),
             instance: parts.then_some(instance),
             replica: (!parts).then_some(part),
+            one_each: false,
             device_nodes: Vec::new(),
             state: GpuState::Healthy,
             numa_node: None,

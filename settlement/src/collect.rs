@@ -1,6 +1,6 @@
 //! Which pods have finished, or are gone, and wait for their receipts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt as _, api::ListParams};
@@ -82,7 +82,10 @@ impl Collector {
             return Ok(Vec::new());
         }
         let prices = Prices::read(around).await?;
-        self.gone.look(&around.client, &prices.awaited_nodes(&over)).await?;
+        // Where nobody knows whether a node is gone, it isn't.
+        if let Err(failure) = self.gone.look(&around.client, &prices.awaited_nodes(&over)).await {
+            around.try_again("nodes", &failure);
+        }
         let bill = |over: Over| {
             let bill = prices.bill(&over, &self.gone);
             Finished { pod: over.pod, pod_uid: over.pod_uid, seen: over.seen, bill }
@@ -94,7 +97,8 @@ impl Collector {
         let now = now_millis();
         let is_over = held.iter().filter(|(_, pod)| pods::is_over(pod, now)).map(|(uid, pod)| (*uid, pod));
         let all: Vec<_> = is_over.chain(vanished.iter().map(|(uid, pod)| (*uid, pod))).collect();
-        self.seen_over.retain(|uid, _| all.iter().any(|(other, _)| other == uid));
+        let uids: HashSet<PodUid> = all.iter().map(|(uid, _)| *uid).collect();
+        self.seen_over.retain(|uid, _| uids.contains(uid));
         let over = |(pod_uid, pod): (PodUid, &Pod)| {
             let seen = *self.seen_over.entry(pod_uid).or_insert(now);
             Over { pod_uid, pod: pod.clone(), usage: measure(&pods::run_of(pod, seen)), seen }

@@ -281,15 +281,19 @@ impl Looker {
     }
 }
 
-/// The GPUs that answered.
+/// The GPUs that answered, and their parts.
 fn answered(scan: &Scan) -> impl Iterator<Item = &str> {
     let gpus = match scan {
         Scan::Looked(look) => look.gpus.as_slice(),
         Scan::Failed(_) => &[],
     };
-    gpus.iter().filter_map(|seen| match seen {
-        Seen::Answered { gpu, .. } => Some(gpu.uuid.as_str()),
+    let answered = gpus.iter().filter_map(|seen| match seen {
+        Seen::Answered { gpu, .. } => Some(gpu),
         Seen::Silent(_) => None,
+    });
+    answered.flat_map(|gpu| {
+        let parts = gpu.instances().iter().map(|part| part.uuid.as_str());
+        std::iter::once(gpu.uuid.as_str()).chain(parts)
     })
 }
 

@@ -9,7 +9,7 @@ use nvml_wrapper_sys::bindings::{
 use crate::{
     Gpu, code,
     memory::{write_option, write_text, write_value},
-    session::{ask, ask_device, ask_gpu, handle},
+    session::{ask, ask_device, ask_gpu, handle, part_handle},
 };
 
 /// What a caller of the second version writes into its structure: its size, and the version above it.
@@ -47,9 +47,16 @@ pub unsafe extern "C" fn nvmlDeviceGetHandleByUUID(
     // SAFETY: not null, and NVML's contract says that it is a terminated text.
     let wanted = unsafe { CStr::from_ptr(uuid) };
     ask("nvmlDeviceGetHandleByUUID", |state| {
-        match state.gpus.iter().position(|gpu| gpu.uuid.as_bytes() == wanted.to_bytes()) {
+        let is_wanted = |uuid: &str| uuid.as_bytes() == wanted.to_bytes();
+        let found = state.gpus.iter().enumerate().find_map(|(index, gpu)| {
+            let part = gpu.parts().iter().position(|part| is_wanted(&part.uuid));
+            let part =
+                part.and_then(|place| Some(part_handle(index.try_into().ok()?, place.try_into().ok()?)));
+            part.or_else(|| is_wanted(&gpu.uuid).then(|| handle(index)))
+        });
+        match found {
             // SAFETY: the caller keeps the contract.
-            Some(index) => unsafe { write_value(handle(index), device) },
+            Some(found) => unsafe { write_value(found, device) },
             None => code::NOT_FOUND,
         }
     })
@@ -102,7 +109,10 @@ pub unsafe extern "C" fn nvmlDeviceGetMemoryInfo_v2(
         }
         let [total, used, reserved] = match part {
             None => gpu.memory(),
-            Some(part) => [part.memory_mib.saturating_mul(1 << 20), 0, 0],
+            Some(part) => {
+                let total = part.memory_mib.saturating_mul(1 << 20);
+                [total, part.memory_used_mib.saturating_mul(1 << 20).min(total), 0]
+            }
         };
         // SAFETY: not null, and the caller promises that it can be read and written.
         unsafe {

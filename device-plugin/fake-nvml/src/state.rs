@@ -166,6 +166,9 @@ pub struct Instance {
     pub compute_instance: u32,
     /// Memory, in MiB.
     pub memory_mib: u64,
+    /// Used memory, in MiB.
+    #[serde(default)]
+    pub memory_used_mib: u64,
     /// Streaming multiprocessors.
     #[serde(default)]
     pub multiprocessors: u32,

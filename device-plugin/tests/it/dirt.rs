@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plasma_fake_nvml::Process;
+use plasma_fake_nvml::{Instance, Process};
 
 use crate::{
     allocate,
@@ -72,6 +72,34 @@ async fn a_pod_may_use_its_gpu_and_what_it_leaves_behind_keeps_the_next_one_away
     device_plugin.becomes_list(list(&[(0, false)])).await;
     leave(&node, 0);
     assert_eq!(device_plugin.next_list().await, list(&[(0, true)]));
+}
+
+#[tokio::test]
+async fn a_part_of_a_gpu_is_judged_by_itself() {
+    let node = Node::new(1);
+    let part = |number: u32, memory_used_mib| Instance {
+        uuid: format!("MIG-00000000-0000-0000-0000-{number:012}"),
+        profile: "3g.40gb".to_owned(),
+        gpu_instance: number,
+        memory_mib: 40_448,
+        memory_used_mib,
+        ..Instance::default()
+    };
+    node.change(|state| {
+        state.gpus[0].mig = Some(true);
+        state.gpus[0].memory_used_mib = 900;
+        state.gpus[0].instances = vec![part(1, 12), part(2, 12)];
+    });
+    let _pods = NodePods::start(&node, true);
+    let mut kubelet = Kubelet::start(node.sockets());
+    let _plugin = node.plugin_with(&[QUICK.as_slice(), &["--mig-strategy", "single"]].concat());
+    let mut device_plugin = kubelet.registered().await;
+    let list = |dirty: bool| vec![(part(1, 0).uuid, true), (part(2, 0).uuid, !dirty)];
+    assert_eq!(device_plugin.next_list().await, list(false));
+    node.change(|state| state.gpus[0].instances = vec![part(1, 12), part(2, 700)]);
+    assert_eq!(device_plugin.next_list().await, list(true));
+    node.change(|state| state.gpus[0].instances = vec![part(1, 12), part(2, 12)]);
+    assert_eq!(device_plugin.next_list().await, list(false));
 }
 
 #[tokio::test]

@@ -71,6 +71,7 @@ fn divided() -> Gpu {
         multiprocessors: 60,
         slices: [3, 3],
         engines: [3, 3, 0, 3, 0],
+        ..Instance::default()
     };
     let activity = |share: f64| (1..=13).map(|metric| (metric, share)).collect::<BTreeMap<u32, f64>>();
     let telemetry = Telemetry {

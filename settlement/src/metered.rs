@@ -2,9 +2,14 @@
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use plasma_api::{GpuNode, compute_queue::Billing, gpu_node::Gpu, names::UNMETERED_UNTIL_ANNOTATION};
+use plasma_api::{
+    GpuNode,
+    compute_queue::Billing,
+    gpu_node::{Gpu, MigInstance},
+    names::UNMETERED_UNTIL_ANNOTATION,
+};
 use plasma_settlement_core::{
-    self as core, Extent, Life, NodeMeter, PodMeter, Source, Unit, Usage, WHOLE, Why,
+    self as core, Extent, Held, Life, NodeMeter, PodMeter, Source, Unit, Usage, WHOLE, Why,
 };
 use plasma_types::UnixMillis;
 
@@ -130,16 +135,19 @@ impl Evidence<'_> {
         class.and_then(|class| u16::try_from(class).ok())
     }
 
-    /// Where all that the meter says it held is parts of divided GPUs, and the queue has a price for each such part by its
-    /// model's name: that class.
+    /// Where all that the meter says it held is parts of divided GPUs, each for itself, and the queue has a price for each such
+    /// part by its model's name: that class.
     fn parts_class(&self, billing: &Billing) -> Option<usize> {
         let told = self.view.told.as_ref()?;
         let priced = |product: &str| {
             billing.prices.iter().position(|price| price.gpu_product.as_deref() == Some(product))
         };
-        let part =
-            |uuid: &str| self.gpus().iter().flat_map(|gpu| &gpu.instances).find(|part| part.uuid == uuid);
-        let classes: Option<Vec<_>> = told.devices().map(|(uuid, _)| priced(&part(uuid)?.product)).collect();
+        let parts = || self.gpus().iter().flat_map(|gpu| &gpu.instances);
+        let part = |uuid: &str, held: &Held| {
+            parts().find(|part| part.uuid == uuid).filter(|part| is_all_of(part, held.milli))
+        };
+        let classes: Option<Vec<_>> =
+            told.devices().map(|(uuid, held)| priced(&part(uuid, held)?.product)).collect();
         cheapest(billing, classes?)
     }
 
@@ -186,4 +194,11 @@ fn sold_as(gpu: &Gpu) -> &str {
 fn cheapest(billing: &Billing, classes: Vec<usize>) -> Option<usize> {
     let price = |class: &usize| billing.prices.get(*class).map(|price| price.price_per_gpu_hour.per_second());
     classes.into_iter().min_by_key(price)
+}
+
+/// Whether so many thousandths of a board are the whole part, and not what one of several that share it has. A profile such as
+/// `2g.20gb`, or `1c.2g.20gb`, begins with its sevenths of the board's computing.
+fn is_all_of(part: &MigInstance, milli: u16) -> bool {
+    let digits = part.profile.split(|letter: char| !letter.is_ascii_digit()).next().unwrap_or_default();
+    digits.parse::<u16>().is_ok_and(|sevenths| (1..=7).contains(&sevenths) && milli >= sevenths * WHOLE / 7)
 }

@@ -189,27 +189,34 @@ fn a_part_of_a_gpu_costs_its_share_or_what_the_queue_says_such_a_part_costs() {
     for node in prices.nodes.values_mut() {
         node.spec.gpus[0].instances = vec![object(part.clone())];
     }
-    let told = Told {
-        device: "GPU-9".to_owned(),
-        board: "GPU-0".to_owned(),
-        milli: 250,
-        start: UnixMillis(NEW_YEAR + 10_000),
-        end: UnixMillis(NEW_YEAR + 14_000),
-        healthy: Duration(4000),
-        last: true,
-        simulated: false,
+    let held = |milli: u16, pod: u8| {
+        let told = Told {
+            device: "GPU-9".to_owned(),
+            board: "GPU-0".to_owned(),
+            milli,
+            start: UnixMillis(NEW_YEAR + 10_000),
+            end: UnixMillis(NEW_YEAR + 14_000),
+            healthy: Duration(4000),
+            last: true,
+            simulated: false,
+        };
+        Line::Of { pod: PodUid([pod; 16]), told: Some(told), over: true }
     };
     let call = prices.meters.begin("n", "journal", 1);
-    call.take(1, &Line::Of { pod: PodUid([5; 16]), told: Some(told), over: true }).expect("it is taken");
+    call.take(1, &held(142, 1)).expect("it is taken");
+    call.take(2, &held(71, 2)).expect("it is taken");
     drop(call);
-    let leaf = receipt(billed(&prices, &ran_at(10))).leaf;
-    assert_eq!((leaf.price_class, leaf.device_ms, leaf.device_mask), (1, 1000, 0), "a quarter of an H100");
+    let billed = |prices: &Prices, pod: u8| {
+        let leaf = receipt(billed(prices, &Over { pod_uid: PodUid([pod; 16]), ..ran_at(10) })).leaf;
+        (leaf.price_class, leaf.device_ms, leaf.device_mask)
+    };
+    assert_eq!((billed(&prices, 1), billed(&prices, 2)), ((1, 568, 0), (1, 284, 0)), "shares of an H100");
     for queue in prices.queues.values_mut() {
         let billing = queue.spec.billing.as_mut().expect("billing");
         billing.prices.push(object(json!({ "gpuProduct": "H100-MIG-1g.10gb", "pricePerGpuHour": "1" })));
     }
-    let leaf = receipt(billed(&prices, &ran_at(10))).leaf;
-    assert_eq!((leaf.price_class, leaf.device_ms, leaf.device_mask), (2, 4000, 0), "one such part");
+    assert_eq!(billed(&prices, 1), (2, 4000, 0), "one such part");
+    assert_eq!(billed(&prices, 2), (1, 284, 0), "who shares one hasn't got one");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::{
     ffi::c_uint,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
@@ -52,7 +52,7 @@ pub(crate) fn close() -> nvmlReturn_t {
 }
 
 /// Reads the state for this call; holds it up as long as the file says that it hangs.
-fn enter(function: &str) -> Result<State, nvmlReturn_t> {
+fn enter(function: &str) -> Result<Arc<State>, nvmlReturn_t> {
     loop {
         let state = State::read().map_err(|_| code::DRIVER_NOT_LOADED)?;
         if state.hang.contains(function) {

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use plasma_runtime::RuntimeArgs;
 
-use crate::{cdi::Printing, dirt::DirtArgs, handover::HandOverArgs, inspect::Looking, policy::PolicyArgs};
+use crate::{
+    cdi::Printing, dirt::DirtArgs, handover::HandOverArgs, inspect::Looking, meter::MeterArgs,
+    policy::PolicyArgs,
+};
 
 /// Tells the kubelet which GPUs this node has, and hands them out.
 #[derive(Clone, Debug, Parser)]
@@ -72,6 +75,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     pub(crate) dirt: DirtArgs,
+
+    #[command(flatten)]
+    pub(crate) meter: MeterArgs,
 
     /// Seconds between two looks at the GPUs.
     #[arg(long, env = "SCAN_SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=300))]

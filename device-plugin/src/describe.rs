@@ -1,17 +1,21 @@
 //! The inventory in the cluster's words: GpuNode's spec and status, and the node's labels.
 
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use plasma_api::{
     GpuNodeSpec, GpuNodeStatus,
     gpu_node::{
         Distance as ApiDistance, Gpu as ApiGpu, GpuHealth, Health, InstanceHealth, Link as ApiLink,
-        MigInstance as ApiInstance,
+        MigInstance as ApiInstance, NodeMeter,
     },
 };
 use plasma_device_plugin_core::{
     Distance, Gpu, GpuState, Inventory, Link, MigInstance, Policy, instance_product, offers, product_label,
 };
 
-use crate::labels::{Labels, labels};
+use crate::{
+    labels::{Labels, labels},
+    meter::MeterState,
+};
 
 /// What there is to tell.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +50,12 @@ pub(crate) fn describe(inventory: &Inventory, policy: &Policy, simulated: bool) 
     let faults: Vec<String> = faults.collect();
     let message = (!faults.is_empty()).then(|| faults.join("; "));
     Described::Known(Box::new(spec), status(health, message), labels(inventory, policy, simulated))
+}
+
+/// The meter, where pods are billed from it: also where it doesn't work just now, so that they wait for it.
+pub(crate) fn meter(state: &MeterState) -> Option<NodeMeter> {
+    let since = |ms: u64| Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok().map(Time);
+    state.reports.then(|| NodeMeter { since: state.since_ms.and_then(since) })
 }
 
 /// A node of which nothing was ever known.

@@ -40,6 +40,8 @@ pub(crate) struct Observed {
     /// How the GPUs are offered.
     pub(crate) policy: Arc<Policy>,
     pub(crate) figures: Vec<Figures>,
+    /// The last look in which NVML answered; the figures are of it.
+    pub(crate) looked: Option<Looked>,
     /// Whether a substitute of NVML said all this.
     pub(crate) simulated: bool,
     /// When something newer should have come at the latest.
@@ -52,6 +54,17 @@ pub(crate) struct Observed {
     occupancies: Option<(Instant, BTreeMap<String, Occupancy>)>,
     /// Which GPUs are dirty, and why: said by whoever knows which pods hold them.
     dirt: BTreeMap<String, String>,
+}
+
+/// When a look was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Looked {
+    /// Counts the looks of this process.
+    pub(crate) number: u64,
+    /// Counts how often the library was loaded.
+    pub(crate) session: u64,
+    /// Milliseconds since 1970.
+    pub(crate) at_ms: u64,
 }
 
 impl Observed {
@@ -68,6 +81,7 @@ impl Observed {
             inventory,
             policy,
             figures,
+            looked: None,
             simulated,
             good_until,
             patience,
@@ -88,6 +102,11 @@ impl Observed {
         }
         inventory.hold_back(|gpu| self.hand_over.obstacle(gpu).or_else(|| self.dirt.get(gpu).cloned()));
         inventory
+    }
+
+    /// The inventory as the last look found it, whether or not it can be handed over.
+    pub(crate) fn seen(&self) -> &Inventory {
+        &self.inventory
     }
 
     /// Whether the device is still being made ready for containers.
@@ -172,6 +191,7 @@ pub(crate) fn start(
         inventory: Inventory::new(rules),
         policy: Arc::new(policy),
         figures: Vec::new(),
+        looked: None,
         // Until a library has been loaded, only its path tells whether it will be a substitute.
         simulated: args.nvml_library != Path::new(crate::nvml::DRIVER_LIBRARY),
         good_until: Instant::now() + patience,
@@ -269,7 +289,15 @@ impl Looker {
 
     /// Publishes what was seen; `next` is how long it will take until there is an attempt to see more.
     fn tell(&self, scan: Scan, figures: Vec<Figures>, simulated: Option<bool>, next: Duration) {
+        let session = match &scan {
+            Scan::Looked(look) => Some(look.session),
+            Scan::Failed(_) => None,
+        };
         self.publish.send_modify(|observed| {
+            if let Some(session) = session {
+                let number = observed.looked.map_or(1, |last| last.number + 1);
+                observed.looked = Some(Looked { number, session, at_ms: crate::pods::now_ms() });
+            }
             let before = observed.inventory.clone();
             observed.inventory.observe(scan);
             log_changes(&before, &observed.inventory);

@@ -14,6 +14,7 @@ mod inspect;
 mod inventory;
 mod kubelet;
 mod labels;
+mod meter;
 mod metrics;
 mod nvml;
 mod pods;
@@ -28,6 +29,7 @@ use std::{error::Error, process::ExitCode, sync::Arc};
 use args::{Args, CommandLine, Verb};
 use clap::Parser as _;
 use kubelet::{Kubelet, Standing};
+use meter::MeterArgs;
 use metrics::{LookMetrics, Sources};
 use plasma_device_plugin_core::HandOver;
 use plasma_runtime::Runtime;
@@ -56,7 +58,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let policy = args.policy.policy(&args.resource_name)?;
     let looks = LookMetrics::register(&runtime.registry)?;
     let (observed, publish) = inventory::start(&args, rules, (looks.clone(), policy))?;
-    let pods = pods::start(&args, &node, runtime.clone(), (&[], 0));
+    let pods = pods::start(&args, &node, runtime.clone());
     let sources = Sources {
         observed: observed.clone(),
         holdings: pods.holdings.clone(),
@@ -65,7 +67,10 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         dcgm_names: args.dcgm_metric_names,
     };
     let metrics = metrics::start(&runtime.registry, sources)?;
-    tokio::spawn(report::run(node, observed.clone(), runtime.clone()));
+    let meter_args = MeterArgs { look_ms: args.scan_seconds.saturating_mul(1000), ..args.meter.clone() };
+    let around = (&runtime.registry, shutdown.clone());
+    let meter = meter::start(meter_args, node.clone(), (observed.clone(), pods.clone()), around)?;
+    tokio::spawn(report::run(node, (observed.clone(), meter), runtime.clone()));
     if args.observe {
         publish.hand_over(HandOver::NeedsNothing);
         tracing::info!("observing: another plugin offers the GPUs to the kubelet");

@@ -15,7 +15,7 @@ use std::{
 
 use plasma_device_plugin_core::{Holder, Holdings, PodSeen, Tenants, Tenure};
 use plasma_runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::args::Args;
 use kubelet::Lister;
@@ -40,25 +40,38 @@ pub(crate) struct Told {
     pub(crate) tenures: Arc<Vec<Tenure>>,
     /// Until when that is all. Milliseconds since 1970; `None` where it never was.
     pub(crate) complete_ms: Option<u64>,
+    /// Whether what an earlier process knew is among it.
+    pub(crate) has_remembered: bool,
 }
 
 /// Where it is published.
 #[derive(Clone)]
-#[allow(dead_code, reason = "who reads it comes next")]
 pub(crate) struct Pods {
+    /// Who was given what, and isn't over.
     pub(crate) holdings: watch::Receiver<Holdings>,
     pub(crate) told: watch::Receiver<Told>,
+    remember: mpsc::UnboundedSender<(Vec<Tenure>, u64)>,
 }
 
-/// Begins to follow the pods. `remembered` are the holdings that an earlier process knew, and when it knew them last.
-pub(crate) fn start(args: &Args, node: &str, runtime: Arc<Runtime>, remembered: (&[Tenure], u64)) -> Pods {
-    let mut tenants = Tenants::default();
-    remembered.0.iter().for_each(|held| tenants.remember(held));
+impl Pods {
+    /// Adds the holdings that an earlier process knew, and when it knew them last: their pods must turn up, or they are
+    /// gone.
+    pub(crate) fn remember(&self, held: Vec<Tenure>, last_ms: u64) {
+        // Without a follower the program is at its end.
+        let _ = self.remember.send((held, last_ms));
+    }
+}
+
+/// Begins to follow the pods.
+pub(crate) fn start(args: &Args, node: &str, runtime: Arc<Runtime>) -> Pods {
+    let (remember, remembered) = mpsc::unbounded_channel();
     let (holdings, holdings_are) = watch::channel(Holdings::Unknown);
     let (told, told_is) = watch::channel(Told::default());
     let follower = Follower {
-        tenants,
-        complete_ms: (remembered.1 > 0).then_some(remembered.1),
+        tenants: Tenants::default(),
+        complete_ms: None,
+        remembered,
+        has_remembered: false,
         good_until: Instant::now(),
         lister: Lister::new(&args.pod_resources_socket),
         list_due: Instant::now(),
@@ -67,7 +80,7 @@ pub(crate) fn start(args: &Args, node: &str, runtime: Arc<Runtime>, remembered: 
     };
     let (socket, node) = (args.pods_api_socket.clone(), node.to_owned());
     tokio::spawn(follower.follow_forever(socket, node, runtime));
-    Pods { holdings: holdings_are, told: told_is }
+    Pods { holdings: holdings_are, told: told_is, remember }
 }
 
 /// Milliseconds since 1970, by the node's clock.
@@ -80,6 +93,8 @@ struct Follower {
     tenants: Tenants,
     /// Until when all is known, if it ever was.
     complete_ms: Option<u64>,
+    remembered: mpsc::UnboundedReceiver<(Vec<Tenure>, u64)>,
+    has_remembered: bool,
     good_until: Instant,
     lister: Lister,
     /// When the devices may be asked for again.
@@ -115,7 +130,7 @@ impl Follower {
     }
 
     /// Lets what is known grow old.
-    async fn wait(&self, pause: Duration) {
+    async fn wait(&mut self, pause: Duration) {
         let until = Instant::now() + pause;
         while Instant::now() < until {
             self.publish();
@@ -170,7 +185,6 @@ impl Follower {
                 first.extend(last);
             }
             (News::All, _) => {
-                // Whatever ended unseen ended after this.
                 let last_ms = self.complete_ms.unwrap_or_default();
                 let pods = began.take().unwrap_or_default();
                 pods.iter().for_each(|pod| self.tenants.observe(pod, last_ms));
@@ -192,11 +206,16 @@ impl Follower {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        while let Ok((held, last_ms)) = self.remembered.try_recv() {
+            held.iter().for_each(|held| self.tenants.remember(held, last_ms));
+            self.has_remembered = true;
+        }
         let is_good = Instant::now() < self.good_until;
         let holdings = if is_good { self.tenants.holdings() } else { Holdings::Unknown };
         replace(&self.holdings, holdings, say_changes);
-        let told = Told { tenures: Arc::new(self.tenants.tenures()), complete_ms: self.complete_ms };
+        let (tenures, complete_ms) = (Arc::new(self.tenants.tenures()), self.complete_ms);
+        let told = Told { tenures, complete_ms, has_remembered: self.has_remembered };
         replace(&self.told, told, |_, _| {});
     }
 }

@@ -28,6 +28,7 @@ use crate::{
     describe::{self, Described},
     inventory::{Observed, newer},
     labels::{self, Labels},
+    meter::MeterState,
 };
 
 /// Nothing changed: tell again all the same, so that an object deleted by hand comes back.
@@ -43,12 +44,16 @@ const NONE_LEFT: &str = "NVML counts no GPUs any more: those that it counted bef
                          where they are gone for good, delete this GpuNode once nothing waits for it";
 
 /// Tells the cluster about every change until the program ends.
-pub(crate) async fn run(node: String, observed: watch::Receiver<Observed>, runtime: Arc<Runtime>) {
+pub(crate) async fn run(
+    node: String,
+    (observed, meter): (watch::Receiver<Observed>, watch::Receiver<MeterState>),
+    runtime: Arc<Runtime>,
+) {
     let shutdown = runtime.shutdown.clone();
     shutdown
         .run_until_cancelled(async {
             let client = connect(&runtime).await;
-            Teller { client, node }.report(observed).await;
+            Teller { client, node, meter }.report(observed).await;
         })
         .await;
 }
@@ -68,11 +73,12 @@ async fn connect(runtime: &Runtime) -> Client {
 struct Teller {
     client: Client,
     node: String,
+    meter: watch::Receiver<MeterState>,
 }
 
 impl Teller {
     async fn report(&self, mut observed: watch::Receiver<Observed>) {
-        let mut told: Option<(Described, Instant)> = None;
+        let mut told: Option<(Described, MeterState, Instant)> = None;
         let mut announced: Option<GpuNodeStatus> = None;
         let mut retry = RETRY_FIRST;
         loop {
@@ -80,7 +86,10 @@ impl Teller {
                 let observed = observed.borrow_and_update();
                 describe::describe(&observed.believed(), &observed.policy, observed.simulated)
             };
-            let same = told.as_ref().is_some_and(|(was, when)| *was == now && when.elapsed() < REPEAT);
+            let meter = self.meter.borrow().clone();
+            let same = told.as_ref().is_some_and(|(was, metered, when)| {
+                *was == now && *metered == meter && when.elapsed() < REPEAT
+            });
             if !same {
                 match self.tell(&now).await {
                     Ok(status) => {
@@ -88,7 +97,7 @@ impl Teller {
                             self.announce(announced.as_ref(), &status).await;
                             announced = Some(status);
                         }
-                        (told, retry) = (Some((now, Instant::now())), RETRY_FIRST);
+                        (told, retry) = (Some((now, meter, Instant::now())), RETRY_FIRST);
                     }
                     Err(fault) => {
                         let (node, fault) = (&self.node, in_words(&fault));
@@ -125,6 +134,9 @@ impl Teller {
                 (spec, status)
             }
         };
+        let meter = self.meter.borrow().clone();
+        let (spec, status) =
+            (GpuNodeSpec { meter: describe::meter(&meter), ..spec }, with_fault(status, &meter));
         self.apply(&spec, &status).await?;
         Ok(Some(status))
     }
@@ -195,6 +207,14 @@ impl Teller {
     }
 }
 
+/// The status with what is wrong with the meter, where pods are billed from it.
+fn with_fault(status: GpuNodeStatus, meter: &MeterState) -> GpuNodeStatus {
+    let fault =
+        meter.fault.as_ref().filter(|_| meter.reports).map(|fault| format!("the meter is off: {fault}"));
+    let message: Vec<String> = status.message.iter().cloned().chain(fault).collect();
+    GpuNodeStatus { message: (!message.is_empty()).then(|| message.join("; ")), ..status }
+}
+
 /// What the API server answered, without the rest of the answer; other faults as they are.
 fn in_words(fault: &kube::Error) -> String {
     match fault {
@@ -238,7 +258,11 @@ mod tests {
                 Ok::<_, Infallible>(Response::builder().status(status).body(answer).unwrap())
             }
         });
-        let reporter = Teller { client: Client::new(service, "default"), node: "n".to_owned() };
+        let reporter = Teller {
+            client: Client::new(service, "default"),
+            node: "n".to_owned(),
+            meter: watch::channel(MeterState::default()).1,
+        };
         (reporter, asked)
     }
 

@@ -9,11 +9,13 @@ mod handover;
 mod holdings;
 mod inspect;
 mod kubelet;
+mod meter;
 mod metrics;
 mod mig;
 mod node_pods;
 mod plugin;
 mod settings;
+mod settlement;
 mod sharing;
 mod watcher;
 

@@ -76,13 +76,30 @@ impl Node {
         self.folder().join("pod-resources.sock")
     }
 
+    /// The meter's folder.
+    pub(crate) fn meter(&self) -> PathBuf {
+        self.folder().join("meter")
+    }
+
+    /// A folder for what the meter and settlement know each other by.
+    pub(crate) fn settlement(&self) -> PathBuf {
+        let folder = self.folder().join("settlement");
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    /// What NVML says.
+    pub(crate) fn state(&self) -> State {
+        serde_json::from_slice(&fs::read(self.state_file()).unwrap()).unwrap()
+    }
+
     pub(crate) fn state_file(&self) -> PathBuf {
         self.folder().join("state.json")
     }
 
     /// Changes what NVML says.
     pub(crate) fn change(&self, change: impl FnOnce(&mut State)) {
-        let mut state = serde_json::from_slice(&fs::read(self.state_file()).unwrap()).unwrap();
+        let mut state = self.state();
         change(&mut state);
         self.write(&state);
     }
@@ -120,6 +137,8 @@ impl Node {
             .arg(self.pods_api())
             .arg("--pod-resources-socket")
             .arg(self.pod_resources())
+            .arg("--meter-dir")
+            .arg(self.meter())
             .arg("--cdi-dir")
             .arg(self.cdi())
             .args(arguments)
@@ -187,6 +206,21 @@ impl Plugin {
         };
         let became = tokio::time::timeout(PATIENCE, becomes).await;
         assert!(became.is_ok(), "{page} never had {text:?}:\n{last}");
+    }
+
+    /// Waits until the metric is at least so much.
+    pub(crate) async fn counts(&self, metric: &str, at_least: u64) {
+        let value = |page: &str| {
+            let line = page.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '))?;
+            line.parse::<u64>().ok()
+        };
+        let counts = async {
+            while value(&self.get("/metrics").await.1).is_none_or(|value| value < at_least) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let counted = tokio::time::timeout(PATIENCE, counts).await;
+        assert!(counted.is_ok(), "{metric} is never {at_least}: {:?}", value(&self.get("/metrics").await.1));
     }
 
     /// Status and body of a page.

@@ -59,6 +59,8 @@ pub struct Tenants {
     pods: BTreeMap<String, Tenant>,
     /// Whether all pods were told of.
     synced: bool,
+    /// When an earlier process knew all pods last.
+    remembered_ms: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,14 +83,19 @@ struct Contained {
 }
 
 impl Tenants {
-    /// A holding that was known before this program was started: its pod must turn up, or it is gone.
-    pub fn remember(&mut self, held: &Tenure) {
+    /// A holding that was known before this program was started, last at `last_ms`: its pod turns up, or it is gone.
+    pub fn remember(&mut self, held: &Tenure, last_ms: u64) {
         let Holder { pod_uid, namespace, pod, container } = &held.holder;
+        let is_missing = self.synced && !self.pods.contains_key(pod_uid);
         let tenant = self.pods.entry(pod_uid.clone()).or_default();
+        if is_missing {
+            (tenant.gone, tenant.end) = (true, Some(End { at_ms: last_ms, told: false }));
+        }
         (tenant.namespace, tenant.name) = (namespace.clone(), pod.clone());
         let contained = tenant.containers.entry(container.clone()).or_default();
         contained.started_ms = earlier(contained.started_ms, Some(held.started_ms));
         contained.devices.get_or_insert_default().insert(held.device.clone());
+        self.remembered_ms = self.remembered_ms.max(last_ms);
     }
 
     /// Takes in what is told of a pod. In whatever order it is told, the outcome is the same: an end is final, and the
@@ -121,6 +128,7 @@ impl Tenants {
     /// last.
     pub fn synced(&mut self, present: &BTreeSet<String>, last_ms: u64) {
         self.synced = true;
+        let last_ms = last_ms.max(self.remembered_ms);
         let missing = self.pods.iter().filter(|(uid, tenant)| !tenant.gone && !present.contains(*uid));
         let missing: Vec<String> = missing.map(|(uid, _)| uid.clone()).collect();
         for uid in missing {

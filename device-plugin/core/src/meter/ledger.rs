@@ -163,6 +163,11 @@ impl Ledger {
         (accounts.filter_map(tenure).collect(), self.complete_ms)
     }
 
+    /// What must not be forgotten, beside the records: which GPUs are followed since when, and who holds what.
+    pub fn outline(&self) -> (Vec<String>, Vec<Tenure>) {
+        (self.boards.keys().cloned().collect(), self.open().0)
+    }
+
     fn note_silence(&mut self, complete_ms: u64) {
         let silent = complete_ms.saturating_sub(self.complete_ms);
         if self.complete_ms > 0 && silent > SILENT_MS {

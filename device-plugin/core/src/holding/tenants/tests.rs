@@ -104,8 +104,8 @@ fn a_pod_that_went_unseen_ended_when_it_was_seen_last() {
         end: None,
     };
     let mut tenants = Tenants::default();
-    tenants.remember(&held);
-    tenants.synced(&BTreeSet::new(), 70);
+    tenants.remember(&held, 70);
+    tenants.synced(&BTreeSet::new(), 0);
     let end = Some(End { at_ms: 70, told: false });
     assert_eq!(tenants.tenures(), [Tenure { end, ..held.clone() }]);
     tenants.forget_before(70);
@@ -113,9 +113,14 @@ fn a_pod_that_went_unseen_ended_when_it_was_seen_last() {
     tenants.forget_before(71);
     assert!(tenants.tenures().is_empty());
 
+    // The pods were known before it was remembered.
+    let mut tenants = synced(&[]);
+    tenants.remember(&held, 70);
+    assert_eq!(tenants.tenures(), [Tenure { end, ..held.clone() }]);
+
     // The same, but it is still there.
     let mut tenants = Tenants::default();
-    tenants.remember(&held);
+    tenants.remember(&held, 60);
     tenants.observe(&pod("u", "p", Some(8)), 0);
     tenants.synced(&BTreeSet::from(["u".to_owned()]), 70);
     assert_eq!(tenants.tenures(), [held]);

@@ -1,0 +1,262 @@
+//! The meter: feeds the ledger with looks and holders, writes what comes out down, and has it sent.
+//!
+//! It runs on a thread of its own, since a disk may take its time; nothing that the kubelet waits for is on it. What fails
+//! here stops the meter and nothing else: the GpuNode, the metrics and the log say so, and it tries again.
+
+mod args;
+mod driver_load;
+mod figures;
+mod journal;
+mod send;
+mod wire;
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use plasma_device_plugin_core::{
+    BoardLook, GpuState, Ledger, MeterLook, MeterRules, Part, Tenure, product_label,
+};
+use plasma_runtime::{CancellationToken, prometheus};
+use tokio::sync::watch;
+
+use crate::{inventory::Observed, pods::Pods};
+pub(crate) use args::MeterArgs;
+use figures::Figures;
+use journal::{Journal, OpenError};
+
+/// How often looks and holders are taken in.
+const STEP: Duration = Duration::from_millis(500);
+/// The ledger is written down this often, though nothing came out of it.
+const WRITE_DOWN: Duration = Duration::from_secs(10);
+/// A journal that can't be used is tried again after this long; one that another process holds, sooner.
+const OPEN_AGAIN: Duration = Duration::from_secs(10);
+const TAKE_OVER: Duration = Duration::from_millis(500);
+/// Without anybody to send them to, no more records than these are kept.
+const MOST_UNSENT: u64 = 100_000;
+
+/// How the meter is, for the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MeterState {
+    /// Whether there is somebody to report to, so that pods are billed from this.
+    pub(crate) reports: bool,
+    /// When the journal began, in milliseconds since 1970; `None` while there is none that can be used.
+    pub(crate) since_ms: Option<u64>,
+    /// What is wrong with it.
+    pub(crate) fault: Option<String>,
+}
+
+/// What the sender may send.
+#[derive(Clone, Default)]
+pub(crate) struct Outbox {
+    /// `None` while there is no journal.
+    pub(crate) journal: Option<Arc<Mutex<Journal>>>,
+    /// All that ended before this is in it.
+    pub(crate) until_ms: Option<u64>,
+    /// Another number means that there is something new.
+    pub(crate) last: u64,
+}
+
+/// What the two sides share.
+#[derive(Default)]
+pub(crate) struct Acknowledged(AtomicU64);
+
+/// Starts the meter.
+///
+/// # Errors
+/// When a metric's name is taken, or the system has no thread to give.
+pub(crate) fn start(
+    args: MeterArgs,
+    node: String,
+    inputs: (watch::Receiver<Observed>, Pods),
+    (registry, shutdown): (&prometheus::Registry, CancellationToken),
+) -> Result<watch::Receiver<MeterState>, Box<dyn std::error::Error>> {
+    let reports = args.meter_address.is_some();
+    let (state, state_is) = watch::channel(MeterState { reports, ..MeterState::default() });
+    let (outbox, outbox_is) = watch::channel(Outbox::default());
+    let acknowledged = Arc::new(Acknowledged::default());
+    let figures = Figures::register(registry)?;
+    if args.meter_address.is_some() {
+        let sender = send::Sender::new(args.clone(), node.clone(), outbox_is, acknowledged.clone());
+        tokio::spawn(async move { shutdown.run_until_cancelled(sender.send_forever()).await });
+    }
+    let (observed, pods) = inputs;
+    let meter = Meter { args, node, observed, pods, state, outbox, acknowledged, figures };
+    thread::Builder::new().name("meter".to_owned()).spawn(move || meter.run())?;
+    Ok(state_is)
+}
+
+struct Meter {
+    args: MeterArgs,
+    node: String,
+    observed: watch::Receiver<Observed>,
+    pods: Pods,
+    state: watch::Sender<MeterState>,
+    outbox: watch::Sender<Outbox>,
+    acknowledged: Arc<Acknowledged>,
+    figures: Figures,
+}
+
+/// What the meter knows while it has a journal.
+struct Metering {
+    journal: Arc<Mutex<Journal>>,
+    ledger: Ledger,
+    rules: MeterRules,
+    /// The number of the last look that was taken in.
+    looked: u64,
+    written: Instant,
+    /// What was followed, and who held what, when it was written down last.
+    outline: (Vec<String>, Vec<Tenure>),
+}
+
+impl Meter {
+    /// Until nobody asks how it is any more, which is the end of the program.
+    fn run(self) {
+        while !self.state.is_closed() {
+            let pause = match Journal::open(&self.args.meter_dir, &self.node) {
+                Ok((journal, ledger)) => {
+                    self.meter(journal, ledger);
+                    return;
+                }
+                Err(OpenError::Held) => {
+                    self.say("another process of this node has the meter's journal".to_owned());
+                    TAKE_OVER
+                }
+                Err(fault) => {
+                    self.figures.fault();
+                    self.say(fault.to_string());
+                    OPEN_AGAIN
+                }
+            };
+            thread::sleep(pause);
+        }
+    }
+
+    /// Says that the meter is off, and why.
+    fn say(&self, fault: String) {
+        self.figures.set_on(false);
+        self.state.send_if_modified(|state| {
+            let is_new = state.fault.as_ref() != Some(&fault);
+            if is_new {
+                tracing::error!("the meter is off, and no pod's time or energy is recorded: {fault}");
+                (state.since_ms, state.fault) = (None, Some(fault));
+            }
+            is_new
+        });
+    }
+
+    fn meter(&self, journal: Journal, ledger: Ledger) {
+        let since_ms = journal.since_ms();
+        self.acknowledged.set(journal.acknowledged());
+        tracing::info!(
+            "metering since {since_ms} ms; {} records are to be acknowledged",
+            journal.unacknowledged()
+        );
+        let (open, complete_ms) = ledger.open();
+        self.pods.remember(open, complete_ms);
+        let outline = ledger.outline();
+        let rules = MeterRules::for_looks_every(self.args.look_ms);
+        let journal = Arc::new(Mutex::new(journal));
+        let mut metering = Metering { journal, ledger, rules, looked: 0, written: Instant::now(), outline };
+        while !self.state.is_closed() {
+            let fault = self.step(&mut metering).err();
+            self.figures.set_on(fault.is_none());
+            self.state.send_if_modified(|state| {
+                let now = MeterState { since_ms: Some(since_ms), fault, ..state.clone() };
+                let is_new = *state != now;
+                if is_new && let Some(fault) = &now.fault {
+                    tracing::error!(
+                        "the meter's records can't be written: {fault}; they are kept and tried again"
+                    );
+                }
+                *state = now;
+                is_new
+            });
+            thread::sleep(STEP);
+        }
+    }
+
+    /// Takes in what is new, and writes down what came of it. Nothing is final that couldn't be written: the ledger that
+    /// was is kept, and its looks, and the same comes out of it later.
+    fn step(&self, metering: &mut Metering) -> Result<(), String> {
+        if let Some(look) = self.new_look(&mut metering.looked) {
+            metering.ledger.look(&look, &metering.rules);
+        }
+        let told = self.pods.told.borrow().clone();
+        let complete_ms = told.complete_ms.filter(|_| told.has_remembered);
+        let mut next = metering.ledger.clone();
+        let out = next.advance(&told.tenures, complete_ms, crate::pods::now_ms(), &metering.rules);
+        let mut journal = lock(&metering.journal);
+        journal.acknowledge(self.acknowledged.get());
+        if self.args.meter_address.is_none() {
+            journal.keep_at_most(MOST_UNSENT);
+        }
+        let outline = next.outline();
+        if !out.records.is_empty() || outline != metering.outline || metering.written.elapsed() >= WRITE_DOWN
+        {
+            journal.commit(&out.records, &next).map_err(|fault| {
+                self.figures.fault();
+                fault.to_string()
+            })?;
+            (metering.outline, metering.written) = (outline, Instant::now());
+            self.figures.recorded(&out.records);
+            self.publish(&metering.journal, out.until_ms, next.last_sequence());
+        }
+        metering.ledger = next;
+        self.figures.unacknowledged(journal.unacknowledged(), self.args.meter_address.is_some());
+        Ok(())
+    }
+
+    /// Tells the sender what is on the disk.
+    fn publish(&self, journal: &Arc<Mutex<Journal>>, until_ms: Option<u64>, last: u64) {
+        self.outbox.send_if_modified(|outbox| {
+            let is_new = (outbox.until_ms, outbox.last) != (until_ms, last) || outbox.journal.is_none();
+            *outbox = Outbox { journal: Some(journal.clone()), until_ms, last };
+            is_new
+        });
+    }
+
+    fn new_look(&self, looked: &mut u64) -> Option<MeterLook> {
+        let observed = self.observed.borrow();
+        let look = observed.looked.filter(|look| look.number != *looked)?;
+        *looked = look.number;
+        let counter_mj =
+            |uuid: &str| observed.figures.iter().find(|figures| figures.uuid == uuid)?.energy_millijoules;
+        let inventory = observed.seen();
+        let boards = inventory.gpus().into_iter().map(|(gpu, state)| BoardLook {
+            gpu_uuid: gpu.uuid.clone(),
+            product: product_label(&gpu.name),
+            counter_mj: counter_mj(&gpu.uuid),
+            usable: matches!(state, GpuState::Healthy | GpuState::Suspect(_)),
+            parts: vec![Part::whole(&gpu.uuid)],
+        });
+        let driver = if observed.simulated { None } else { driver_load::name() };
+        Some(MeterLook {
+            at_ms: look.at_ms,
+            driver,
+            session: look.session,
+            simulated: observed.simulated,
+            boards: boards.collect(),
+        })
+    }
+}
+
+impl Acknowledged {
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set(&self, sequence: u64) {
+        self.0.fetch_max(sequence, Ordering::AcqRel);
+    }
+}
+
+/// The journal. Nobody panics while holding it; if somebody did, what is on the disk is whole all the same.
+pub(crate) fn lock(journal: &Mutex<Journal>) -> MutexGuard<'_, Journal> {
+    journal.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -20,7 +20,7 @@ use std::{
 };
 
 use plasma_device_plugin_core::{
-    BoardLook, GpuState, Ledger, MeterLook, MeterRules, Part, Tenure, product_label,
+    BoardLook, GpuState, Ledger, MeterLook, MeterRules, Tenure, offers, parts, product_label,
 };
 use plasma_runtime::{CancellationToken, prometheus};
 use tokio::sync::watch;
@@ -228,12 +228,13 @@ impl Meter {
         let counter_mj =
             |uuid: &str| observed.figures.iter().find(|figures| figures.uuid == uuid)?.energy_millijoules;
         let inventory = observed.seen();
+        let offered = offers(inventory, &observed.policy);
         let boards = inventory.gpus().into_iter().map(|(gpu, state)| BoardLook {
             gpu_uuid: gpu.uuid.clone(),
             product: product_label(&gpu.name),
             counter_mj: counter_mj(&gpu.uuid),
             usable: matches!(state, GpuState::Healthy | GpuState::Suspect(_)),
-            parts: vec![Part::whole(&gpu.uuid)],
+            parts: parts(gpu, &offered),
         });
         let driver = if observed.simulated { None } else { driver_load::name() };
         Some(MeterLook {

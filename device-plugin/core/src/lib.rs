@@ -37,7 +37,7 @@ pub use health::{HealthRules, Instance, Signs, Silence, Xid};
 pub use holding::{ContainerSeen, End, Holder, Holdings, Listed, PodSeen, Tenants, Tenure};
 pub use inventory::Inventory;
 pub use loader_cache::paths_of;
-pub use meter::{BoardLook, Energy, Ledger, MeterLook, MeterRules, Out, Part, Quality, Record};
+pub use meter::{BoardLook, Energy, Ledger, MeterLook, MeterRules, Out, Part, Quality, Record, parts};
 pub use mig::{Mig, MigInstance, Profile, Share, capability_minor, instance_product};
 pub use offer::{MigStrategy, Offered, Offers, Policy, SHARED, Sharing, offers};
 pub use topology::{Distance, Link, Topology};

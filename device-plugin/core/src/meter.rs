@@ -9,6 +9,7 @@ mod account;
 mod board;
 mod counter;
 mod ledger;
+mod parts;
 mod split;
 mod usable;
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::Holder;
 
 pub use ledger::{Ledger, MeterLook, Out};
+pub use parts::parts;
 
 /// The meter's settings, in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]

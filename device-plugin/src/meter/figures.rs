@@ -5,10 +5,14 @@ use std::{
     time::Instant,
 };
 
-use plasma_device_plugin_core::Record;
+use plasma_device_plugin_core::{Quality, Record};
 use plasma_runtime::prometheus::{
     CounterVec, Error, Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
+
+/// What energy was used for.
+const HELD: &str = "held";
+const IDLE: &str = "idle";
 
 /// What the meter counts.
 pub(crate) struct Figures {
@@ -52,6 +56,11 @@ impl Figures {
             )?,
             waits: Mutex::new((0, Instant::now())),
         };
+        // Those that nothing happened to yet are zero, not missing.
+        for quality in [Quality::Exact, Quality::Sampled, Quality::Apportioned] {
+            figures.records.with_label_values(&[quality.label()]);
+        }
+        [HELD, IDLE].iter().for_each(|used| drop(figures.energy.with_label_values(&[*used])));
         registry.register(Box::new(figures.on.clone()))?;
         registry.register(Box::new(figures.records.clone()))?;
         registry.register(Box::new(figures.energy.clone()))?;
@@ -73,7 +82,7 @@ impl Figures {
         for record in records {
             let quality = record.energy.as_ref().map_or(record.time_quality, |energy| energy.quality);
             self.records.with_label_values(&[quality.label()]).inc();
-            let used = if record.holder.is_some() { "held" } else { "idle" };
+            let used = if record.holder.is_some() { HELD } else { IDLE };
             self.energy.with_label_values(&[used]).inc_by(record.used_mj() as f64 / 1000.0);
         }
     }

@@ -51,6 +51,7 @@ mod tests {
             gpu: "GPU-0".to_owned(),
             instance: None,
             replica: Some(number),
+            one_each: false,
             device_nodes: Vec::new(),
             state: GpuState::Healthy,
             numa_node: None,

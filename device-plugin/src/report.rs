@@ -240,6 +240,9 @@ mod tests {
     /// What an API server was asked: method and path, and the body.
     type Asked = Arc<Mutex<Vec<(String, Value)>>>;
 
+    /// A label that a node has once somebody told it that it was divided.
+    const OLD_LAYOUT: &str = "nvidia.com/mig-2g.20gb.count";
+
     /// An API server that knows one GpuNode or none, and refuses the first so many requests.
     fn api_server(known: Option<GpuNode>, mut refusals: usize) -> (Teller, Asked) {
         let asked = Asked::default();
@@ -273,7 +276,9 @@ mod tests {
             _ if line.starts_with("GET /api/v1/nodes/n") => (200, json!({ "metadata": { "name": "n" } })),
             _ if line.starts_with("POST /apis/events.k8s.io/") => (201, body.clone()),
             _ if line.starts_with("PATCH /api/v1/nodes/n?") => {
-                (200, json!({ "metadata": { "name": "n", "uid": "the-node" } }))
+                let was_divided = !body["metadata"]["labels"]["was-divided"].is_null();
+                let labels = if was_divided { json!({ OLD_LAYOUT: "1" }) } else { json!({}) };
+                (200, json!({ "metadata": { "name": "n", "uid": "the-node", "labels": labels } }))
             }
             _ if line.starts_with("PATCH ") => (200, body.clone()),
             Some(known) => (200, json!(known)),
@@ -318,6 +323,18 @@ mod tests {
         assert_eq!(asked[1].1["metadata"], json!({ "name": "n" }), "no owner: it outlives its node");
         assert_eq!(asked[1].1["spec"]["simulated"], true);
         assert_eq!(asked[2].1["status"]["gpus"][0]["health"], "Healthy");
+    }
+
+    #[tokio::test]
+    async fn labels_of_an_earlier_layout_are_taken_off_the_node() {
+        let (reporter, asked) = api_server(None, 0);
+        let label = |name: &str| Labels::from([(name.to_owned(), Some("yes".to_owned()))]);
+        reporter.label(&label("as-ever")).await.unwrap();
+        assert_eq!(asked.lock().unwrap().len(), 1, "there is nothing to take off");
+        reporter.label(&label("was-divided")).await.unwrap();
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked.len(), 3);
+        assert_eq!(asked[2].1["metadata"]["labels"], json!({ OLD_LAYOUT: null }));
     }
 
     fn one_known_gpu() -> GpuNodeSpec {

@@ -28,26 +28,40 @@ pub(super) fn mig(gpu: &Device<'_>, substitute: bool) -> Result<Option<Mig>, Nvm
     if mig.enabled {
         let minor = if substitute { None } else { Some(gpu.minor_number()?) };
         let board_bytes = gpu.memory_info()?.total;
-        for place in 0..gpu.mig_device_count()? {
-            match gpu.mig_device_by_index(place) {
-                Ok(part) => mig.instances.push(instance(&part, minor, board_bytes)?),
-                // Nothing is at that place.
-                Err(NvmlError::NotFound | NvmlError::InvalidArg) => {}
-                Err(fault) => return Err(fault),
-            }
+        for part in parts(gpu)? {
+            mig.instances.push(instance(&part, minor, board_bytes)?);
         }
         mig.instances.sort_by_key(|part| part.instance);
     }
     Ok(Some(mig))
 }
 
-/// `minor` is the GPU's device node; a simulated one has none.
-fn instance(part: &Device<'_>, minor: Option<u32>, board_bytes: u64) -> Result<MigInstance, NvmlError> {
+/// The handles of a divided GPU's instances.
+pub(super) fn parts<'nvml>(gpu: &Device<'nvml>) -> Result<Vec<Device<'nvml>>, NvmlError> {
+    let mut parts = Vec::new();
+    for place in 0..gpu.mig_device_count()? {
+        match gpu.mig_device_by_index(place) {
+            Ok(part) => parts.push(part),
+            // Nothing is at that place.
+            Err(NvmlError::NotFound | NvmlError::InvalidArg) => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(parts)
+}
+
+/// Which part of its GPU an instance is.
+pub(super) fn place(part: &Device<'_>) -> Result<Instance, NvmlError> {
     let lib = part.nvml().lib();
-    let instance = Instance {
+    Ok(Instance {
         gpu: number(part, lib.nvmlDeviceGetGpuInstanceId.as_ref())?,
         compute: number(part, lib.nvmlDeviceGetComputeInstanceId.as_ref())?,
-    };
+    })
+}
+
+/// `minor` is the GPU's device node; a simulated one has none.
+fn instance(part: &Device<'_>, minor: Option<u32>, board_bytes: u64) -> Result<MigInstance, NvmlError> {
+    let instance = place(part)?;
     let has = part.attributes()?;
     let has = Share {
         memory_mib: has.memory_size_mb,

@@ -14,7 +14,7 @@ use nvml_wrapper::{
     error::NvmlError,
 };
 
-use super::{Library, fields, figures, figures::Measuring, gpm, numa_node};
+use super::{Library, fields, figures, figures::Measuring, gpm, mig, numa_node};
 
 /// One question and its answer.
 pub(crate) struct Answer {
@@ -107,7 +107,9 @@ fn about_gpu(ask: &mut Asker<'_>, library: &Library, device: &Device<'_>) {
         ask.about("sysfs numa_node", || Ok(numa_node(&pci.bus_id)));
     }
     ask.about("nvmlDeviceGetCudaComputeCapability", || device.cuda_compute_capability());
-    ask.about("nvmlDeviceGetMigMode", || device.mig_mode());
+    if ask.about("nvmlDeviceGetMigMode", || device.mig_mode()).is_some_and(|mode| mode.current == 1) {
+        about_instances(ask, device);
+    }
     ask.about("nvmlDeviceGetComputeRunningProcesses_v3", || device.running_compute_processes());
     ask.about("nvmlDeviceGetGraphicsRunningProcesses_v3", || device.running_graphics_processes());
     ask.about("nvmlDeviceGetUtilizationRates", || device.utilization_rates());
@@ -122,6 +124,17 @@ fn about_gpu(ask: &mut Asker<'_>, library: &Library, device: &Device<'_>) {
         device.register_events(EventTypes::CRITICAL_XID_ERROR, set).map(drop).map_err(|fault| fault.error)
     });
     ask.about("nvmlDeviceGetNvLinkState (link 0)", || device.link_wrapper_for(0).is_active());
+}
+
+fn about_instances(ask: &mut Asker<'_>, device: &Device<'_>) {
+    ask.about("nvmlDeviceGetMaxMigDeviceCount", || device.mig_device_count());
+    let parts = ask.quietly("nvmlDeviceGetMigDeviceHandleByIndex", || mig::parts(device));
+    for part in parts.unwrap_or_default() {
+        ask.about("nvmlDeviceGetUUID (of an instance)", || part.uuid());
+        ask.about("nvmlDeviceGetName (of an instance)", || part.name());
+        ask.about("nvmlDeviceGetGpuInstanceId, nvmlDeviceGetComputeInstanceId", || mig::place(&part));
+        ask.about("nvmlDeviceGetAttributes_v2", || part.attributes());
+    }
 }
 
 fn about_figures(ask: &mut Asker<'_>, device: &Device<'_>) {

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use plasma_fake_nvml::STATE_VARIABLE;
+use plasma_fake_nvml::{Instance, STATE_VARIABLE};
 use serde_json::Value;
 
 use crate::plugin::{Node, gpu};
@@ -58,6 +58,33 @@ fn checking_says_what_the_driver_answers_to_each_question() {
     let all: Value = serde_json::from_slice(&run(&node, &["check", "-o", "json"]).stdout).unwrap();
     assert_eq!(all[1]["question"], "nvmlSystemGetDriverVersion");
     assert_eq!((&all[1]["answer"], &all[1]["fault"]), (&Value::from("\"580.95.05\""), &Value::Null));
+}
+
+#[test]
+fn a_divided_gpu_is_shown_and_asked_with_its_instances() {
+    let node = Node::new(1);
+    node.change(|state| {
+        state.gpus[0].mig = Some(true);
+        state.gpus[0].instances = vec![Instance {
+            uuid: "MIG-7".to_owned(),
+            profile: "1g.10gb".to_owned(),
+            gpu_instance: 7,
+            memory_mib: 9984,
+            ..Instance::default()
+        }];
+    });
+    let table = text(&run(&node, &["inspect"]).stdout);
+    let line = table.lines().find(|line| line.contains("MIG-7")).unwrap();
+    assert!(line.contains("NVIDIA-H100-80GB-HBM3-MIG-1g.10gb") && line.contains("Healthy"), "{table}");
+    let told = text(&run(&node, &["check"]).stdout);
+    for line in [
+        "ok    GPU 0  nvmlDeviceGetMaxMigDeviceCount: 7",
+        "ok    GPU 0  nvmlDeviceGetName (of an instance): \"NVIDIA H100 80GB HBM3 MIG 1g.10gb\"",
+        "ok    GPU 0  nvmlDeviceGetGpuInstanceId, nvmlDeviceGetComputeInstanceId: Instance { gpu: 7, compute: 0 }",
+        "ok    GPU 0  nvmlDeviceGetAttributes_v2: ",
+    ] {
+        assert!(told.lines().any(|found| found.starts_with(line)), "{line:?} is missing in\n{told}");
+    }
 }
 
 #[test]

@@ -143,14 +143,14 @@ async fn plugins(world: &World) -> Vec<Pod> {
     pods.list(&selector).await.expect("pods").items
 }
 
-async fn state(world: &World) -> Value {
+pub(super) async fn state(world: &World) -> Value {
     let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
     let text = maps.get(STATE.0).await.expect("the state").data.expect("data")[STATE.1].clone();
     serde_json::from_str(&text).expect("JSON")
 }
 
 /// Changes what NVML says, and has the kubelet bring it into the pod now: it does so when a pod changes.
-async fn say(world: &World, state: &Value) {
+pub(super) async fn say(world: &World, state: &Value) {
     let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
     let mut map = maps.get(STATE.0).await.expect("the state");
     // As helm wrote it, and by helm's name: an upgrade refuses what somebody else wrote over.

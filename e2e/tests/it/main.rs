@@ -8,6 +8,7 @@ mod examples;
 mod finalizer;
 mod key;
 mod kills;
+mod meter;
 mod network;
 mod receipts;
 mod refusals;

@@ -17,6 +17,7 @@ mod labels;
 mod meter;
 mod metrics;
 mod nvml;
+mod part;
 mod pods;
 mod policy;
 mod preference;

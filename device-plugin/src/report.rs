@@ -9,7 +9,6 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::core::v1::Node,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
     jiff::Timestamp,
 };
@@ -29,6 +28,7 @@ use crate::{
     inventory::{Observed, newer},
     labels::{self, Labels},
     meter::MeterState,
+    part::NodePart,
 };
 
 /// Nothing changed: tell again all the same, so that an object deleted by hand comes back.
@@ -158,9 +158,8 @@ impl Teller {
     }
 
     async fn set_condition(&self, now: &GpuNodeStatus) -> Result<(), kube::Error> {
-        let nodes: Api<Node> = Api::all(self.client.clone());
-        let conditions =
-            nodes.get(&self.node).await?.status.unwrap_or_default().conditions.unwrap_or_default();
+        let nodes: Api<NodePart> = Api::all(self.client.clone());
+        let conditions = nodes.get(&self.node).await?.status.conditions.unwrap_or_default();
         let condition = announce::condition(now, &Time(Timestamp::now()));
         let condition = announce::merge(announce::ours(&conditions), condition);
         // Of the list, the one of our type alone.
@@ -186,11 +185,11 @@ impl Teller {
         Ok(())
     }
 
-    async fn patch_labels(&self, labels: &Labels) -> Result<PartialObjectMeta<Node>, kube::Error> {
+    async fn patch_labels(&self, labels: &Labels) -> Result<PartialObjectMeta<NodePart>, kube::Error> {
         let manager = Some(names::field_manager::DEVICE_PLUGIN.to_owned());
         let params = PatchParams { field_manager: manager, ..PatchParams::default() };
         let patch = Patch::Merge(json!({ "metadata": { "labels": labels } }));
-        Api::<Node>::all(self.client.clone()).patch_metadata(&self.node, &params, &patch).await
+        Api::<NodePart>::all(self.client.clone()).patch_metadata(&self.node, &params, &patch).await
     }
 
     async fn apply(&self, spec: &GpuNodeSpec, status: &GpuNodeStatus) -> Result<(), kube::Error> {

@@ -96,13 +96,21 @@ func (o *objects) write(to http.ResponseWriter, path string, change map[string]a
 	_ = json.NewEncoder(to).Encode(object)
 }
 
+// overlay takes away what the change says is null, as a merge patch does.
 func overlay(object, change map[string]any) {
 	for name, value := range change {
 		inner, isObject := value.(map[string]any)
-		outer, wasObject := object[name].(map[string]any)
-		if isObject && wasObject {
+		switch {
+		case value == nil:
+			delete(object, name)
+		case isObject:
+			outer, wasObject := object[name].(map[string]any)
+			if !wasObject {
+				outer = map[string]any{}
+			}
 			overlay(outer, inner)
-		} else {
+			object[name] = outer
+		default:
 			object[name] = value
 		}
 	}

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// Flatten this into a program's own arguments.
 #[derive(Args, Clone, Debug)]
@@ -31,17 +32,34 @@ pub enum LogFormat {
 }
 
 pub(crate) fn init_logs(args: &RuntimeArgs) {
-    let (filter, fault) = match EnvFilter::try_new(&args.log_level) {
-        Ok(filter) => (filter, None),
-        Err(fault) => (EnvFilter::new("info"), Some(fault)),
+    // Not `EnvFilter`: its filters by fields bring an engine for regular expressions, which lies in memory everywhere.
+    let (targets, fault) = match args.log_level.parse::<Targets>() {
+        Ok(targets) => (targets, None),
+        Err(fault) => (Targets::new().with_default(LevelFilter::INFO), Some(fault)),
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filtered = tracing_subscriber::registry().with(targets);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     // A second call, as in tests, leaves the first one's choice.
     let _ = match args.log_format {
-        LogFormat::Text => lines.with_ansi(false).try_init(),
-        LogFormat::Json => lines.json().try_init(),
+        LogFormat::Text => filtered.with(lines.with_ansi(false)).try_init(),
+        LogFormat::Json => filtered.with(lines.json()).try_init(),
     };
     if let Some(fault) = fault {
         tracing::warn!("--log-level {:?} is not understood ({fault}): logging at info", args.log_level);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn a_level_and_directives_by_target_are_understood_and_nonsense_is_not() {
+        let targets: Targets = "info,plasma_scheduler=debug".parse().unwrap();
+        assert!(targets.would_enable("plasma_scheduler::plan", &Level::DEBUG));
+        assert!(targets.would_enable("kube", &Level::INFO) && !targets.would_enable("kube", &Level::DEBUG));
+        assert!("plasma_scheduler=loud".parse::<Targets>().is_err());
     }
 }

@@ -25,9 +25,14 @@ impl Health {
         Gate { name, health: self.clone() }
     }
 
-    /// The gates that are still closed.
+    /// The gates that are still closed. A program that has none yet is still starting: whoever took that for ready would
+    /// end the old plugin of an upgrade before the new one is there.
     pub fn closed(&self) -> Vec<&'static str> {
-        self.gates().iter().filter(|(_, open)| !**open).map(|(name, _)| *name).collect()
+        let gates = self.gates();
+        if gates.is_empty() {
+            return vec!["start"];
+        }
+        gates.iter().filter(|(_, open)| !**open).map(|(name, _)| *name).collect()
     }
 
     fn gates(&self) -> MutexGuard<'_, BTreeMap<&'static str, bool>> {
@@ -50,6 +55,7 @@ mod tests {
     #[test]
     fn ready_is_who_has_every_gate_open() {
         let health = Health::default();
+        assert_eq!(health.closed(), ["start"], "nobody has said yet what there is to wait for");
         let (watches, chain) = (health.gate("watches"), health.gate("chain"));
         watches.set(true);
         assert_eq!(health.closed(), ["chain"]);

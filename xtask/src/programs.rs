@@ -52,8 +52,8 @@ pub(crate) fn compile() -> Result<PathBuf> {
 pub(crate) enum Profile {
     /// The ordinary development build.
     Development,
-    /// As they are shipped.
-    Release,
+    /// As what runs on every node is shipped.
+    Small,
 }
 
 /// Compiles the device plugin and its substitute of NVML; the folder that they are in.
@@ -63,13 +63,13 @@ pub(crate) fn device_plugin(profile: Profile) -> Result<PathBuf> {
     progress::step("compile the device plugin", Some(&log), || {
         let mut cargo = command::cargo();
         cargo.current_dir(paths::repository()).arg("build");
-        if profile == Profile::Release {
-            cargo.arg("--release");
+        if profile == Profile::Small {
+            cargo.args(["--profile", "small"]);
         }
         cargo.args(["--package", "plasma-device-plugin", "--package", "plasma-device-plugin-fake-nvml"]);
         command::logged(&mut cargo, &log)
     })?;
-    target(if profile == Profile::Release { "release" } else { "debug" })
+    target(if profile == Profile::Small { "small" } else { "debug" })
 }
 
 /// Where compiled programs are: cargo's own settings decide.

@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use k8s_openapi::{
-    api::core::v1::{ContainerState, ContainerStatus, Pod},
+    api::core::v1::{ContainerState, ContainerStatus},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use kube::{
@@ -16,12 +16,13 @@ use plasma_runtime::Runtime;
 use tokio_stream::{Stream, StreamExt as _};
 
 use super::source::{self, News, Run};
+use crate::part::PodPart;
 
-type Events = Pin<Box<dyn Stream<Item = Result<Event<Pod>, watcher::Error>> + Send>>;
+type Events = Pin<Box<dyn Stream<Item = Result<Event<PodPart>, watcher::Error>> + Send>>;
 
 /// A watch of the pods that are bound to this node.
 pub(super) struct ApiServer {
-    pods: Api<Pod>,
+    pods: Api<PodPart>,
     of_this_node: String,
     events: Events,
 }
@@ -29,7 +30,7 @@ pub(super) struct ApiServer {
 impl ApiServer {
     pub(super) async fn open(node: &str, runtime: &Arc<Runtime>) -> Result<Self, String> {
         let client = runtime.kube_client().await.map_err(|fault| fault.to_string())?;
-        let (pods, of_this_node) = (Api::<Pod>::all(client), format!("spec.nodeName={node}"));
+        let (pods, of_this_node) = (Api::<PodPart>::all(client), format!("spec.nodeName={node}"));
         let config = watcher::Config::default().fields(&of_this_node);
         let events = Box::pin(watcher::watcher(pods.clone(), config));
         Ok(Self { pods, of_this_node, events })
@@ -52,8 +53,8 @@ impl ApiServer {
     }
 }
 
-fn seen(pod: Pod) -> PodSeen {
-    let (metadata, status) = (pod.metadata, pod.status.unwrap_or_default());
+fn seen(pod: PodPart) -> PodSeen {
+    let (metadata, status) = (pod.metadata, pod.status);
     let main = status.container_statuses.into_iter().flatten().map(|one| container(one, false));
     let init = status.init_container_statuses.into_iter().flatten().map(|one| container(one, true));
     let identity = [metadata.name, metadata.namespace, metadata.uid].map(Option::unwrap_or_default);

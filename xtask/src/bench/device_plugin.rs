@@ -38,7 +38,7 @@ struct Figure {
 /// # Errors
 /// A bar isn't kept, or there is nothing to measure with.
 pub(super) fn run(json: bool, rounds: u32) -> Result<()> {
-    let programs = Programs::build(Profile::Release)?;
+    let programs = Programs::build(Profile::Small)?;
     let mut figures = progress::step("a node with eight GPUs", None, || of_one_plugin(&programs))?;
     figures.push(progress::step("rolling upgrades", None, || rounds::upgrades(&programs, rounds))?);
     figures.push(progress::step("kubelet restarts", None, || rounds::restarts(&programs, rounds))?);

@@ -79,6 +79,11 @@ impl Node {
         self.folder().join("cdi")
     }
 
+    /// Where the meter's journal is.
+    pub(crate) fn meter(&self) -> PathBuf {
+        self.folder().join("meter")
+    }
+
     pub(crate) fn log(&self, of: &str) -> PathBuf {
         self.folder().join(format!("{of}.log"))
     }

@@ -43,6 +43,7 @@ impl Plugin {
         if node.kubeconfig().exists() {
             plugin.env("KUBECONFIG", node.kubeconfig());
         }
+        plugin.env("METER_DIR", node.meter());
         plugin.args(["--node-name", "node", "--metrics-address", &address.to_string()]);
         plugin.arg("--nvml-library").arg(&node.programs().nvml);
         plugin.arg("--device-plugin-dir").arg(sockets).arg("--plugins-registry-dir").arg(registry);

@@ -19,23 +19,26 @@ pub(super) fn upgrades(programs: &Programs, rounds: u32) -> Result<Figure> {
     let changes: Vec<Count> =
         kubelet.changes()[so_far..].iter().filter_map(|change| change.count()).collect();
     let full = |count: &&Count| count.allocatable == GPUS && count.capacity == GPUS;
-    let dips = changes.iter().filter(|count| !full(count)).count();
-    let what = format!(
+    let dips: Vec<&Count> = changes.iter().filter(|count| !full(count)).collect();
+    let mut what = format!(
         "times that fewer than {GPUS} were counted in {rounds} rolling upgrades, looked at each millisecond"
     );
-    let value = f64::from(u32::try_from(dips).context("dips")?);
+    if !dips.is_empty() {
+        what += &format!("; {dips:?}");
+    }
+    let value = f64::from(u32::try_from(dips.len()).context("dips")?);
     Ok(Figure { name: "dips", value, bar: Some(0.0), what })
 }
 
-/// The kubelet is killed and starts anew; counted from when its managers have started, which is before its first call.
+/// The kubelet is killed and starts anew; counted from the start of its process, which is before its first call.
 pub(super) fn restarts(programs: &Programs, rounds: u32) -> Result<Figure> {
     let Bench { mut kubelet, plugin: _plugin, node } = Bench::new(programs)?;
     let mut samples = Samples::default();
     for _ in 0..rounds {
         drop(kubelet);
+        let started = now();
         kubelet = Kubelet::start(&node, &Start::default())?;
         kubelet.heard()?;
-        let started = now();
         kubelet.counts(GPUS, GPUS, PATIENCE)?;
         let full =
             kubelet.changes().iter().rev().find(|change| change.count().is_some()).map(|change| change.at);
@@ -43,7 +46,7 @@ pub(super) fn restarts(programs: &Programs, rounds: u32) -> Result<Figure> {
         samples.push(Duration::from_nanos(full).as_secs_f64());
     }
     let what = format!(
-        "seconds from a restarted kubelet's start to full again, the worst of {rounds}; median {:.2} s",
+        "seconds from the start of a kubelet's new process to full again, the worst of {rounds}; median {:.2} s",
         samples.median()
     );
     Ok(Figure { name: "kubelet_restart_s", value: samples.worst(), bar: Some(2.0), what })

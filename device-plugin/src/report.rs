@@ -379,6 +379,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_meter_that_does_not_work_is_a_meter_all_the_same() {
+        let told = |meter: MeterState| async {
+            let (mut reporter, asked) = api_server(None, 0);
+            reporter.meter = watch::channel(meter).1;
+            reporter.tell(&describe::describe(&inventory([one_gpu()]), &policy(), true)).await.unwrap();
+            let asked = asked.lock().unwrap();
+            (asked[1].1["spec"]["meter"].clone(), asked[2].1["status"]["message"].clone())
+        };
+        let works = MeterState { reports: true, since_ms: Some(1_795_720_400_000), fault: None };
+        let since = json!({ "since": "2026-11-26T19:13:20Z" });
+        assert_eq!(told(works).await, (since, Value::Null));
+        let fault = Some("the journal is of version 7".to_owned());
+        let broken = MeterState { reports: true, since_ms: None, fault: fault.clone() };
+        let message = json!("the meter is off: the journal is of version 7");
+        assert_eq!(told(broken).await, (json!({}), message), "pods wait for it");
+        let for_itself = MeterState { reports: false, since_ms: Some(1), fault };
+        assert_eq!(told(for_itself).await, (Value::Null, Value::Null), "pods are billed from their status");
+    }
+
+    #[tokio::test]
     async fn before_the_first_look_nothing_is_written() {
         let (reporter, asked) = api_server(None, 0);
         reporter.tell(&describe::describe(&inventory([]), &policy(), false)).await.unwrap();

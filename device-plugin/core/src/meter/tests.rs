@@ -347,6 +347,29 @@ fn a_pod_of_several_gpus_is_over_with_its_last_record() {
 }
 
 #[test]
+fn a_pod_is_not_over_while_one_of_its_gpus_waits_for_a_look() {
+    let mut world = World::new(&[1, 1]);
+    world.hold("a", 0, 0, 1_000_000);
+    world.hold("a", 1, 0, 1_000_000);
+    world.pass(10_000, 100);
+    // The second one doesn't answer any more.
+    world.counters.pop();
+    world.pass(4_000, 100);
+    world.end("a", 1_013_000);
+    let over = |world: &World| -> Vec<_> {
+        world
+            .of("a")
+            .iter()
+            .map(|record| (record.gpu_uuid.clone(), record.last, record.pod_is_over))
+            .collect()
+    };
+    world.pass(10_000, 100);
+    assert_eq!(over(&world), [(gpu(0), true, false)]);
+    world.pass(40_000, 100);
+    assert_eq!(over(&world), [(gpu(0), true, false), (gpu(1), true, true)]);
+}
+
+#[test]
 fn what_was_over_before_it_was_told_of_has_its_record_and_no_time() {
     let mut world = World::new(&[1]);
     world.pass(700_000, 100);

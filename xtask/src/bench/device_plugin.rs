@@ -1,5 +1,6 @@
 //! The device plugin's figures: memory, waiting times at the device manager, and what upgrades and restarts cost.
 
+mod energy;
 mod rounds;
 mod sickness;
 
@@ -39,7 +40,9 @@ struct Figure {
 /// A bar isn't kept, or there is nothing to measure with.
 pub(super) fn run(json: bool, rounds: u32) -> Result<()> {
     let programs = Programs::build(Profile::Small)?;
+    let meter = progress::step("the meter", None, || energy::measure(&programs))?;
     let mut figures = progress::step("a node with eight GPUs", None, || of_one_plugin(&programs))?;
+    figures.push(meter);
     figures.push(progress::step("rolling upgrades", None, || rounds::upgrades(&programs, rounds))?);
     figures.push(progress::step("kubelet restarts", None, || rounds::restarts(&programs, rounds))?);
     tell(&figures, json)
@@ -58,6 +61,16 @@ impl Bench {
         let kubelet = Kubelet::start(&node, &Start::default())?;
         kubelet.heard()?;
         node.has_cluster(&kubelet.ask(&json!({ "op": "apiServer" }))?)?;
+        let plugin = node.plugin(&[])?;
+        plugin.is_ready()?;
+        kubelet.counts(GPUS, GPUS, PATIENCE)?;
+        Ok(Self { kubelet, plugin, node })
+    }
+
+    /// The plugin is killed, and another one started.
+    fn with_a_killed_plugin(self) -> Result<Self> {
+        let Self { kubelet, plugin, node } = self;
+        plugin.kill();
         let plugin = node.plugin(&[])?;
         plugin.is_ready()?;
         kubelet.counts(GPUS, GPUS, PATIENCE)?;

@@ -37,6 +37,8 @@ pub(crate) struct DriverRoot {
     pub(crate) on_host: PathBuf,
     /// Its path for this program.
     pub(crate) seen_at: PathBuf,
+    /// The host's `ldconfig`, where it is to be run for containers.
+    pub(crate) ldconfig: Option<String>,
 }
 
 impl DriverRoot {
@@ -56,7 +58,8 @@ impl DriverRoot {
                 self.seen_at.display()
             ));
         };
-        Ok(Driver { libraries: self.libraries(place, version), files: self.files(place, version) })
+        let (libraries, files) = (self.libraries(place, version), self.files(place, version));
+        Ok(Driver { libraries, files, ldconfig: self.ldconfig.clone() })
     }
 
     /// Folders of the root in which libraries may be: those of the loader's cache, the usual ones, and where the root is

@@ -59,12 +59,25 @@ pub(crate) struct DriverRootArgs {
     /// Where this program sees the driver's root, if not under the same path.
     #[arg(long, env = "DRIVER_ROOT_CTR_PATH")]
     pub(crate) driver_root_ctr_path: Option<PathBuf>,
+
+    /// The host's `ldconfig`, such as `/sbin/ldconfig`: run in each container's root before it starts, so that its loader's
+    /// cache names the driver's libraries too. Needs runc.
+    #[arg(long, env = "LDCACHE_HOOK", value_parser = absolute)]
+    pub(crate) ldcache_hook: Option<String>,
+}
+
+/// A runtime that can't run a hook starts no container.
+fn absolute(path: &str) -> Result<String, String> {
+    match path.starts_with('/') {
+        true => Ok(path.to_owned()),
+        false => Err("it must be the program's whole path on the host, such as /sbin/ldconfig".to_owned()),
+    }
 }
 
 impl DriverRootArgs {
     pub(crate) fn root(&self) -> DriverRoot {
         let seen_at = self.driver_root_ctr_path.as_ref().unwrap_or(&self.driver_root).clone();
-        DriverRoot { on_host: self.driver_root.clone(), seen_at }
+        DriverRoot { on_host: self.driver_root.clone(), seen_at, ldconfig: self.ldcache_hook.clone() }
     }
 }
 
@@ -259,7 +272,11 @@ mod tests {
         for name in ["libcuda.so.580.1", "libnvidia-x.so.580.1"] {
             fs::write(libraries.join(name), "").unwrap();
         }
-        let root = DriverRoot { on_host: "/run/nvidia/driver".into(), seen_at: folder.path().to_owned() };
+        let root = DriverRoot {
+            on_host: "/run/nvidia/driver".into(),
+            seen_at: folder.path().to_owned(),
+            ldconfig: None,
+        };
         let mut preparer = Preparer { folder: folder.path().join("cdi"), root, found: None };
         let devices = ToHandOver {
             devices: vec![HandOut { id: "GPU-0".to_owned(), device_nodes: vec!["/dev/nvidia0".to_owned()] }],

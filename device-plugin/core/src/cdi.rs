@@ -70,6 +70,9 @@ pub struct Edits {
     /// Mounts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
+    /// Programs of the host that the runtime runs for the container.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Hook>,
 }
 
 /// A device node.
@@ -95,6 +98,20 @@ pub struct Mount {
     pub container_path: String,
     /// As `mount` names them.
     pub options: Vec<String>,
+}
+
+/// A program that the runtime runs for the container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Hook {
+    /// When: `createContainer` is after its mounts, before it leaves the host's root.
+    pub hook_name: String,
+    /// Of the host.
+    pub path: String,
+    /// Its name first.
+    pub args: Vec<String>,
+    /// All its variables. Without any it would get the image's, and with them what the image wants loaded.
+    pub env: Vec<String>,
 }
 
 /// The device's name as the kubelet passes it to the runtime.
@@ -127,6 +144,7 @@ pub fn spec(devices: &[HandOut], shared_nodes: &[String], driver: Option<&Driver
         Some(driver) => Edits {
             env: vec![NOTHING_FROM_NVIDIAS_HOOK.to_owned(), FOR_TRITON.to_owned()],
             mounts: mounts(driver),
+            hooks: driver.ldconfig.as_deref().map(loader_cache).into_iter().collect(),
             ..nodes(shared_nodes)
         },
         None => Edits { env: vec![SIMULATED.to_owned()], ..Edits::default() },
@@ -157,8 +175,19 @@ fn stand_in(device: &str) -> Edits {
     Edits { device_nodes: vec![node], ..Edits::default() }
 }
 
+/// Writes the container's loader cache anew. The runtime stands in the container's root by then (runc does), and
+/// `ldconfig` locks itself in there before it reads anything of the image.
+fn loader_cache(ldconfig: &str) -> Hook {
+    Hook {
+        hook_name: "createContainer".to_owned(),
+        path: ldconfig.to_owned(),
+        args: ["ldconfig", "-r", "."].map(str::to_owned).to_vec(),
+        env: vec!["LC_ALL=C".to_owned()],
+    }
+}
+
 /// Each library under the names by which programs load it, where every loader looks: no link has to be made and no cache
-/// to be written in the container, so nothing of ours runs on the host.
+/// to be written in the container, so nothing has to run on the host.
 fn mounts(driver: &Driver) -> Vec<Mount> {
     let libraries = driver.libraries.iter().flat_map(|library| {
         let places =

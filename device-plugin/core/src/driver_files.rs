@@ -7,6 +7,8 @@ pub struct Driver {
     pub libraries: Vec<Library>,
     /// Its programs and everything else.
     pub files: Vec<DriverFile>,
+    /// The host's `ldconfig`, where containers' loader caches are to name the libraries.
+    pub ldconfig: Option<String>,
 }
 
 /// One library.

@@ -21,7 +21,7 @@ impl Host {
     }
 
     fn root(&self, on_host: &str) -> DriverRoot {
-        DriverRoot { on_host: on_host.into(), seen_at: self.folder.path().to_owned() }
+        DriverRoot { on_host: on_host.into(), seen_at: self.folder.path().to_owned(), ldconfig: None }
     }
 
     fn path(&self, path: &str) -> PathBuf {

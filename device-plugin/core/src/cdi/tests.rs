@@ -25,7 +25,21 @@ fn driver() -> Driver {
             file(FileKind::Program, "/usr/local/nvidia/bin/nvidia-smi"),
             file(FileKind::Socket, "/run/nvidia-persistenced/socket"),
         ],
+        ldconfig: None,
     }
+}
+
+#[test]
+fn the_hosts_ldconfig_runs_in_containers_only_where_it_is_asked_for() {
+    let devices = [device("GPU-0", &["/dev/nvidia0"])];
+    assert!(spec(&devices, &[], Some(&driver())).container_edits.hooks.is_empty());
+    let asked = Driver { ldconfig: Some("/sbin/ldconfig".to_owned()), ..driver() };
+    let hooks = spec(&devices, &[], Some(&asked)).container_edits.hooks;
+    let [hook] = hooks.as_slice() else { panic!("one hook: {hooks:?}") };
+    assert_eq!((hook.hook_name.as_str(), hook.path.as_str()), ("createContainer", "/sbin/ldconfig"));
+    assert_eq!(hook.args, ["ldconfig", "-r", "."]);
+    assert!(!hook.env.is_empty(), "without variables of its own it gets the image's");
+    assert!(spec(&devices, &[], None).container_edits.hooks.is_empty(), "nothing pretended needs a cache");
 }
 
 #[test]

@@ -38,7 +38,10 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("theirs: file /etc/vulkan/icd.d/nvidia_icd.json", "Vulkan's loader reads both folders"),
     ("ours: file /usr/share/vulkan/icd.d/nvidia_icd.json", "as above: the host's own path"),
     ("theirs: hook create-symlinks", "each library is mounted under each name that it is loaded by"),
-    ("theirs: hook update-ldcache", "libraries are mounted where the loader looks by itself"),
+    (
+        "theirs: hook update-ldcache",
+        "libraries are mounted where the loader looks by itself; --ldcache-hook adds it",
+    ),
     (
         "theirs: hook enable-cuda-compat",
         "an image's newer CUDA is chosen by LD_LIBRARY_PATH, as before that hook",
@@ -110,7 +113,7 @@ fn machine(theirs: &Spec, hooks: &Hooks) -> Host {
 }
 
 fn ours(host: &Host) -> Spec {
-    let root = DriverRoot { on_host: "/".into(), seen_at: host.folder.path().to_owned() };
+    let root = DriverRoot { on_host: "/".into(), seen_at: host.folder.path().to_owned(), ldconfig: None };
     let gpu = HandOut { id: GPU.to_owned(), device_nodes: vec!["/dev/nvidia0".to_owned()] };
     let shared = ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools"].map(str::to_owned);
     spec(&[gpu], &shared, Some(&root.find(VERSION).unwrap()))

@@ -79,6 +79,11 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) meter: MeterArgs,
 
+    /// The host's cgroups, by which the driver limits the memory of containers that share a GPU. It must be the same path here
+    /// as on the host.
+    #[arg(long, env = "CGROUP_ROOT", default_value = "/sys/fs/cgroup")]
+    pub(crate) cgroup_root: PathBuf,
+
     /// Seconds between two looks at the GPUs.
     #[arg(long, env = "SCAN_SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub(crate) scan_seconds: u64,

@@ -13,7 +13,8 @@ use plasma_device_plugin_core::{
 };
 
 use crate::{
-    labels::{Labels, labels},
+    labels::{Labels, labels, limited_by_driver},
+    limits::Limits,
     meter::MeterState,
 };
 
@@ -26,6 +27,16 @@ pub(crate) enum Described {
     Unknown { simulated: bool, fault: String },
     /// What the node has, and how it is.
     Known(Box<GpuNodeSpec>, GpuNodeStatus, Labels),
+}
+
+impl Described {
+    /// The same, saying who limits the memory of those who share GPUs.
+    pub(crate) fn limited(mut self, limits: &Limits) -> Self {
+        if let (Self::Known(_, _, labels), None) = (&mut self, &limits.obstacle) {
+            limited_by_driver(labels);
+        }
+        self
+    }
 }
 
 /// Describes the node, whose GPUs are offered by that policy.
@@ -153,7 +164,9 @@ fn health(state: &GpuState) -> Health {
 
 #[cfg(test)]
 mod tests {
-    use plasma_device_plugin_core::{HealthRules, Look, Scan, Seen, Signs, Silence, Topology};
+    use std::collections::BTreeMap;
+
+    use plasma_device_plugin_core::{HealthRules, Look, Scan, Seen, Sharing, Signs, Silence, Topology};
 
     use super::*;
 
@@ -224,5 +237,20 @@ mod tests {
         };
         let gpus = vec!["A".to_owned(), "B".to_owned()];
         assert_eq!(spec.links, [ApiLink { gpus, nvlinks: 18, distance: ApiDistance::Node }]);
+    }
+
+    #[test]
+    fn the_label_says_that_the_driver_limits_memory_only_while_nothing_is_in_the_way() {
+        let mut inventory = Inventory::new(HealthRules::default());
+        inventory.observe(Scan::Looked(Look { gpus: vec![seen("A", 0)], ..Look::default() }));
+        let sharing = Sharing { replicas: 2, one_each: false };
+        let shared = BTreeMap::from([("nvidia.com/gpu".to_owned(), sharing)]);
+        let shares = Policy { shared, ..policy() };
+        for (limits, label) in [(Limits::unknown(), "none"), (Limits::default(), "driver")] {
+            let Described::Known(_, _, labels) = describe(&inventory, &shares, false).limited(&limits) else {
+                panic!("it is known")
+            };
+            assert_eq!(labels["compute.plasma.dev/memory-limit"].as_deref(), Some(label));
+        }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Nobody else waits for NVML. When it hangs, the last values grow old, and [`Observed::believed`] says so.
 
+mod log;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -11,14 +13,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use log::{log_changes, log_offers};
 use plasma_device_plugin_core::{
-    Gpu, GpuState, HandOver, HealthRules, Inventory, MigInstance, Occupancy, Offers, Policy, Scan, Seen,
-    offers,
+    GpuState, HandOver, HealthRules, Inventory, Occupancy, Offers, Policy, Scan, Seen, offers,
 };
 use tokio::sync::watch;
 
 use crate::{
     args::Args,
+    limits::{Limiter, Limits},
     metrics::LookMetrics,
     nvml::{Figures, Library, Session},
 };
@@ -54,6 +57,8 @@ pub(crate) struct Observed {
     occupancies: Option<(Instant, BTreeMap<String, Occupancy>)>,
     /// Which GPUs are dirty, and why: said by whoever knows which pods hold them.
     dirt: BTreeMap<String, String>,
+    /// What containers may take of the memory of GPUs that they share, and whether the driver sees to it.
+    pub(crate) limits: Limits,
 }
 
 /// When a look was.
@@ -89,6 +94,7 @@ impl Observed {
             hand_over,
             occupancies,
             dirt,
+            limits: Limits::unknown(),
         }
     }
 
@@ -184,6 +190,7 @@ pub(crate) fn start(
     args: &Args,
     rules: HealthRules,
     (metrics, policy): (LookMetrics, Policy),
+    limiter: Option<Limiter>,
 ) -> io::Result<(watch::Receiver<Observed>, Publisher)> {
     let period = Duration::from_secs(args.scan_seconds);
     let patience = period * MISSED_LOOKS;
@@ -200,10 +207,11 @@ pub(crate) fn start(
         hand_over: HandOver::Unknown,
         occupancies: None,
         dirt: BTreeMap::new(),
+        limits: Limits::unknown(),
     });
     let publish = Arc::new(publish);
     let library = args.nvml_library.clone();
-    let looker = Looker { publish: publish.clone(), period, metrics };
+    let mut looker = Looker { publish: publish.clone(), period, metrics, limiter };
     thread::Builder::new().name("nvml".to_owned()).spawn(move || looker.look_forever(&library))?;
     Ok((receive, Publisher(publish)))
 }
@@ -212,10 +220,12 @@ struct Looker {
     publish: Arc<watch::Sender<Observed>>,
     period: Duration,
     metrics: LookMetrics,
+    /// `None` where no GPU is shared, or another plugin shares them.
+    limiter: Option<Limiter>,
 }
 
 impl Looker {
-    fn look_forever(&self, path: &Path) {
+    fn look_forever(&mut self, path: &Path) {
         let mut reload = RELOAD_FIRST;
         for session in 0.. {
             if self.publish.is_closed() {
@@ -245,8 +255,11 @@ impl Looker {
 
     /// Returns when the library itself fails, so that it is loaded anew: a driver that was reloaded needs that.
     /// Says whether there was any look that succeeded.
-    fn look_until_it_fails(&self, library: &Library, number: u64) -> bool {
+    fn look_until_it_fails(&mut self, library: &Library, number: u64) -> bool {
         let mut session = Session::new(library, number);
+        if let Some(limiter) = &mut self.limiter {
+            limiter.begin();
+        }
         let mut succeeded = false;
         while !self.publish.is_closed() {
             let begun = Instant::now();
@@ -260,18 +273,38 @@ impl Looker {
             succeeded = true;
             self.note_occupancies(begun, session.occupancies(answered(&scan)));
             self.tell(scan, figures, Some(library.is_substitute()), self.period);
+            self.keep_limits(&session);
             self.wait_for_next_look(&mut session);
         }
         succeeded
     }
 
     /// Until the next look is due, or an event asks for one.
-    fn wait_for_next_look(&self, session: &mut Session<'_>) {
+    fn wait_for_next_look(&mut self, session: &mut Session<'_>) {
         let pause = if self.all_healthy() { self.period } else { self.period.min(LOOK_AGAIN) };
         let due = Instant::now() + pause;
         while Instant::now() < due && !self.publish.is_closed() && !session.hear() {
+            // A container takes memory from its first moment: its limit can't wait for a look.
+            if self.limiter.as_ref().is_some_and(Limiter::is_due) {
+                self.keep_limits(session);
+            }
             thread::sleep(HEAR.min(due.saturating_duration_since(Instant::now())));
         }
+    }
+
+    /// Sees to the limits of those who share GPUs. Whoever asks is told; nobody is woken but for what changes.
+    fn keep_limits(&mut self, session: &Session<'_>) {
+        let Some(limiter) = &mut self.limiter else { return };
+        let (inventory, policy) = {
+            let observed = self.publish.borrow();
+            (observed.inventory.clone(), observed.policy.clone())
+        };
+        let limits = limiter.keep(session, &inventory, &policy);
+        self.publish.send_if_modified(|observed| {
+            let is_other = observed.limits.obstacle != limits.obstacle;
+            observed.limits = limits;
+            is_other
+        });
     }
 
     /// Who uses the GPUs. Nobody is woken: what the look saw is published next.
@@ -323,70 +356,4 @@ fn answered(scan: &Scan) -> impl Iterator<Item = &str> {
         let parts = gpu.instances().iter().map(|part| part.uuid.as_str());
         std::iter::once(gpu.uuid.as_str()).chain(parts)
     })
-}
-
-/// Says which GPUs came, went, fell ill or recovered.
-fn log_changes(before: &Inventory, after: &Inventory) {
-    for (gpu, state) in after.gpus() {
-        let (uuid, name) = (&gpu.uuid, &gpu.name);
-        match (before.find(uuid).map(|(_, state)| state), state) {
-            (Some(was), now) if was == now => {}
-            (None, GpuState::Healthy) => tracing::info!("GPU {uuid} ({name}) is found"),
-            (_, GpuState::Healthy) => tracing::info!("GPU {uuid} is healthy again"),
-            (_, GpuState::Suspect(why)) => tracing::warn!("GPU {uuid} may be failing: {why}"),
-            (_, GpuState::Unhealthy(why)) => tracing::warn!("GPU {uuid} is unhealthy: {why}"),
-            (_, GpuState::Recovering(why)) => tracing::info!("GPU {uuid} is recovering from: {why}"),
-            (_, GpuState::Unknown(why)) => tracing::warn!("how GPU {uuid} is isn't known: {why}"),
-        }
-    }
-    after.gpus().into_iter().for_each(|(gpu, _)| log_parts(before, after, gpu));
-    for (gpu, _) in before.gpus().into_iter().filter(|(gpu, _)| after.find(&gpu.uuid).is_none()) {
-        tracing::warn!("GPU {} is gone: NVML counts fewer GPUs", gpu.uuid);
-    }
-    if before.message() != after.message()
-        && let Some(message) = after.message()
-    {
-        tracing::warn!("{message}");
-    }
-}
-
-/// Says how a GPU is divided, where that is another way than before, and which of its parts changed by themselves.
-fn log_parts(before: &Inventory, after: &Inventory, gpu: &Gpu) {
-    let uuid = &gpu.uuid;
-    let was = before.find(uuid).map(|(was, _)| was);
-    let (was_divided, was_parts) = was.map_or((false, &[][..]), |was| (was.is_divided(), was.instances()));
-    let ids = |parts: &[MigInstance]| parts.iter().map(|part| part.uuid.clone()).collect::<Vec<_>>();
-    if (was_divided, ids(was_parts)) != (gpu.is_divided(), ids(gpu.instances())) {
-        let parts: Vec<&str> = gpu.instances().iter().map(|part| part.profile.name()).collect();
-        match gpu.is_divided() {
-            true => tracing::info!("GPU {uuid} is divided into [{}]", parts.join(", ")),
-            false => tracing::info!("GPU {uuid} is whole again"),
-        }
-    }
-    let pending =
-        |gpu: &Gpu| gpu.mig.as_ref().filter(|mig| mig.pending != mig.enabled).map(|mig| mig.pending);
-    if let Some(enabled) = pending(gpu).filter(|_| was.and_then(pending) != pending(gpu)) {
-        let mode = if enabled { "in MIG mode" } else { "no longer in MIG mode" };
-        tracing::warn!("GPU {uuid} will be {mode} once it is reset");
-    }
-    let of_gpu = after.find(uuid).map(|(_, state)| state);
-    for (part, state) in after.instances(uuid) {
-        let parts_before = before.instances(uuid);
-        let was = parts_before.iter().find(|(was, _)| was.uuid == part.uuid).map(|(_, state)| *state);
-        if was == Some(state) || Some(state) == of_gpu {
-            continue;
-        }
-        let (part, why) = (&part.uuid, state.why().unwrap_or_default());
-        tracing::warn!(
-            "{part} of GPU {uuid} can{} be given to pods: {why}",
-            if state.is_offered() { "" } else { "'t" }
-        );
-    }
-}
-
-/// Says what can't be offered as it is asked for.
-fn log_offers(before: &Offers, after: &Offers) {
-    for complaint in after.complaints.iter().filter(|complaint| !before.complaints.contains(complaint)) {
-        tracing::warn!("{complaint}");
-    }
 }

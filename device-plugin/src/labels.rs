@@ -40,7 +40,7 @@ pub(crate) fn labels(inventory: &Inventory, policy: &Policy, simulated: bool) ->
         ("nvidia.com/cuda.runtime-version.full", cuda.map(|(major, minor)| format!("{major}.{minor}"))),
         ("nvidia.com/mig.capable", first.map(|gpu| gpu.mig.is_some().to_string())),
         (names::SIMULATED_LABEL, simulated.then(|| "true".to_owned())),
-        // No driver that this plugin knows keeps one container from taking the memory of another one on the same GPU.
+        // Until the driver has said that it does: nothing keeps one container from taking the memory of another one.
         (MEMORY_LIMIT, (!policy.shared.is_empty() && first.is_some()).then(|| "none".to_owned())),
     ];
     let mut labels: Labels = facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
@@ -54,6 +54,13 @@ pub(crate) fn labels(inventory: &Inventory, policy: &Policy, simulated: bool) ->
             .map(|(product, count)| (PRODUCT_COUNT.to_owned() + &product, Some(count.to_string()))),
     );
     labels
+}
+
+/// Says that the driver limits the memory of those who share GPUs, where GPUs are shared.
+pub(crate) fn limited_by_driver(labels: &mut Labels) {
+    if let Some(limiter) = labels.get_mut(MEMORY_LIMIT).and_then(Option::as_mut) {
+        *limiter = "driver".to_owned();
+    }
 }
 
 /// What a node still has of an earlier layout or of other models: to be taken off.

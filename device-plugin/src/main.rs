@@ -14,6 +14,7 @@ mod inspect;
 mod inventory;
 mod kubelet;
 mod labels;
+mod limits;
 mod meter;
 mod metrics;
 mod nvml;
@@ -30,6 +31,7 @@ use std::{error::Error, process::ExitCode, sync::Arc};
 use args::{Args, CommandLine, Verb};
 use clap::Parser as _;
 use kubelet::{Kubelet, Standing};
+use limits::Limiter;
 use meter::MeterArgs;
 use metrics::{LookMetrics, Sources};
 use plasma_device_plugin_core::HandOver;
@@ -58,8 +60,11 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let rules = health_config::read(args.health_config.as_deref())?;
     let policy = args.policy.policy(&args.resource_name)?;
     let looks = LookMetrics::register(&runtime.registry)?;
-    let (observed, publish) = inventory::start(&args, rules, (looks.clone(), policy))?;
     let pods = pods::start(&args, &node, runtime.clone());
+    let limits = !args.observe && !policy.shared.is_empty();
+    let limiter =
+        limits.then(|| Limiter::new(args.cgroup_root.clone(), pods.holdings.clone(), pods.running.clone()));
+    let (observed, publish) = inventory::start(&args, rules, (looks.clone(), policy), limiter)?;
     let sources = Sources {
         observed: observed.clone(),
         holdings: pods.holdings.clone(),

@@ -7,6 +7,7 @@ mod kubelet;
 mod labels;
 mod looks;
 mod own;
+mod shares;
 mod table;
 
 use plasma_device_plugin_core::Holdings;

@@ -5,6 +5,7 @@ mod events;
 mod fields;
 mod figures;
 mod gpm;
+mod limits;
 mod mig;
 mod occupancy;
 mod questions;
@@ -18,9 +19,11 @@ use plasma_device_plugin_core::{Gpu, Look, Occupancy, Scan, Seen, Silence, Topol
 
 use events::Events;
 use figures::Measuring;
+use limits::MemoryLimits;
 
 pub(crate) use figures::{Figures, THROTTLES};
 pub(crate) use gpm::Activity;
+pub(crate) use limits::Limited;
 pub(crate) use questions::{Answer, ask_all};
 
 /// The driver's own library.
@@ -72,13 +75,16 @@ pub(crate) struct Session<'lib> {
     connected: (Vec<String>, Topology),
     /// What is remembered of each GPU's figures, by its UUID.
     measuring: BTreeMap<String, Measuring<'lib>>,
+    /// `None` where the driver has no memory limits.
+    limits: Option<MemoryLimits>,
 }
 
 impl<'lib> Session<'lib> {
     /// `number` tells this session from earlier ones.
     pub(crate) fn new(library: &'lib Library, number: u64) -> Self {
         let events = Events::new(&library.nvml);
-        Self { library, number, events, connected: Default::default(), measuring: BTreeMap::new() }
+        let limits = MemoryLimits::of(&library.nvml);
+        Self { library, number, events, connected: Default::default(), measuring: BTreeMap::new(), limits }
     }
 
     /// Takes in the events that have come, without waiting; whether there were any, so that a look is due.
@@ -128,6 +134,19 @@ impl<'lib> Session<'lib> {
             (!is_divided(&device)).then(|| (gpu.to_owned(), occupancy::occupancy(&device)))
         });
         occupied.collect()
+    }
+
+    /// Whether the driver has limits of the memory that a cgroup takes.
+    pub(crate) fn has_memory_limits(&self) -> bool {
+        self.limits.is_some()
+    }
+
+    /// Sees to it that whoever is in the cgroup takes no more than so many bytes of the GPU's memory.
+    pub(crate) fn limit_memory(&self, gpu: &str, cgroup: &Path, bytes: u64) -> Result<Limited, String> {
+        let limits = self.limits.as_ref().ok_or("it has no such function")?;
+        let device = self.library.nvml.device_by_uuid(gpu);
+        let limited = device.and_then(|device| limits.ensure(&device, cgroup, bytes));
+        limited.map_err(|fault| fault.to_string())
     }
 
     /// How the GPUs are connected: asked anew only when others answer than before.

@@ -8,6 +8,7 @@ mod kubelet;
 mod source;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -44,12 +45,17 @@ pub(crate) struct Told {
     pub(crate) has_remembered: bool,
 }
 
+/// The runtime's ids of the containers that run now.
+pub(crate) type Running = BTreeMap<Holder, String>;
+
 /// Where it is published.
 #[derive(Clone)]
 pub(crate) struct Pods {
     /// Who was given what, and isn't over.
     pub(crate) holdings: watch::Receiver<Holdings>,
     pub(crate) told: watch::Receiver<Told>,
+    /// Which container of whom runs now, by the runtime's id; nobody where that isn't known.
+    pub(crate) running: watch::Receiver<Running>,
     remember: mpsc::UnboundedSender<(Vec<Tenure>, u64)>,
 }
 
@@ -67,6 +73,7 @@ pub(crate) fn start(args: &Args, node: &str, runtime: Arc<Runtime>) -> Pods {
     let (remember, remembered) = mpsc::unbounded_channel();
     let (holdings, holdings_are) = watch::channel(Holdings::Unknown);
     let (told, told_is) = watch::channel(Told::default());
+    let (running, running_are) = watch::channel(Running::new());
     let follower = Follower {
         tenants: Tenants::default(),
         complete_ms: None,
@@ -77,10 +84,11 @@ pub(crate) fn start(args: &Args, node: &str, runtime: Arc<Runtime>) -> Pods {
         list_due: Instant::now(),
         holdings,
         told,
+        running,
     };
     let (socket, node) = (args.pods_api_socket.clone(), node.to_owned());
     tokio::spawn(follower.follow_forever(socket, node, runtime));
-    Pods { holdings: holdings_are, told: told_is, remember }
+    Pods { holdings: holdings_are, told: told_is, running: running_are, remember }
 }
 
 /// Milliseconds since 1970, by the node's clock.
@@ -101,6 +109,7 @@ struct Follower {
     list_due: Instant,
     holdings: watch::Sender<Holdings>,
     told: watch::Sender<Told>,
+    running: watch::Sender<Running>,
 }
 
 impl Follower {
@@ -213,6 +222,8 @@ impl Follower {
         }
         let is_good = Instant::now() < self.good_until;
         let holdings = if is_good { self.tenants.holdings() } else { Holdings::Unknown };
+        let running = if is_good { self.tenants.running() } else { Running::new() };
+        replace(&self.running, running, |_, _| {});
         replace(&self.holdings, holdings, say_changes);
         let (tenures, complete_ms) = (Arc::new(self.tenants.tenures()), self.complete_ms);
         let told = Told { tenures, complete_ms, has_remembered: self.has_remembered };

@@ -85,6 +85,7 @@ impl Teller {
             let now = {
                 let observed = observed.borrow_and_update();
                 describe::describe(&observed.believed(), &observed.policy, observed.simulated)
+                    .limited(&observed.limits)
             };
             let meter = self.meter.borrow().clone();
             let same = told.as_ref().is_some_and(|(was, metered, when)| {

@@ -15,6 +15,7 @@ mod handover;
 mod health;
 mod holding;
 mod inventory;
+mod limit;
 mod loader_cache;
 mod meter;
 mod mig;
@@ -36,6 +37,9 @@ pub use handover::HandOver;
 pub use health::{HealthRules, Instance, Signs, Silence, Xid};
 pub use holding::{ContainerSeen, End, Holder, Holdings, Listed, PodSeen, Tenants, Tenure};
 pub use inventory::Inventory;
+pub use limit::{
+    MemoryShare, Obstacles, is_of_container, is_of_pod, leads_to_pods, memory_shares, shares_instances,
+};
 pub use loader_cache::paths_of;
 pub use meter::{BoardLook, Energy, Ledger, MeterLook, MeterRules, Out, Part, Quality, Record, parts};
 pub use mig::{Mig, MigInstance, Profile, Share, capability_minor, instance_product};

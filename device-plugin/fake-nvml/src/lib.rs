@@ -15,6 +15,7 @@ pub mod device;
 pub mod events;
 pub mod fields;
 pub mod gpm;
+pub mod limits;
 mod memory;
 pub mod mig;
 pub mod older;
@@ -41,8 +42,10 @@ mod code {
     pub(crate) const DRIVER_NOT_LOADED: u32 = 9;
     pub(crate) const TIMEOUT: u32 = 10;
     pub(crate) const GPU_IS_LOST: u32 = 15;
+    pub(crate) const OPERATING_SYSTEM: u32 = 17;
     pub(crate) const LIB_RM_VERSION_MISMATCH: u32 = 18;
     pub(crate) const ARGUMENT_VERSION_MISMATCH: u32 = 25;
+    pub(crate) const UNKNOWN: u32 = 999;
 }
 
 /// Says that this library is a stand-in.

@@ -208,3 +208,15 @@ fn families_are_told_apart_where_the_minor_decides() {
         ["volta", "turing", "ampere", "ada-lovelace"]
     );
 }
+
+#[test]
+fn the_driver_limits_memory_only_where_it_says_so_and_gpus_are_shared() {
+    let shared = BTreeMap::from([("nvidia.com/gpu".to_owned(), Sharing { replicas: 2, one_each: false })]);
+    let shares = Policy { shared, ..policy(MigStrategy::None) };
+    for (policy, label) in [(shares, Some("driver")), (policy(MigStrategy::None), None)] {
+        let mut told = labels(&node(vec![gpu(0, None)], "580"), &policy, false);
+        assert_eq!(told["compute.plasma.dev/memory-limit"].as_deref(), label.map(|_| "none"));
+        limited_by_driver(&mut told);
+        assert_eq!(told["compute.plasma.dev/memory-limit"].as_deref(), label);
+    }
+}

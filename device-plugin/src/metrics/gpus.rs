@@ -11,7 +11,7 @@ use super::{
     Sources, dcgm, instances,
     labels::{self, label},
     looks::Xids,
-    own,
+    own, shares,
     table::{Kind, Row, Subject, Value},
 };
 use crate::{inventory::Observed, nvml::Figures};
@@ -52,6 +52,7 @@ impl GpuMetrics {
         let rows = own::METRICS.iter().chain(dcgm::METRICS.iter().filter(|_| sources.dcgm_names));
         let named =
             rows.flat_map(|rows| rows.iter()).map(|row| (row.name, row.help)).chain([NVML_UP, HOLDER]);
+        let named = named.chain(shares::METRICS.map(|(name, help, _)| (name, help)));
         let descriptions =
             named.map(|(name, help)| Desc::new(name.to_owned(), help.to_owned(), vec![], Default::default()));
         let descriptions = descriptions.collect::<Result<_, _>>()?;
@@ -76,6 +77,11 @@ impl GpuMetrics {
         let up = f64::from(u8::from(observed.is_known() && inventory.fault().is_none()));
         let mut families = vec![family(NVML_UP, Kind::Gauge, vec![metric(vec![], Kind::Gauge, up)])];
         families.push(family(HOLDER, Kind::Gauge, known.iter().flat_map(Known::holders).collect()));
+        families.extend(shares::METRICS.map(|(name, help, value)| {
+            let told = shares::told(&observed, (&inventory, up > 0.0), &self.sources.node, value);
+            let metrics = told.into_iter().map(|(labels, value)| metric(labels, Kind::Gauge, value));
+            family((name, help), Kind::Gauge, metrics.collect())
+        }));
         let rows = |table: &'static [&'static [Row]]| table.iter().flat_map(|rows| rows.iter());
         let whole: Vec<Labelled<'_>> = known.iter().map(|gpu| (&gpu.own[..], &gpu.subject)).collect();
         families.extend(rows(own::METRICS).map(|row| of_row(row, &whole)));

@@ -70,6 +70,7 @@ fn container(status: ContainerStatus, init: bool) -> source::Status {
         now: status.state.and_then(run),
         before: status.last_state.and_then(run),
         devices: devices.map(|device| device.resource_id).collect(),
+        id: status.container_id,
     }
 }
 

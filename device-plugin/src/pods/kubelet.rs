@@ -101,6 +101,7 @@ fn container(status: ContainerStatus, init: bool) -> source::Status {
         now: status.state.and_then(run),
         before: status.last_state.and_then(run),
         devices: devices.map(|device| device.resource_id).collect(),
+        id: Some(status.container_id).filter(|id| !id.is_empty()),
     }
 }
 
@@ -204,6 +205,7 @@ mod tests {
             name: "c".to_owned(),
             state: runs(20),
             last_state: ran(5, 9),
+            container_id: "containerd://2".to_owned(),
             allocated_resources_status: vec![ResourceStatus {
                 name: "nvidia.com/gpu".to_owned(),
                 resources: vec![ResourceHealth { resource_id: "GPU-0".to_owned() }],
@@ -212,6 +214,7 @@ mod tests {
         let seen = seen(pod("Running", vec![status]));
         let [container] = &seen.containers[..] else { panic!("one container") };
         assert_eq!((container.started_ms, container.finished_ms), (Some(5000), None));
+        assert_eq!(container.running.as_deref(), Some("containerd://2"));
         assert_eq!((container.devices.as_slice(), seen.over), (&["GPU-0".to_owned()][..], false));
     }
 
@@ -223,7 +226,9 @@ mod tests {
             "evicted, and not ended yet"
         );
         assert!(!seen(pod("Running", vec![status(ran(1, 2))])).over, "it may be started again");
-        let over = seen(pod("Failed", vec![status(ran(1, 2))]));
+        let ended = ContainerStatus { container_id: "containerd://1".to_owned(), ..status(ran(1, 2)) };
+        let over = seen(pod("Failed", vec![ended]));
+        assert_eq!(over.containers[0].running, None, "its id is that of a run that ended");
         assert_eq!((over.over, over.containers[0].finished_ms), (true, Some(2000)));
     }
 

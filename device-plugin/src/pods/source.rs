@@ -91,6 +91,8 @@ pub(super) struct Status {
     pub(super) now: Option<Run>,
     pub(super) before: Option<Run>,
     pub(super) devices: Vec<String>,
+    /// The runtime's id of its run now, or of the last one.
+    pub(super) id: Option<String>,
 }
 
 impl Status {
@@ -100,6 +102,7 @@ impl Status {
 
     fn seen(self) -> ContainerSeen {
         let started = [self.now, self.before].into_iter().flatten().filter_map(|run| run.started_ms);
+        let running = self.id.clone().filter(|_| self.runs());
         // A container that waits ended with the run before.
         let last = self.now.or(self.before);
         ContainerSeen {
@@ -108,6 +111,7 @@ impl Status {
             started_ms: started.min(),
             finished_ms: last.and_then(|run| run.ended.flatten()),
             devices: self.devices,
+            running,
         }
     }
 }

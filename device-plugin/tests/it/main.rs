@@ -9,6 +9,7 @@ mod handover;
 mod holdings;
 mod inspect;
 mod kubelet;
+mod limits;
 mod meter;
 mod metrics;
 mod mig;

@@ -41,7 +41,7 @@ pub(crate) struct NodePod {
     pub(crate) uid: String,
     pub(crate) name: String,
     pub(crate) devices: Vec<String>,
-    /// Seconds since 1970.
+    /// Seconds since 1970; the container's id at the runtime is made of it.
     pub(crate) started: Option<u64>,
     pub(crate) finished: Option<u64>,
 }
@@ -62,6 +62,7 @@ impl NodePod {
             name: "main".to_owned(),
             state: Some(ContainerState { running, terminated }),
             last_state: None,
+            container_id: self.started.map(|at| format!("containerd://c{at}")).unwrap_or_default(),
             allocated_resources_status: if names_devices { vec![named] } else { vec![] },
         };
         let phase = match (self.started, self.finished) {

@@ -40,6 +40,9 @@ pub struct ContainerStatus {
     /// The run before the present one, where there was one.
     #[prost(message, optional, tag = "3")]
     pub last_state: ::core::option::Option<ContainerState>,
+    /// The runtime's id of the present run, such as `containerd://0f3a…`; of the last one while it waits.
+    #[prost(string, tag = "8")]
+    pub container_id: ::prost::alloc::string::String,
     /// By resource, the devices that the container was given: since 1.36.
     #[prost(message, repeated, tag = "14")]
     pub allocated_resources_status: ::prost::alloc::vec::Vec<ResourceStatus>,

@@ -37,6 +37,8 @@ pub struct ContainerSeen {
     pub finished_ms: Option<u64>,
     /// The devices that its status names; none where it names none.
     pub devices: Vec<String>,
+    /// The runtime's id of the container that runs now, such as `containerd://0f3a…`; `None` where none does.
+    pub running: Option<String>,
 }
 
 /// A container's devices as the kubelet lists them.
@@ -80,6 +82,8 @@ struct Contained {
     started_ms: Option<u64>,
     /// `None` until it is clear.
     devices: Option<BTreeSet<String>>,
+    /// As it was told last: a container that is started again has another id.
+    running: Option<String>,
 }
 
 impl Tenants {
@@ -109,6 +113,7 @@ impl Tenants {
         for seen in &seen.containers {
             let contained = tenant.containers.entry(seen.name.clone()).or_default();
             contained.init = seen.init;
+            contained.running.clone_from(&seen.running);
             contained.started_ms = earlier(contained.started_ms, seen.started_ms);
             if contained.devices.is_none() && !seen.devices.is_empty() {
                 contained.devices = Some(seen.devices.iter().cloned().collect());
@@ -184,6 +189,17 @@ impl Tenants {
             }
         }
         Holdings::Known(holders)
+    }
+
+    /// Who runs now, with the runtime's id of the container.
+    pub fn running(&self) -> BTreeMap<Holder, String> {
+        let open = self.pods.iter().filter(|(_, tenant)| tenant.end.is_none());
+        let of_pod = |(uid, tenant): (&String, &Tenant)| {
+            let running =
+                tenant.containers.iter().filter_map(|(name, one)| Some((name, one.running.clone()?)));
+            running.map(|(name, id)| (tenant.holder(uid, name), id)).collect::<Vec<_>>()
+        };
+        open.flat_map(of_pod).collect()
     }
 
     /// Every holding that has begun, with its end where there is one.

@@ -149,6 +149,7 @@ fn a_pod_ends_with_its_last_container_and_an_init_container_needs_no_devices() {
         started_ms: Some(1),
         finished_ms: Some(finished_ms),
         devices: vec![],
+        running: None,
     };
     told.containers.push(container("prepare", true, 4));
     let tenants = synced(std::slice::from_ref(&told));
@@ -259,5 +260,31 @@ proptest! {
             shuffled.swap(from, to);
         }
         prop_assert_eq!(synced(&told), synced(&shuffled));
+    }
+}
+
+#[test]
+fn who_runs_is_as_it_was_told_last_and_nobody_of_a_pod_that_is_over() {
+    let told = |running: Option<&str>, over| PodSeen {
+        uid: "u".to_owned(),
+        over,
+        containers: vec![ContainerSeen {
+            name: "c".to_owned(),
+            running: running.map(str::to_owned),
+            ..ContainerSeen::default()
+        }],
+        ..PodSeen::default()
+    };
+    let mut tenants = Tenants::default();
+    for (id, over, runs) in [
+        (Some("a"), false, Some("a")),
+        (None, false, None),
+        (Some("b"), false, Some("b")),
+        (Some("b"), true, None),
+    ] {
+        tenants.observe(&told(id, over), 0);
+        let running = tenants.running();
+        assert_eq!(running.values().next().map(String::as_str), runs);
+        assert!(running.keys().all(|holder| holder.pod_uid == "u" && holder.container == "c"));
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use plasma_runtime::RuntimeArgs;
+use plasma_runtime::{RuntimeArgs, ServiceAccount};
 
 use crate::{
     cdi::Printing, dirt::DirtArgs, handover::HandOverArgs, inspect::Looking, meter::MeterArgs,
@@ -38,6 +38,9 @@ pub(crate) enum Verb {
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) runtime: RuntimeArgs,
+
+    #[command(flatten)]
+    pub(crate) account: ServiceAccount,
 
     /// The node that this runs on. Needed to serve the kubelet.
     #[arg(long, env = "NODE_NAME")]

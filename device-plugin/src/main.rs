@@ -55,12 +55,12 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         socket::fits("--device-plugin-dir", &args.device_plugin_dir)?;
         socket::fits("--plugins-registry-dir", &args.plugins_registry_dir)?;
     }
-    let runtime = Arc::new(Runtime::start(&args.runtime).await?);
+    let runtime = Runtime::start(&args.runtime).await?;
     let (gate, shutdown) = (runtime.health.gate("kubelet"), runtime.shutdown.clone());
     let rules = health_config::read(args.health_config.as_deref())?;
     let policy = args.policy.policy(&args.resource_name)?;
     let looks = LookMetrics::register(&runtime.registry)?;
-    let pods = pods::start(&args, &node, runtime.clone());
+    let pods = pods::start(&args, &node);
     let limits = !args.observe && !policy.shared.is_empty();
     let limiter =
         limits.then(|| Limiter::new(args.cgroup_root.clone(), pods.holdings.clone(), pods.running.clone()));
@@ -76,7 +76,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let meter_args = MeterArgs { look_ms: args.scan_seconds.saturating_mul(1000), ..args.meter.clone() };
     let around = (&runtime.registry, shutdown.clone());
     let meter = meter::start(meter_args, node.clone(), (observed.clone(), pods.clone()), around)?;
-    tokio::spawn(report::run(node, (observed.clone(), meter), runtime.clone()));
+    tokio::spawn(report::run(node, (observed.clone(), meter), (args.account.clone(), shutdown.clone())));
     if args.observe {
         publish.hand_over(HandOver::NeedsNothing);
         tracing::info!("observing: another plugin offers the GPUs to the kubelet");

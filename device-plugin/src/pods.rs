@@ -15,7 +15,7 @@ use std::{
 };
 
 use plasma_device_plugin_core::{Holder, Holdings, PodSeen, Tenants, Tenure};
-use plasma_runtime::Runtime;
+use plasma_runtime::ServiceAccount;
 use tokio::sync::{mpsc, watch};
 
 use crate::args::Args;
@@ -69,7 +69,7 @@ impl Pods {
 }
 
 /// Begins to follow the pods.
-pub(crate) fn start(args: &Args, node: &str, runtime: Arc<Runtime>) -> Pods {
+pub(crate) fn start(args: &Args, node: &str) -> Pods {
     let (remember, remembered) = mpsc::unbounded_channel();
     let (holdings, holdings_are) = watch::channel(Holdings::Unknown);
     let (told, told_is) = watch::channel(Told::default());
@@ -87,7 +87,7 @@ pub(crate) fn start(args: &Args, node: &str, runtime: Arc<Runtime>) -> Pods {
         running,
     };
     let (socket, node) = (args.pods_api_socket.clone(), node.to_owned());
-    tokio::spawn(follower.follow_forever(socket, node, runtime));
+    tokio::spawn(follower.follow_forever(socket, node, args.account.clone()));
     Pods { holdings: holdings_are, told: told_is, running: running_are, remember }
 }
 
@@ -113,11 +113,11 @@ struct Follower {
 }
 
 impl Follower {
-    async fn follow_forever(mut self, socket: PathBuf, node: String, runtime: Arc<Runtime>) {
+    async fn follow_forever(mut self, socket: PathBuf, node: String, account: ServiceAccount) {
         let mut retry = RETRY_FIRST;
         let mut said = String::new();
         while !self.holdings.is_closed() {
-            let followed = match source::open(&socket, &node, &runtime).await {
+            let followed = match source::open(&socket, &node, &account).await {
                 Ok(mut source) => {
                     tracing::info!("the node's pods are told by {source}");
                     self.follow(&mut source, &socket).await

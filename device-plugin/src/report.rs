@@ -3,10 +3,7 @@
 //! Settlement bills finished pods by the GpuNode of the node that they ran on, so it has no owner: it outlives its Node,
 //! which an autoscaler may take away at any time. And a list of GPUs is never replaced by none.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
@@ -18,7 +15,7 @@ use kube::{
     runtime::events::{Recorder, Reporter},
 };
 use plasma_api::{GpuNode, GpuNodeSpec, GpuNodeStatus, names};
-use plasma_runtime::Runtime;
+use plasma_runtime::{CancellationToken, ServiceAccount};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -47,21 +44,20 @@ const NONE_LEFT: &str = "NVML counts no GPUs any more: those that it counted bef
 pub(crate) async fn run(
     node: String,
     (observed, meter): (watch::Receiver<Observed>, watch::Receiver<MeterState>),
-    runtime: Arc<Runtime>,
+    (account, shutdown): (ServiceAccount, CancellationToken),
 ) {
-    let shutdown = runtime.shutdown.clone();
     shutdown
         .run_until_cancelled(async {
-            let client = connect(&runtime).await;
+            let client = connect(&account).await;
             Teller { client, node, meter }.report(observed).await;
         })
         .await;
 }
 
-async fn connect(runtime: &Runtime) -> Client {
+async fn connect(account: &ServiceAccount) -> Client {
     let mut retry = RETRY_FIRST;
     loop {
-        match runtime.kube_client().await {
+        match account.client() {
             Ok(client) => return client,
             Err(fault) => tracing::warn!("no cluster to report to: {fault}; trying again in {retry:?}"),
         }
@@ -227,7 +223,7 @@ fn in_words(fault: &kube::Error) -> String {
 mod tests {
     use std::{
         convert::Infallible,
-        sync::{Mutex, PoisonError},
+        sync::{Arc, Mutex, PoisonError},
     };
 
     use kube::client::Body;

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -25,7 +26,7 @@ type written struct {
 	Object map[string]any `json:"object"`
 }
 
-// startAPIServer serves, and answers what a kubeconfig says of it.
+// startAPIServer serves, and answers where, and who vouches for it.
 func startAPIServer(out *output) (any, error) {
 	authority, certificate, err := certify()
 	if err != nil {
@@ -39,7 +40,8 @@ func startAPIServer(out *output) (any, error) {
 	}
 	server := &http.Server{Handler: &objects{kept: map[string]map[string]any{}, out: out}, ReadHeaderTimeout: time.Minute}
 	go func() { _ = server.Serve(listener) }()
-	return map[string]any{"server": "https://" + listener.Addr().String(), "certificate-authority-data": authority}, nil
+	port := listener.Addr().(*net.TCPAddr).Port
+	return map[string]any{"host": "127.0.0.1", "port": port, "authority": string(authority)}, nil
 }
 
 func (o *objects) ServeHTTP(to http.ResponseWriter, asked *http.Request) {

@@ -8,6 +8,7 @@ mod bounded;
 mod health;
 mod metrics;
 mod server;
+mod service_account;
 
 use std::{fmt::Display, process::ExitCode, time::Duration};
 
@@ -15,6 +16,7 @@ pub use args::{LogFormat, RuntimeArgs};
 pub use health::{Gate, Health};
 pub use metrics::register;
 pub use prometheus;
+pub use service_account::ServiceAccount;
 pub use tokio_util::sync::CancellationToken;
 
 /// How long one request to the API server may take, with what is tried again by itself, before it counts as unanswered.
@@ -36,6 +38,9 @@ pub enum StartError {
     /// Neither a service account nor a kubeconfig is usable.
     #[error("no way to reach a Kubernetes API server: {0}")]
     KubeConfig(#[from] Box<kube::config::InferConfigError>),
+    /// The service account isn't usable.
+    #[error("no way to reach a Kubernetes API server: {0}")]
+    ServiceAccount(#[source] std::io::Error),
     /// The client can't be made from the configuration.
     #[error("the Kubernetes client can't be made: {0}")]
     Client(#[from] Box<kube::Error>),

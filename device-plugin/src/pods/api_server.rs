@@ -1,6 +1,6 @@
 //! The API server's view of the node's pods, for kubelets that have no Pods API.
 
-use std::{pin::Pin, sync::Arc};
+use std::pin::Pin;
 
 use k8s_openapi::{
     api::core::v1::{ContainerState, ContainerStatus},
@@ -12,7 +12,7 @@ use kube::{
     runtime::watcher::{self, Event},
 };
 use plasma_device_plugin_core::PodSeen;
-use plasma_runtime::Runtime;
+use plasma_runtime::ServiceAccount;
 use tokio_stream::{Stream, StreamExt as _};
 
 use super::source::{self, News, Run};
@@ -28,8 +28,8 @@ pub(super) struct ApiServer {
 }
 
 impl ApiServer {
-    pub(super) async fn open(node: &str, runtime: &Arc<Runtime>) -> Result<Self, String> {
-        let client = runtime.kube_client().await.map_err(|fault| fault.to_string())?;
+    pub(super) fn open(node: &str, account: &ServiceAccount) -> Result<Self, String> {
+        let client = account.client().map_err(|fault| fault.to_string())?;
         let (pods, of_this_node) = (Api::<PodPart>::all(client), format!("spec.nodeName={node}"));
         let config = watcher::Config::default().fields(&of_this_node);
         let events = Box::pin(watcher::watcher(pods.clone(), config));

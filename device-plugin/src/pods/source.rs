@@ -3,11 +3,10 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use plasma_device_plugin_core::{ContainerSeen, PodSeen};
-use plasma_runtime::Runtime;
+use plasma_runtime::ServiceAccount;
 
 use super::{api_server::ApiServer, kubelet::PodsApi};
 
@@ -34,12 +33,11 @@ pub(super) enum Source {
 ///
 /// # Errors
 /// In words: it doesn't answer.
-pub(super) async fn open(socket: &Path, node: &str, runtime: &Arc<Runtime>) -> Result<Source, String> {
+pub(super) async fn open(socket: &Path, node: &str, account: &ServiceAccount) -> Result<Source, String> {
     if socket.exists() {
         return Ok(Source::PodsApi(Box::new(PodsApi::open(socket).await?), socket.to_owned()));
     }
-    let server = ApiServer::open(node, runtime).await;
-    let server = server.map_err(|fault| {
+    let server = ApiServer::open(node, account).map_err(|fault| {
         format!("the kubelet has no Pods API ({} isn't there), and {fault}", socket.display())
     })?;
     Ok(Source::ApiServer(Box::new(server)))

@@ -3,10 +3,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -37,6 +41,15 @@ pub(crate) struct Node {
     programs: Programs,
     way: Way,
     plugins: AtomicUsize,
+    cluster: OnceLock<[(&'static str, String); 3]>,
+}
+
+/// An API server: where it is, and who vouches for it, as PEM.
+#[derive(Deserialize)]
+pub(crate) struct Cluster {
+    host: String,
+    port: u16,
+    authority: String,
 }
 
 impl Node {
@@ -48,7 +61,13 @@ impl Node {
         // A socket's path may have 107 bytes, so not below a TMPDIR of any length.
         let folder =
             tempfile::Builder::new().prefix("plasma-node-").tempdir_in("/tmp").context("a folder")?;
-        let node = Self { folder, programs: programs.clone(), way, plugins: AtomicUsize::new(0) };
+        let node = Self {
+            folder,
+            programs: programs.clone(),
+            way,
+            plugins: AtomicUsize::new(0),
+            cluster: OnceLock::new(),
+        };
         for folder in [node.device_plugins(), node.registry(), node.cdi()] {
             fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
         }
@@ -103,23 +122,27 @@ impl Node {
         self.write(&state)
     }
 
-    /// Plugins that are started from now on know of a cluster: an API server's address and authority.
+    /// Plugins that are started from now on know of a cluster, as pods do.
     ///
     /// # Errors
-    /// Its file can't be written.
-    pub(crate) fn has_cluster(&self, cluster: &Value) -> Result<()> {
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "it",
-            "clusters": [{ "name": "it", "cluster": cluster }],
-            "users": [{ "name": "it", "user": { "token": "anybody" } }],
-            "contexts": [{ "name": "it", "context": { "cluster": "it", "user": "it" } }],
-        });
-        fs::write(self.kubeconfig(), config.to_string()).context("write the kubeconfig")
+    /// A file can't be written.
+    pub(crate) fn has_cluster(&self, cluster: &Cluster) -> Result<()> {
+        let account = self.folder().join("serviceaccount");
+        fs::create_dir_all(&account).context("a folder for the service account")?;
+        fs::write(account.join("token"), "anybody").context("write the token")?;
+        fs::write(account.join("ca.crt"), &cluster.authority).context("write the authority")?;
+        let environment = [
+            ("SERVICE_ACCOUNT_DIR", account.display().to_string()),
+            ("KUBERNETES_SERVICE_HOST", cluster.host.clone()),
+            ("KUBERNETES_SERVICE_PORT", cluster.port.to_string()),
+        ];
+        // Once: a node has one cluster.
+        self.cluster.set(environment).map_err(|_| anyhow!("the node has a cluster already"))
     }
 
-    /// How plugins reach their cluster, where the node has one.
-    pub(super) fn kubeconfig(&self) -> PathBuf {
-        self.folder().join("kubeconfig.json")
+    /// What plugins are told of the cluster, where the node has one.
+    pub(super) fn cluster(&self) -> impl Iterator<Item = (&'static str, String)> {
+        self.cluster.get().cloned().into_iter().flatten()
     }
 
     /// The socket of the plugin that the kubelet found, as the kubelet names it.

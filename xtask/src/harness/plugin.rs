@@ -40,10 +40,7 @@ impl Plugin {
             TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).context("a port")?;
         let mut plugin = Command::new(&node.programs().plugin);
         plugin.env_clear().env("HOME", node.folder()).env("PLASMA_FAKE_NVML_STATE", node.state());
-        if node.kubeconfig().exists() {
-            plugin.env("KUBECONFIG", node.kubeconfig());
-        }
-        plugin.env("METER_DIR", node.meter());
+        plugin.envs(node.cluster()).env("METER_DIR", node.meter());
         plugin.args(["--node-name", "node", "--metrics-address", &address.to_string()]);
         plugin.arg("--nvml-library").arg(&node.programs().nvml);
         plugin.arg("--device-plugin-dir").arg(sockets).arg("--plugins-registry-dir").arg(registry);

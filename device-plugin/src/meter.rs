@@ -49,6 +49,8 @@ pub(crate) struct MeterState {
     pub(crate) since_ms: Option<u64>,
     /// What is wrong with it.
     pub(crate) fault: Option<String>,
+    /// What it waits for before it records more.
+    pub(crate) waits_for: Option<String>,
 }
 
 /// What the sender may send.
@@ -166,8 +168,9 @@ impl Meter {
         while !self.state.is_closed() {
             let fault = self.step(&mut metering).err();
             self.figures.set_on(fault.is_none());
+            let waits_for = self.pods.told.borrow().unclear.clone();
             self.state.send_if_modified(|state| {
-                let now = MeterState { since_ms: Some(since_ms), fault, ..state.clone() };
+                let now = MeterState { since_ms: Some(since_ms), fault, waits_for, ..state.clone() };
                 let is_new = *state != now;
                 if is_new && let Some(fault) = &now.fault {
                     tracing::error!(
@@ -188,9 +191,8 @@ impl Meter {
             metering.ledger.look(&look, &metering.rules);
         }
         let told = self.pods.told.borrow().clone();
-        let complete_ms = told.complete_ms.filter(|_| told.has_remembered);
         let mut next = metering.ledger.clone();
-        let out = next.advance(&told.tenures, complete_ms, crate::pods::now_ms(), &metering.rules);
+        let out = next.advance(&told.tenures, told.complete_ms, crate::pods::now_ms(), &metering.rules);
         let mut journal = lock(&metering.journal);
         journal.acknowledge(self.acknowledged.get());
         if self.args.meter_address.is_none() {

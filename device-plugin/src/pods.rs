@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use plasma_device_plugin_core::{Holder, Holdings, PodSeen, Tenants, Tenure};
+use plasma_device_plugin_core::{Holder, Holdings, Known, PodSeen, Tenants, Tenure};
 use plasma_runtime::ServiceAccount;
 use tokio::sync::{mpsc, watch};
 
@@ -31,6 +31,8 @@ const OLD: Duration = Duration::from_secs(10);
 /// How long to wait after a failure, at first; then twice as long each time.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LAST: Duration = Duration::from_secs(10);
+/// When it wasn't clear for so long what a pod holds, it is said.
+const LONG_UNCLEAR_MS: u64 = 30_000;
 /// How long a pod that is gone is remembered: the meter may be waiting for NVML meanwhile.
 const REMEMBER_MS: u64 = 3_600_000;
 
@@ -39,10 +41,11 @@ const REMEMBER_MS: u64 = 3_600_000;
 pub(crate) struct Told {
     /// Every holding that has begun, also those that ended lately.
     pub(crate) tenures: Arc<Vec<Tenure>>,
-    /// Until when that is all. Milliseconds since 1970; `None` where it never was.
+    /// Until when that is all, and right. Milliseconds since 1970; `None` where it never was, or it isn't known yet what an
+    /// earlier process knew.
     pub(crate) complete_ms: Option<u64>,
-    /// Whether what an earlier process knew is among it.
-    pub(crate) has_remembered: bool,
+    /// Why that isn't now, in words, where a pod has been unclear for long.
+    pub(crate) unclear: Option<String>,
 }
 
 /// The runtime's ids of the containers that run now.
@@ -76,11 +79,13 @@ pub(crate) fn start(args: &Args, node: &str) -> Pods {
     let (running, running_are) = watch::channel(Running::new());
     let follower = Follower {
         tenants: Tenants::default(),
-        complete_ms: None,
+        begun: Instant::now(),
+        known: Known::default(),
+        seen_ms: 0,
         remembered,
-        has_remembered: false,
         good_until: Instant::now(),
         lister: Lister::new(&args.pod_resources_socket),
+        list_fault: None,
         list_due: Instant::now(),
         holdings,
         told,
@@ -99,12 +104,15 @@ pub(crate) fn now_ms() -> u64 {
 
 struct Follower {
     tenants: Tenants,
-    /// Until when all is known, if it ever was.
-    complete_ms: Option<u64>,
+    begun: Instant,
+    known: Known,
+    /// When all pods were told of last, whether or not that was right already. Milliseconds since 1970.
+    seen_ms: u64,
     remembered: mpsc::UnboundedReceiver<(Vec<Tenure>, u64)>,
-    has_remembered: bool,
     good_until: Instant,
     lister: Lister,
+    /// What was said last of a list that failed.
+    list_fault: Option<String>,
     /// When the devices may be asked for again.
     list_due: Instant,
     holdings: watch::Sender<Holdings>,
@@ -124,6 +132,7 @@ impl Follower {
                 }
                 Err(fault) => Err(fault),
             };
+            self.known.is_silent();
             match followed {
                 Ok(()) => (retry, said) = (RETRY_FIRST, String::new()),
                 // Once is enough: without a kubelet or a cluster it would be said for ever.
@@ -167,7 +176,7 @@ impl Follower {
                 None => {}
             }
             if began.is_none() {
-                self.complete_ms = Some(now_ms());
+                self.seen_ms = now_ms();
                 self.good_until = Instant::now() + OLD;
                 self.tenants.forget_before(now_ms().saturating_sub(REMEMBER_MS));
                 self.list(source).await;
@@ -179,7 +188,10 @@ impl Follower {
     /// `began` has the pods that are told of at first, until that is all.
     fn take_in(&mut self, news: News, began: &mut Option<Vec<PodSeen>>) {
         match (news, began.as_mut()) {
-            (News::Again, _) => *began = Some(Vec::new()),
+            (News::Again, _) => {
+                self.known.is_silent();
+                *began = Some(Vec::new());
+            }
             (News::Pod(pod), Some(first)) => first.push(pod),
             (News::Pod(pod), None) => {
                 self.tenants.observe(&pod, now_ms());
@@ -194,10 +206,10 @@ impl Follower {
                 first.extend(last);
             }
             (News::All, _) => {
-                let last_ms = self.complete_ms.unwrap_or_default();
                 let pods = began.take().unwrap_or_default();
-                pods.iter().for_each(|pod| self.tenants.observe(pod, last_ms));
-                self.tenants.synced(&pods.into_iter().map(|pod| pod.uid).collect(), last_ms);
+                pods.iter().for_each(|pod| self.tenants.observe(pod, self.seen_ms));
+                self.tenants.synced(&pods.into_iter().map(|pod| pod.uid).collect(), self.seen_ms);
+                self.known.is_told(self.begun.elapsed());
                 self.list_due = Instant::now();
             }
         }
@@ -210,23 +222,46 @@ impl Follower {
         }
         self.list_due = Instant::now() + LIST_AGAIN;
         match self.lister.list_between(source).await {
-            Ok((before, listed, after)) => self.tenants.assign(&before, &listed, &after),
-            Err(fault) => tracing::debug!("the devices of the node's pods can't be listed: {fault}"),
+            Ok((before, listed, after)) => {
+                self.list_fault = None;
+                self.tenants.assign(&before, &listed, &after);
+            }
+            Err(fault) if self.list_fault.as_ref() == Some(&fault) => {}
+            Err(fault) => {
+                tracing::warn!(
+                    "the devices of the node's pods can't be listed: {fault}; it isn't known who holds what, and nothing \
+                     is metered, until they can"
+                );
+                self.list_fault = Some(fault);
+            }
         }
+    }
+
+    /// What isn't clear for longer than a list takes.
+    fn long_unclear(&self, unclear: Option<(u64, String)>) -> Option<String> {
+        let (since_ms, pod) = unclear.filter(|(since_ms, _)| since_ms + LONG_UNCLEAR_MS < now_ms())?;
+        let why = self
+            .list_fault
+            .as_deref()
+            .unwrap_or("the kubelet lists none of its devices, or two pods have its name");
+        Some(format!("it isn't known which devices pod {pod} holds since {since_ms} ms: {why}"))
     }
 
     fn publish(&mut self) {
         while let Ok((held, last_ms)) = self.remembered.try_recv() {
             held.iter().for_each(|held| self.tenants.remember(held, last_ms));
-            self.has_remembered = true;
+            self.known.remember(last_ms);
         }
         let is_good = Instant::now() < self.good_until;
         let holdings = if is_good { self.tenants.holdings() } else { Holdings::Unknown };
         let running = if is_good { self.tenants.running() } else { Running::new() };
         replace(&self.running, running, |_, _| {});
         replace(&self.holdings, holdings, say_changes);
-        let (tenures, complete_ms) = (Arc::new(self.tenants.tenures()), self.complete_ms);
-        let told = Told { tenures, complete_ms, has_remembered: self.has_remembered };
+        let unclear = self.tenants.unclear();
+        let since_ms = unclear.as_ref().map(|(since_ms, _)| *since_ms);
+        let complete_ms = self.known.until(self.begun.elapsed(), now_ms(), since_ms);
+        let tenures = Arc::new(self.tenants.tenures());
+        let told = Told { tenures, complete_ms, unclear: self.long_unclear(unclear) };
         replace(&self.told, told, |_, _| {});
     }
 }

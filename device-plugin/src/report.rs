@@ -207,7 +207,9 @@ impl Teller {
 fn with_fault(status: GpuNodeStatus, meter: &MeterState) -> GpuNodeStatus {
     let fault =
         meter.fault.as_ref().filter(|_| meter.reports).map(|fault| format!("the meter is off: {fault}"));
-    let message: Vec<String> = status.message.iter().cloned().chain(fault).collect();
+    let waits =
+        meter.waits_for.as_ref().filter(|_| meter.reports).map(|what| format!("the meter waits: {what}"));
+    let message: Vec<String> = status.message.iter().cloned().chain(fault).chain(waits).collect();
     GpuNodeStatus { message: (!message.is_empty()).then(|| message.join("; ")), ..status }
 }
 
@@ -384,14 +386,14 @@ mod tests {
             let asked = asked.lock().unwrap();
             (asked[1].1["spec"]["meter"].clone(), asked[2].1["status"]["message"].clone())
         };
-        let works = MeterState { reports: true, since_ms: Some(1_795_720_400_000), fault: None };
+        let works = MeterState { reports: true, since_ms: Some(1_795_720_400_000), ..MeterState::default() };
         let since = json!({ "since": "2026-11-26T19:13:20Z" });
         assert_eq!(told(works).await, (since, Value::Null));
         let fault = Some("the journal is of version 7".to_owned());
-        let broken = MeterState { reports: true, since_ms: None, fault: fault.clone() };
+        let broken = MeterState { reports: true, fault: fault.clone(), ..MeterState::default() };
         let message = json!("the meter is off: the journal is of version 7");
         assert_eq!(told(broken).await, (json!({}), message), "pods wait for it");
-        let for_itself = MeterState { reports: false, since_ms: Some(1), fault };
+        let for_itself = MeterState { since_ms: Some(1), fault, ..MeterState::default() };
         assert_eq!(told(for_itself).await, (Value::Null, Value::Null), "pods are billed from their status");
     }
 

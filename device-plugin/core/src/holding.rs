@@ -1,11 +1,13 @@
 //! Who holds which device, as the kubelet says.
 
+mod known;
 mod tenants;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use known::Known;
 pub use tenants::{ContainerSeen, Listed, PodSeen, Tenants};
 
 /// One container of one pod.

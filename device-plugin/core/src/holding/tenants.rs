@@ -173,11 +173,22 @@ impl Tenants {
                 .any(|one| one.devices.is_none() && !one.init)
     }
 
+    /// Of the pods that have started and aren't over, the one that started first and of which it isn't clear what it
+    /// holds: when it started, and its namespace and name.
+    pub fn unclear(&self) -> Option<(u64, String)> {
+        let open = self.pods.values().filter(|tenant| tenant.end.is_none());
+        let unclear = open.filter_map(|tenant| {
+            let unclear = tenant.containers.values().filter(|one| one.devices.is_none() && !one.init);
+            let since = unclear.filter_map(|one| one.started_ms).min()?;
+            Some((since, format!("{}/{}", tenant.namespace, tenant.name)))
+        });
+        unclear.min()
+    }
+
     /// Who was given what, and isn't over. Unknown while it isn't clear what some container that has started holds.
     pub fn holdings(&self) -> Holdings {
         let open = || self.pods.iter().filter(|(_, tenant)| tenant.end.is_none());
-        let unclear = |one: &Contained| one.devices.is_none() && one.started_ms.is_some() && !one.init;
-        if !self.synced || open().any(|(_, tenant)| tenant.containers.values().any(unclear)) {
+        if !self.synced || self.unclear().is_some() {
             return Holdings::Unknown;
         }
         let mut holders = BTreeMap::<String, Vec<Holder>>::new();

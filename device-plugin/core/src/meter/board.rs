@@ -143,7 +143,8 @@ impl Board {
 
     /// Whether all that came before a change has been told, and there was a look after it, or it was waited for.
     fn is_ripe(&mut self, at_ms: u64, told: &Told<'_>, rules: &MeterRules) -> bool {
-        if told.now_ms < at_ms.saturating_add(rules.told_within_ms) {
+        // Also what the driver did waits for the holders: one of them may have ended before it.
+        if told.known_ms() < at_ms.saturating_add(rules.told_within_ms) {
             return false;
         }
         if self.last_look_ms >= at_ms {
@@ -259,7 +260,7 @@ impl Board {
 
     /// Records what has gone on for a period, up to the last look before which all was told.
     fn record_periods(&mut self, told: &Told<'_>, rules: &MeterRules, records: &mut Vec<Record>) {
-        let told_until = told.complete_ms.min(told.now_ms).saturating_sub(rules.told_within_ms);
+        let told_until = told.known_ms().saturating_sub(rules.told_within_ms);
         let looked = match self.cut {
             Some(_) => self.counter.last_until(told_until),
             None => Some(told_until.min(self.last_look_ms)),

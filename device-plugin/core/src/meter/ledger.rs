@@ -73,6 +73,11 @@ pub(super) struct Told<'a> {
 }
 
 impl Told<'_> {
+    /// Until when the holders are known.
+    pub(super) fn known_ms(&self) -> u64 {
+        self.complete_ms.min(self.now_ms)
+    }
+
     pub(super) fn is_done(&self, tenure: &Tenure) -> bool {
         let done = self.done.get(&tenure.holder.pod_uid);
         done.is_some_and(|done| done.over || done.devices.contains(&tenure.device))
@@ -131,12 +136,12 @@ impl Ledger {
         let mut records = Vec::new();
         for board in self.boards.values_mut() {
             board.advance(&mut told, rules, &mut records);
-            if board.is_gone(now_ms) {
+            if board.is_gone(told.known_ms()) {
                 board.retire(&told, rules, &mut records);
             }
         }
         self.boards.retain(|_, board| !board.accounts.is_empty());
-        let until = complete_ms.min(now_ms).saturating_sub(rules.promised_after_ms);
+        let until = told.known_ms().saturating_sub(rules.promised_after_ms);
         let next = self.boards.values().filter_map(|board| board.next_change(&told)).min();
         self.promised_ms = self.promised_ms.max(next.map_or(until, |next| next.min(until)));
         self.say_which_pods_are_over(tenures, (complete_ms, now_ms), &mut records);

@@ -1,11 +1,14 @@
 //! Whatever happens to looks, clocks, drivers, the kubelet and this program: nothing is lost, nothing is doubled.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::{End, Tenure};
+use crate::{End, Known, Tenure};
 
 const RULES: fn() -> MeterRules = || MeterRules::for_looks_every(2_000);
 
@@ -52,6 +55,10 @@ impl World {
     }
 
     fn look(&mut self) {
+        self.look_and_advance(self.now);
+    }
+
+    fn look_and_advance(&mut self, complete_ms: u64) {
         let board = |at: usize| BoardLook {
             gpu_uuid: gpu(at),
             product: "H100".to_owned(),
@@ -78,7 +85,7 @@ impl World {
             *last = Some(*now);
         }
         self.ledger.look(&look, &RULES());
-        self.advance(self.now);
+        self.advance(complete_ms);
     }
 
     fn reload(&mut self, name: Option<&str>) {
@@ -382,6 +389,43 @@ fn what_was_over_before_it_was_told_of_has_its_record_and_no_time() {
     assert_eq!((of_a.end_ms - of_a.start_ms, of_a.pod_is_over), (0, true));
     assert!(of_a.gaps.concat().contains("told or looked at too late"));
     assert!(world.of("old").is_empty(), "what was over before the meter began isn't its business");
+    world.check_rows().unwrap();
+}
+
+/// The review's case: a kubelet that was away tells first what the API server had, then how it was.
+#[test]
+fn a_pod_that_ended_while_the_kubelet_was_away_has_its_own_end() {
+    let mut world = World::new(&[1]);
+    let (mut known, at) = (Known::default(), |world: &World| Duration::from_millis(world.now));
+    let advance = |world: &mut World, known: &mut Known| {
+        world.counters[0] += 10;
+        let complete_ms = known.until(at(world), world.now, None).unwrap();
+        world.look_and_advance(complete_ms);
+    };
+    known.is_told(at(&world));
+    known.remember(0);
+    world.hold("a", 0, 0, 1_001_000);
+    for second in 1..700 {
+        world.now = 1_000_000 + second * 1_000;
+        match second {
+            20 => known.is_silent(),
+            // The driver is loaded anew meanwhile.
+            300 => world.counters[0] = 0,
+            // It runs, says the kubelet.
+            620 => known.is_told(at(&world)),
+            640 => {
+                world.end("a", 1_024_000);
+                world.hold("b", 0, 0, 1_630_000);
+            }
+            _ => {}
+        }
+        advance(&mut world, &mut known);
+    }
+    let ms: u64 = world.of("a").iter().map(|record| record.end_ms - record.start_ms).sum();
+    assert_eq!(ms, 23_000, "{:#?}", world.of("a"));
+    assert!(world.of("a").last().unwrap().pod_is_over);
+    world.end("b", world.now);
+    world.close();
     world.check_rows().unwrap();
 }
 

@@ -64,6 +64,7 @@ fn until_it_is_clear_who_holds_what_nobody_is_said_to_hold_anything() {
     tenants = synced(std::slice::from_ref(&new));
     assert!(tenants.wants_list());
     assert_eq!(tenants.holdings(), Holdings::Unknown);
+    assert_eq!(tenants.unclear(), Some((1, "n/p".to_owned())));
     // The list was made while the old one became the new one.
     tenants.assign(std::slice::from_ref(&old), &[listed("p", &["GPU-0"])], std::slice::from_ref(&new));
     assert!(held_by(&tenants).is_empty());
@@ -76,6 +77,7 @@ fn until_it_is_clear_who_holds_what_nobody_is_said_to_hold_anything() {
     tenants.assign(std::slice::from_ref(&new), &[listed("p", &["GPU-0"])], std::slice::from_ref(&new));
     assert_eq!(held_by(&tenants), [("GPU-0".to_owned(), "new".to_owned())]);
     assert!(!tenants.wants_list());
+    assert_eq!(tenants.unclear(), None);
 }
 
 #[test]

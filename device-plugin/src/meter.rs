@@ -3,6 +3,7 @@
 //! It runs on a thread of its own, since a disk may take its time; nothing that the kubelet waits for is on it. What fails
 //! here stops the meter and nothing else: the GpuNode, the metrics and the log say so, and it tries again.
 
+mod acknowledged;
 mod args;
 mod driver_load;
 mod figures;
@@ -11,21 +12,21 @@ mod send;
 mod wire;
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
 use plasma_device_plugin_core::{
-    BoardLook, GpuState, Ledger, MeterLook, MeterRules, Tenure, offers, parts, product_label,
+    BoardLook, GpuState, Ledger, MeterLook, MeterRules, MigInstance, Tenure, offers, parts, product_label,
 };
 use plasma_runtime::{CancellationToken, prometheus};
 use tokio::sync::watch;
 
 use crate::{inventory::Observed, pods::Pods};
+pub(crate) use acknowledged::Acknowledged;
 pub(crate) use args::MeterArgs;
 use figures::Figures;
 use journal::{Journal, OpenError};
@@ -45,7 +46,8 @@ const MOST_UNSENT: u64 = 100_000;
 pub(crate) struct MeterState {
     /// Whether there is somebody to report to, so that pods are billed from this.
     pub(crate) reports: bool,
-    /// When the journal began, in milliseconds since 1970; `None` while there is none that can be used.
+    /// When the journal began, in milliseconds since 1970; `None` while there is none that can be used, or, without a
+    /// fault, while that isn't known yet.
     pub(crate) since_ms: Option<u64>,
     /// What is wrong with it.
     pub(crate) fault: Option<String>,
@@ -58,15 +60,13 @@ pub(crate) struct MeterState {
 pub(crate) struct Outbox {
     /// `None` while there is no journal.
     pub(crate) journal: Option<Arc<Mutex<Journal>>>,
+    /// What settlement says to it.
+    pub(crate) acknowledged: Arc<Acknowledged>,
     /// All that ended before this is in it.
     pub(crate) until_ms: Option<u64>,
     /// Another number means that there is something new.
     pub(crate) last: u64,
 }
-
-/// What the two sides share.
-#[derive(Default)]
-pub(crate) struct Acknowledged(AtomicU64);
 
 /// Starts the meter.
 ///
@@ -81,15 +81,15 @@ pub(crate) fn start(
     let reports = args.meter_address.is_some();
     let (state, state_is) = watch::channel(MeterState { reports, ..MeterState::default() });
     let (outbox, outbox_is) = watch::channel(Outbox::default());
-    let acknowledged = Arc::new(Acknowledged::default());
     let figures = Figures::register(registry)?;
     if args.meter_address.is_some() {
-        let sender = send::Sender::new(args.clone(), node.clone(), outbox_is, acknowledged.clone());
+        let sender = send::Sender::new(args.clone(), node.clone(), outbox_is);
         tokio::spawn(async move { shutdown.run_until_cancelled(sender.send_forever()).await });
     }
     let (observed, pods) = inputs;
-    let meter = Meter { args, node, observed, pods, state, outbox, acknowledged, figures };
-    thread::Builder::new().name("meter".to_owned()).spawn(move || meter.run())?;
+    let meter = Meter { args, node, observed, pods, state, outbox, figures };
+    let run = move || meter.keep_running(Meter::run, OPEN_AGAIN);
+    thread::Builder::new().name("meter".to_owned()).spawn(run)?;
     Ok(state_is)
 }
 
@@ -100,13 +100,13 @@ struct Meter {
     pods: Pods,
     state: watch::Sender<MeterState>,
     outbox: watch::Sender<Outbox>,
-    acknowledged: Arc<Acknowledged>,
     figures: Figures,
 }
 
 /// What the meter knows while it has a journal.
 struct Metering {
     journal: Arc<Mutex<Journal>>,
+    acknowledged: Arc<Acknowledged>,
     ledger: Ledger,
     rules: MeterRules,
     /// The number of the last look that was taken in.
@@ -117,16 +117,31 @@ struct Metering {
 }
 
 impl Meter {
+    /// Runs, and where that panics, says so and begins again with what is on the disk: a fault in here must neither stop
+    /// the GPUs from being served nor go unnoticed.
+    fn keep_running(&self, run: impl Fn(&Self), pause: Duration) {
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(self))) {
+            self.figures.fault();
+            // Whoever still sends from the journal mustn't hold it against its next process, which is this one.
+            if let Some(journal) = self.outbox.send_replace(Outbox::default()).journal {
+                lock(&journal).let_go();
+            }
+            self.say(format!("it panicked ({}), which is a bug; it begins again", words(&*panic)));
+            thread::sleep(pause);
+        }
+    }
+
     /// Until nobody asks how it is any more, which is the end of the program.
-    fn run(self) {
+    fn run(&self) {
+        let mut stands_by = false;
         while !self.state.is_closed() {
             let pause = match Journal::open(&self.args.meter_dir, &self.node) {
                 Ok((journal, ledger)) => {
                     self.meter(journal, ledger);
-                    return;
+                    Duration::ZERO
                 }
                 Err(OpenError::Held) => {
-                    self.say("another process of this node has the meter's journal".to_owned());
+                    self.stand_by(&mut stands_by);
                     TAKE_OVER
                 }
                 Err(fault) => {
@@ -137,6 +152,22 @@ impl Meter {
             };
             thread::sleep(pause);
         }
+    }
+
+    /// Another process of this node has the journal, as during an upgrade: that one records, and this one takes over
+    /// when it ends. Meanwhile both tell the cluster the same.
+    fn stand_by(&self, stands_by: &mut bool) {
+        if !std::mem::replace(stands_by, true) {
+            tracing::info!(
+                "another process of this node has the meter's journal and records: this one takes over when that one ends"
+            );
+        }
+        self.figures.set_on(false);
+        let since_ms = journal::since_ms(&self.args.meter_dir);
+        self.state.send_if_modified(|state| {
+            let now = MeterState { since_ms, fault: None, ..state.clone() };
+            std::mem::replace(state, now.clone()) != now
+        });
     }
 
     /// Says that the meter is off, and why.
@@ -152,21 +183,30 @@ impl Meter {
         });
     }
 
+    /// Meters until the program ends, or the journal can't be trusted any more and is put aside.
     fn meter(&self, journal: Journal, ledger: Ledger) {
-        let since_ms = journal.since_ms();
-        self.acknowledged.set(journal.acknowledged());
         tracing::info!(
-            "metering since {since_ms} ms; {} records are to be acknowledged",
+            "metering since {} ms; {} records are to be acknowledged",
+            journal.since_ms(),
             journal.unacknowledged()
         );
+        let acknowledged = Arc::new(Acknowledged::new(journal.acknowledged(), journal.last()));
         let (open, complete_ms) = ledger.open();
         self.pods.remember(open, complete_ms);
         let outline = ledger.outline();
         let rules = MeterRules::for_looks_every(self.args.look_ms);
         let journal = Arc::new(Mutex::new(journal));
-        let mut metering = Metering { journal, ledger, rules, looked: 0, written: Instant::now(), outline };
+        let (looked, written) = (0, Instant::now());
+        let mut metering = Metering { journal, acknowledged, ledger, rules, looked, written, outline };
         while !self.state.is_closed() {
-            let fault = self.step(&mut metering).err();
+            let fault = match metering.acknowledged.beyond() {
+                None => self.step(&mut metering).err(),
+                Some(sequence) => match self.disown(&metering.journal, sequence) {
+                    Ok(()) => return,
+                    Err(fault) => Some(fault),
+                },
+            };
+            let since_ms = lock(&metering.journal).since_ms();
             self.figures.set_on(fault.is_none());
             let waits_for = self.pods.told.borrow().unclear.clone();
             self.state.send_if_modified(|state| {
@@ -184,6 +224,16 @@ impl Meter {
         }
     }
 
+    /// Settlement has more of this journal than there is: the disk lost what was on it. New records under numbers that it
+    /// knows would be passed over, so another journal begins.
+    fn disown(&self, journal: &Mutex<Journal>, sequence: u64) -> Result<(), String> {
+        self.figures.fault();
+        self.outbox.send_replace(Outbox::default());
+        let journal = lock(journal);
+        let why = format!("settlement has its records up to {sequence}, and it ends with {}", journal.last());
+        journal.put_aside(&why).map_err(|fault| format!("it can't be put aside: {fault}"))
+    }
+
     /// Takes in what is new, and writes down what came of it. Nothing is final that couldn't be written: the ledger that
     /// was is kept, and its looks, and the same comes out of it later.
     fn step(&self, metering: &mut Metering) -> Result<(), String> {
@@ -194,7 +244,7 @@ impl Meter {
         let mut next = metering.ledger.clone();
         let out = next.advance(&told.tenures, told.complete_ms, crate::pods::now_ms(), &metering.rules);
         let mut journal = lock(&metering.journal);
-        journal.acknowledge(self.acknowledged.get());
+        journal.acknowledge(metering.acknowledged.get());
         if self.args.meter_address.is_none() {
             journal.keep_at_most(MOST_UNSENT);
         }
@@ -207,7 +257,7 @@ impl Meter {
             })?;
             (metering.outline, metering.written) = (outline, Instant::now());
             self.figures.recorded(&out.records);
-            self.publish(&metering.journal, out.until_ms, next.last_sequence());
+            self.publish(metering, out.until_ms, next.last_sequence());
         }
         metering.ledger = next;
         self.figures.unacknowledged(journal.unacknowledged(), self.args.meter_address.is_some());
@@ -215,10 +265,11 @@ impl Meter {
     }
 
     /// Tells the sender what is on the disk.
-    fn publish(&self, journal: &Arc<Mutex<Journal>>, until_ms: Option<u64>, last: u64) {
+    fn publish(&self, metering: &Metering, until_ms: Option<u64>, last: u64) {
         self.outbox.send_if_modified(|outbox| {
             let is_new = (outbox.until_ms, outbox.last) != (until_ms, last) || outbox.journal.is_none();
-            *outbox = Outbox { journal: Some(journal.clone()), until_ms, last };
+            let (journal, acknowledged) = (Some(metering.journal.clone()), metering.acknowledged.clone());
+            *outbox = Outbox { journal, acknowledged, until_ms, last };
             is_new
         });
     }
@@ -235,7 +286,8 @@ impl Meter {
             gpu_uuid: gpu.uuid.clone(),
             product: product_label(&gpu.name),
             counter_mj: counter_mj(&gpu.uuid),
-            usable: matches!(state, GpuState::Healthy | GpuState::Suspect(_)),
+            usable: state.is_offered(),
+            sick_parts: sick(inventory.instances(&gpu.uuid)),
             parts: parts(gpu, &offered),
         });
         let driver = if observed.simulated { None } else { driver_load::name() };
@@ -249,17 +301,22 @@ impl Meter {
     }
 }
 
-impl Acknowledged {
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
-    }
+/// The UUIDs of those that can't be used.
+fn sick(instances: Vec<(&MigInstance, &GpuState)>) -> Vec<String> {
+    let sick = instances.into_iter().filter(|(_, state)| !state.is_offered());
+    sick.map(|(instance, _)| instance.uuid.clone()).collect()
+}
 
-    pub(crate) fn set(&self, sequence: u64) {
-        self.0.fetch_max(sequence, Ordering::AcqRel);
-    }
+/// What a panic said.
+fn words(panic: &(dyn Any + Send)) -> &str {
+    let literal = panic.downcast_ref::<&str>().copied();
+    literal.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("it said nothing")
 }
 
 /// The journal. Nobody panics while holding it; if somebody did, what is on the disk is whole all the same.
 pub(crate) fn lock(journal: &Mutex<Journal>) -> MutexGuard<'_, Journal> {
     journal.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,6 +63,14 @@ pub(crate) struct Pods {
 }
 
 impl Pods {
+    /// Of which nothing is told.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        let (holdings, told) = (watch::channel(Holdings::Unknown).1, watch::channel(Told::default()).1);
+        let running = watch::channel(Running::default()).1;
+        Self { holdings, told, running, remember: mpsc::unbounded_channel().0 }
+    }
+
     /// Adds the holdings that an earlier process knew, and when it knew them last: their pods must turn up, or they are
     /// gone.
     pub(crate) fn remember(&self, held: Vec<Tenure>, last_ms: u64) {

@@ -14,7 +14,7 @@ use kube::{
     api::{PartialObjectMeta, Patch, PatchParams},
     runtime::events::{Recorder, Reporter},
 };
-use plasma_api::{GpuNode, GpuNodeSpec, GpuNodeStatus, names};
+use plasma_api::{GpuNode, GpuNodeSpec, GpuNodeStatus, gpu_node::NodeMeter, names};
 use plasma_runtime::{CancellationToken, ServiceAccount};
 use serde_json::json;
 use tokio::sync::watch;
@@ -132,10 +132,19 @@ impl Teller {
             }
         };
         let meter = self.meter.borrow().clone();
-        let (spec, status) =
-            (GpuNodeSpec { meter: describe::meter(&meter), ..spec }, with_fault(status, &meter));
+        let spec = GpuNodeSpec { meter: self.meter_of(&meter).await?, ..spec };
+        let status = with_fault(status, &meter);
         self.apply(&spec, &status).await?;
         Ok(Some(status))
+    }
+
+    /// The meter as the cluster is to know it. Before this process knows its journal, what was told of it stays.
+    async fn meter_of(&self, meter: &MeterState) -> Result<Option<NodeMeter>, kube::Error> {
+        let told = describe::meter(meter);
+        if meter.since_ms.is_some() || meter.fault.is_some() || told.is_none() {
+            return Ok(told);
+        }
+        Ok(self.known().await?.and_then(|known| known.meter).or(told))
     }
 
     /// Says what changed since it was said last, by events, and how the node is, by its condition. Who watches neither
@@ -395,6 +404,25 @@ mod tests {
         assert_eq!(told(broken).await, (json!({}), message), "pods wait for it");
         let for_itself = MeterState { since_ms: Some(1), fault, ..MeterState::default() };
         assert_eq!(told(for_itself).await, (Value::Null, Value::Null), "pods are billed from their status");
+    }
+
+    #[tokio::test]
+    async fn while_another_process_has_the_journal_what_it_told_of_it_stays() {
+        let told = |known: Option<NodeMeter>| async {
+            let spec = GpuNodeSpec { meter: known, ..one_known_gpu() };
+            let (mut reporter, asked) = api_server(Some(GpuNode::new("n", spec)), 0);
+            reporter.meter = watch::channel(MeterState { reports: true, ..MeterState::default() }).1;
+            reporter.tell(&describe::describe(&inventory([one_gpu()]), &policy(), true)).await.unwrap();
+            let asked = asked.lock().unwrap();
+            let spec =
+                asked.iter().find(|(line, _)| line.starts_with("PATCH ") && line.contains("/gpunodes/n?"));
+            let status = asked.iter().find(|(line, _)| line.contains("/gpunodes/n/status?"));
+            (spec.unwrap().1["spec"]["meter"].clone(), status.unwrap().1["status"]["message"].clone())
+        };
+        let since = Timestamp::from_second(1_795_720_400).unwrap();
+        let stands = json!({ "since": "2026-11-26T19:13:20Z" });
+        assert_eq!(told(Some(NodeMeter { since: Some(Time(since)) })).await, (stands, Value::Null));
+        assert_eq!(told(None).await, (json!({}), Value::Null), "pods wait until it is known");
     }
 
     #[tokio::test]

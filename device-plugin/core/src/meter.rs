@@ -65,6 +65,8 @@ pub struct BoardLook {
     pub counter_mj: Option<u64>,
     /// Whether it can be used.
     pub usable: bool,
+    /// The UUIDs of its parts that can't be used although it can.
+    pub sick_parts: Vec<String>,
     /// What of it is given to pods, by the kubelet's id.
     pub parts: Vec<Part>,
 }

@@ -6,6 +6,7 @@
 //! off: nobody was told of it, and the ledger before it says the same again. What is acknowledged goes when the file
 //! is written anew, beside the old one, and takes its place.
 
+mod file;
 mod line;
 
 use std::{
@@ -18,9 +19,10 @@ use std::{
 use plasma_device_plugin_core::{Ledger, Record};
 
 use crate::pods::now_ms;
+pub(crate) use file::since_ms;
+use file::{FILE, put_aside, write_anew};
 use line::{Commit, Header, Line, VERSION};
 
-const FILE: &str = "journal.jsonl";
 /// Held by the one process that writes.
 const LOCK: &str = "lock";
 /// A file that grew by this much since it was written anew is written anew.
@@ -55,6 +57,8 @@ pub(crate) struct Journal {
     last: u64,
     length: u64,
     length_when_written_anew: u64,
+    /// Whether the first line says something else by now.
+    has_another_header: bool,
     /// Whether a write that failed left something behind the last whole line.
     has_half_a_line: bool,
     /// Others wait for it as long as this is open.
@@ -66,6 +70,8 @@ pub(crate) struct Journal {
 struct Place {
     first: u64,
     last: u64,
+    /// When the last of them ended.
+    ended_ms: u64,
     offset: u64,
     length: u64,
 }
@@ -89,14 +95,7 @@ impl Journal {
             Ok(journal) => Ok(journal),
             Err((lock, why)) => {
                 if file.exists() {
-                    let aside = folder.join(format!("{FILE}.corrupt-{}", now_ms()));
-                    fs::rename(&file, &aside).map_err(unusable)?;
-                    tracing::error!(
-                        "{} is not a meter's journal any more: {why}. It is kept as {}; a new journal begins, and what \
-                         the old one had not told settlement is lost",
-                        file.display(),
-                        aside.display()
-                    );
+                    put_aside(folder, &why).map_err(unusable)?;
                 }
                 Self::begin(folder, node, lock).map_err(unusable)
             }
@@ -123,6 +122,7 @@ impl Journal {
             last: 0,
             length,
             length_when_written_anew: length,
+            has_another_header: false,
             has_half_a_line: false,
             lock,
         }
@@ -156,7 +156,8 @@ impl Journal {
         }
     }
 
-    /// Reads all lines after the first. A line that isn't whole is what a crash left, if nothing comes after it.
+    /// Reads all lines after the first. A last line without an end is what a crash left of it: nobody was told of it.
+    /// One that has its end was on the disk, and may have been told: where it doesn't count any more, nothing does.
     fn read_lines(&mut self, mut reader: BufReader<&File>) -> io::Result<Result<Ledger, String>> {
         let (mut ledger, mut torn_at) = (Ledger::default(), None);
         let mut bytes = Vec::new();
@@ -166,14 +167,15 @@ impl Journal {
             if length == 0 {
                 break;
             }
-            match (line::parse(&bytes), torn_at) {
-                (Some(_), Some(torn)) => return Ok(Err(format!("the line at byte {torn} is damaged"))),
-                (None, None) => torn_at = Some(self.length),
-                (None, Some(_)) => {}
-                (Some(Line::Header(_) | Line::Newer { .. }), None) => {
+            match line::parse(&bytes) {
+                None if bytes.ends_with(b"\n") => {
+                    return Ok(Err(format!("the line at byte {} is damaged", self.length)));
+                }
+                None => torn_at = Some(self.length),
+                Some(Line::Header(_) | Line::Newer { .. }) => {
                     return Ok(Err(format!("it begins a second time at byte {}", self.length)));
                 }
-                (Some(one), None) => {
+                Some(one) => {
                     self.place(&one, length);
                     match one {
                         Line::Acknowledged { sequence } => self.forget_until(sequence),
@@ -201,7 +203,8 @@ impl Journal {
             && let (Some(first), Some(last)) = (commit.records.first(), commit.records.last())
         {
             let (first, last) = (first.sequence, last.sequence);
-            self.commits.push_back(Place { first, last, offset: self.length, length });
+            let ended_ms = commit.records.iter().map(|record| record.end_ms).max().unwrap_or_default();
+            self.commits.push_back(Place { first, last, ended_ms, offset: self.length, length });
             self.last = last;
         }
         self.length += length;
@@ -219,7 +222,7 @@ impl Journal {
         &self.header.journal
     }
 
-    /// When it began. Milliseconds since 1970.
+    /// From when on it has everything, or had until it was acknowledged. Milliseconds since 1970.
     pub(crate) fn since_ms(&self) -> u64 {
         self.header.since_ms
     }
@@ -227,6 +230,28 @@ impl Journal {
     /// Up to which record all are acknowledged.
     pub(crate) fn acknowledged(&self) -> u64 {
         self.acknowledged
+    }
+
+    /// The last record's number.
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Puts it aside, since it can't be trusted; the next that opens a journal begins a new one.
+    ///
+    /// # Errors
+    /// When the file can't be renamed.
+    pub(crate) fn put_aside(&self, why: &str) -> io::Result<()> {
+        put_aside(&self.folder, why)?;
+        self.let_go();
+        Ok(())
+    }
+
+    /// Lets others open it, though somebody still reads from this one. Nothing may be written to it any more.
+    pub(crate) fn let_go(&self) {
+        if let Err(fault) = self.lock.unlock() {
+            tracing::warn!("the meter's journal stays locked until this process ends: {fault}");
+        }
     }
 
     /// How many records aren't.
@@ -242,7 +267,9 @@ impl Journal {
         let commit = Line::Commit(Commit { records: records.to_vec(), ledger: Some(ledger.clone()) });
         let file = self.folder.join(FILE);
         let named = |fault: io::Error| io::Error::new(fault.kind(), format!("{}: {fault}", file.display()));
-        if self.length > self.length_when_written_anew.saturating_mul(2).max(GROWS_BY) {
+        if self.has_another_header
+            || self.length > self.length_when_written_anew.saturating_mul(2).max(GROWS_BY)
+        {
             return self.write_anew(commit).map_err(named);
         }
         self.append(commit).map_err(named)
@@ -276,9 +303,18 @@ impl Journal {
         self.forget_until(sequence.min(self.last));
     }
 
-    /// Forgets the oldest records where there are more.
+    /// Forgets the oldest records where there are more, a tenth at once: the file is then written anew. Of what was held
+    /// before a forgotten record ended not all is here any more, so this journal is since then.
     pub(crate) fn keep_at_most(&mut self, records: u64) {
-        self.acknowledge(self.last.saturating_sub(records));
+        if self.unacknowledged() <= records {
+            return;
+        }
+        let until = self.last.saturating_sub(records - records / 10);
+        let forgotten = self.commits.iter().filter(|commit| commit.first <= until);
+        let ended_ms = forgotten.map(|commit| commit.ended_ms).max().unwrap_or_default();
+        self.header.since_ms = self.header.since_ms.max(ended_ms.saturating_add(1));
+        self.has_another_header = true;
+        self.acknowledge(until);
     }
 
     /// The next records after that one, at most about so many; none where there are none.
@@ -328,22 +364,9 @@ impl Journal {
             self.place(one, length);
         }
         (self.length_when_written_anew, self.acknowledged_on_disk) = (self.length, self.acknowledged);
+        self.has_another_header = false;
         Ok(())
     }
-}
-
-/// Writes a whole file so that after a crash either it or the one before is there. Each line's length comes back.
-fn write_anew(folder: &Path, lines: &[Line]) -> io::Result<(File, Vec<u64>)> {
-    let (new, path) = (folder.join(format!("{FILE}.new")), folder.join(FILE));
-    let written: io::Result<Vec<Vec<u8>>> = lines.iter().map(line::write).collect();
-    let written = written?;
-    let mut file = File::create(&new)?;
-    file.write_all(&written.concat())?;
-    file.sync_all()?;
-    fs::rename(&new, &path)?;
-    File::open(folder)?.sync_all()?;
-    let lengths = written.iter().map(|line| line.len() as u64).collect();
-    Ok((OpenOptions::new().read(true).append(true).open(&path)?, lengths))
 }
 
 #[cfg(test)]

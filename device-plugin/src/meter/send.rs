@@ -41,17 +41,11 @@ pub(crate) struct Sender {
     args: MeterArgs,
     node: String,
     outbox: watch::Receiver<Outbox>,
-    acknowledged: Arc<Acknowledged>,
 }
 
 impl Sender {
-    pub(crate) fn new(
-        args: MeterArgs,
-        node: String,
-        outbox: watch::Receiver<Outbox>,
-        acknowledged: Arc<Acknowledged>,
-    ) -> Self {
-        Self { args, node, outbox, acknowledged }
+    pub(crate) fn new(args: MeterArgs, node: String, outbox: watch::Receiver<Outbox>) -> Self {
+        Self { args, node, outbox }
     }
 
     /// Returns when there is no meter any more.
@@ -67,7 +61,7 @@ impl Sender {
             };
             let Some(journal) = outbox.journal else { return };
             let began = tokio::time::Instant::now();
-            let fault = match self.call(&address, &journal).await {
+            let fault = match self.call(&address, (&journal, &outbox.acknowledged)).await {
                 Ok(()) => return,
                 Err(fault) => fault,
             };
@@ -87,11 +81,15 @@ impl Sender {
     }
 
     /// One call, until it ends; without a fault only where there is nobody left to send for.
-    async fn call(&mut self, address: &str, journal: &Arc<Mutex<Journal>>) -> Result<(), String> {
+    async fn call(
+        &mut self,
+        address: &str,
+        (journal, acknowledged): (&Arc<Mutex<Journal>>, &Acknowledged),
+    ) -> Result<(), String> {
         let channel = connect(address, self.args.meter_tls_dir.as_deref()).await?;
         let token = token(&self.args.meter_token_file)?;
         let (requests, stream) = mpsc::channel(AT_ONCE);
-        let first = self.acknowledged.get() + 1;
+        let first = acknowledged.get() + 1;
         let hello = Hello {
             node: self.node.clone(),
             journal: lock(journal).name().to_owned(),
@@ -104,18 +102,22 @@ impl Sender {
         let answers = answers.map_err(|status| in_words(&status))?.into_inner();
         tracing::info!("the meter reports to {address}, from record {first} on");
         tokio::select! {
-            ended = self.listen(answers) => Err(ended),
-            ended = feed(self.outbox.clone(), journal, (requests, first - 1)) => ended,
+            ended = listen(answers, acknowledged) => Err(ended),
+            ended = feed(self.outbox.clone(), (journal, acknowledged), (requests, first - 1)) => ended,
         }
     }
+}
 
-    async fn listen(&self, mut answers: Streaming<ReportResponse>) -> String {
-        loop {
-            match answers.next().await {
-                Some(Ok(answer)) => self.acknowledged.set(answer.acknowledged),
-                Some(Err(status)) => return in_words(&status),
-                None => return "settlement ended the call".to_owned(),
-            }
+/// Takes acknowledgements in until the call ends; why it does.
+async fn listen(mut answers: Streaming<ReportResponse>, acknowledged: &Acknowledged) -> String {
+    loop {
+        let taken = match answers.next().await {
+            Some(Ok(answer)) => acknowledged.take(answer.acknowledged),
+            Some(Err(status)) => Err(in_words(&status)),
+            None => Err("settlement ended the call".to_owned()),
+        };
+        if let Err(fault) = taken {
+            return fault;
         }
     }
 }
@@ -123,18 +125,19 @@ impl Sender {
 /// Sends records in order, and when there are none, until when that is all.
 async fn feed(
     mut outbox: watch::Receiver<Outbox>,
-    journal: &Arc<Mutex<Journal>>,
+    (journal, acknowledged): (&Arc<Mutex<Journal>>, &Acknowledged),
     (requests, mut sent): (mpsc::Sender<ReportRequest>, u64),
 ) -> Result<(), String> {
     let mut said_ms = None;
     loop {
         // What is complete is so with the records that are there by then.
-        let until_ms = outbox.borrow_and_update().until_ms;
+        let until_ms = until_of(&outbox.borrow_and_update(), journal)?;
         loop {
             let records = read(journal, sent).await?;
             let Some(last) = records.last() else { break };
             sent = last.sequence;
             for record in records {
+                acknowledged.sends(record.sequence);
                 let record = message(Message::Record(wire::record(record)));
                 requests.send(record).await.map_err(|_| "settlement ended the call".to_owned())?;
             }
@@ -149,6 +152,12 @@ async fn feed(
             return Ok(());
         }
     }
+}
+
+/// Until when all is in the journal, as long as it is the one that is written to.
+fn until_of(outbox: &Outbox, journal: &Arc<Mutex<Journal>>) -> Result<Option<u64>, String> {
+    let is_it = outbox.journal.as_ref().is_some_and(|is| Arc::ptr_eq(is, journal));
+    is_it.then_some(outbox.until_ms).ok_or_else(|| "the meter goes on in another journal".to_owned())
 }
 
 /// The disk may take its time.

@@ -292,13 +292,48 @@ fn checked(json: &str) -> String {
 }
 
 #[tokio::test]
+async fn a_disk_that_went_back_gives_no_number_twice() {
+    let node = node(1);
+    let (pods, settlement) = (NodePods::start(&node, true), Settlement::start(&node.settlement()));
+    let mut metered = plugin(&node, &settlement);
+    metered.must_say("is found").await;
+    let file = node.meter().join("journal.jsonl");
+    let (mut old, mut at) = (Vec::new(), now());
+    for uid in ["first", "second", "third"] {
+        pods.set(pod(uid, 0, at));
+        pods.end_silently(uid, at + 1);
+        at += 1;
+        settlement.hears(uid, |heard| is_over(heard, uid)).await;
+        if uid == "first" {
+            old = fs::read(&file).unwrap();
+        }
+    }
+    metered.becomes("/metrics", "plasma_meter_unacknowledged_records 0").await;
+    metered.kill();
+    fs::write(&file, old).unwrap();
+    let metered = plugin(&node, &settlement);
+    metered.must_say("is not a meter's journal any more: settlement has its records up to").await;
+    let at = now();
+    pods.set(pod("fourth", 0, at));
+    pods.end_silently("fourth", at + 2);
+    settlement.hears("the new journal", |heard| is_over(heard, "fourth")).await;
+    metered.becomes("/metrics", "plasma_meter_on 1").await;
+    let heard = settlement.heard.lock().unwrap();
+    let journals: BTreeSet<&String> = heard.records.keys().map(|(journal, _)| journal).collect();
+    assert_eq!(journals.len(), 2, "the new records are under another name");
+}
+
+#[tokio::test]
 async fn two_plugins_beside_each_other_share_one_journal() {
     let node = node(1);
     let (pods, settlement) = (NodePods::start(&node, true), Settlement::start(&node.settlement()));
     let mut old = plugin(&node, &settlement);
     old.must_say("metering since").await;
     let new = plugin(&node, &settlement);
-    new.must_say("another process of this node has the meter's journal").await;
+    new.must_say("another process of this node has the meter's journal and records").await;
+    // That is no fault.
+    new.becomes("/metrics", "plasma_meter_on 0").await;
+    assert!(!new.log().contains("the meter is off"), "{}", new.log());
     old.terminate().await;
     new.must_say("metering since").await;
     new.must_say("is found").await;

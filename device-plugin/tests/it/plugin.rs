@@ -177,16 +177,20 @@ impl Plugin {
         fs::read_to_string(&self.log).unwrap().contains(text)
     }
 
+    /// What it logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
     /// Waits until the log has that text.
     pub(crate) async fn must_say(&self, text: &str) {
-        let log = || fs::read_to_string(&self.log).unwrap();
         let said = async {
-            while !log().contains(text) {
+            while !self.log().contains(text) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
         let said = tokio::time::timeout(PATIENCE, said).await;
-        assert!(said.is_ok(), "{text:?} was never said:\n{}", log());
+        assert!(said.is_ok(), "{text:?} was never said:\n{}", self.log());
     }
 
     /// Waits until the page has that text.

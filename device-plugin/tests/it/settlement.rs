@@ -133,7 +133,8 @@ impl Service {
             Message::Hello(hello) => {
                 journal.clone_from(&hello.journal);
                 heard.hellos.push(hello);
-                None
+                let known = heard.records.keys().filter(|(of, _)| of == journal);
+                known.map(|(_, sequence)| *sequence).max()
             }
             Message::Record(record) => {
                 let sequence = record.sequence;

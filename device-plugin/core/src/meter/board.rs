@@ -4,6 +4,8 @@
 //! value ends the spans before it and begins those after, so nothing is lost between them, whoever's it is. What is
 //! told of only later, and would change what is final, counts from there on.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -35,6 +37,9 @@ pub(super) struct Board {
     pub(super) accounts: Vec<Account>,
     counter: Counter,
     usable: Usable,
+    /// The same of its parts that are devices of their own, by their UUIDs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    parts_usable: BTreeMap<String, Usable>,
     last_look_ms: u64,
     /// Since when a change waits for a look after it. Of no use to another process.
     #[serde(skip)]
@@ -55,6 +60,7 @@ impl Board {
             accounts: vec![Account::idle(gpu_uuid, WHOLE, at_ms, None)],
             counter: Counter::default(),
             usable: Usable::default(),
+            parts_usable: BTreeMap::new(),
             last_look_ms: at_ms,
             waits_since: None,
         }
@@ -74,9 +80,29 @@ impl Board {
         if let Some(mj) = look.counter_mj {
             self.counter.observe(self.last_look_ms, mj, from.0);
         }
+        self.look_at_parts(look, rules);
         if let Some((from, to)) = self.usable.observe(self.last_look_ms, look.usable, rules.unseen_ms) {
             self.note(&format!("nobody looked at the GPU for {}", seconds(to - from)));
         }
+    }
+
+    /// A part that is there for the first time was until now as the board was; one that is held and gone can't be used.
+    fn look_at_parts(&mut self, look: &BoardLook, rules: &MeterRules) {
+        let held: BTreeSet<&str> = self.accounts.iter().map(|account| account.part.uuid.as_str()).collect();
+        let seen: BTreeSet<&str> = look.parts.iter().map(|part| part.uuid.as_str()).collect();
+        for uuid in seen.iter().filter(|uuid| **uuid != self.gpu_uuid) {
+            self.parts_usable.entry((*uuid).to_owned()).or_insert_with(|| self.usable.clone());
+        }
+        self.parts_usable.retain(|uuid, _| seen.contains(uuid.as_str()) || held.contains(uuid.as_str()));
+        for (uuid, usable) in &mut self.parts_usable {
+            let is_well = look.usable && seen.contains(uuid.as_str()) && !look.sick_parts.contains(uuid);
+            usable.observe(self.last_look_ms, is_well, rules.unseen_ms);
+        }
+    }
+
+    /// How long of a span a device could be used.
+    fn usable_within(&self, uuid: &str, from: u64, to: u64) -> u64 {
+        self.parts_usable.get(uuid).unwrap_or(&self.usable).within(from, to)
     }
 
     pub(super) fn note(&mut self, gap: &str) {
@@ -139,6 +165,7 @@ impl Board {
         self.record_periods(told, rules, records);
         self.counter.forget_before(self.settled_ms, self.cut.map(|cut| cut.epoch));
         self.usable.forget_before(self.settled_ms);
+        self.parts_usable.values_mut().for_each(|usable| usable.forget_before(self.settled_ms));
     }
 
     /// Whether all that came before a change has been told, and there was a look after it, or it was waited for.
@@ -161,7 +188,6 @@ impl Board {
 
     /// Makes everything before a moment final: what was used is divided among those who were there.
     fn settle(&mut self, at_ms: u64, rules: &MeterRules) {
-        let healthy_ms = self.usable.within(self.settled_ms, at_ms);
         let mut used_mj = 0;
         if let Some(cut) = &mut self.cut
             && let Some(reading) = self.counter.nearest(at_ms, cut.epoch)
@@ -173,7 +199,10 @@ impl Board {
         let weights: Vec<u32> = self.accounts.iter().map(|account| account.part.milli_gpu).collect();
         let shared = if self.accounts.len() > 1 { Quality::Apportioned } else { Quality::Exact };
         let quality = shared.max(read_near(self.cut));
-        for (account, share) in self.accounts.iter_mut().zip(split(used_mj, &weights)) {
+        let device = |account: &Account| self.usable_within(&account.part.uuid, self.settled_ms, at_ms);
+        let healthy: Vec<u64> = self.accounts.iter().map(device).collect();
+        let shares = split(used_mj, &weights).into_iter().zip(healthy);
+        for (account, (share, healthy_ms)) in self.accounts.iter_mut().zip(shares) {
             account.add(share, healthy_ms, quality);
         }
         self.settled_ms = at_ms;

@@ -64,6 +64,7 @@ impl World {
             product: "H100".to_owned(),
             counter_mj: Some(self.counters[at]),
             usable: true,
+            sick_parts: Vec::new(),
             parts: self.parts[at].clone(),
         };
         let boards = (0..self.counters.len()).map(board).collect();
@@ -281,6 +282,7 @@ fn a_gpu_that_does_not_count_has_no_energy_and_its_time_all_the_same() {
             product: "old".to_owned(),
             counter_mj: None,
             usable: true,
+            sick_parts: Vec::new(),
             parts: vec![Part::whole(&gpu(0))],
         };
         let look = MeterLook { at_ms: world.now, boards: vec![board], ..MeterLook::default() };
@@ -310,6 +312,7 @@ fn a_sick_gpu_is_held_and_not_healthy() {
             product: "H100".to_owned(),
             counter_mj: None,
             usable,
+            sick_parts: Vec::new(),
             parts: vec![Part::whole(&gpu(0))],
         }],
         ..MeterLook::default()
@@ -322,6 +325,45 @@ fn a_sick_gpu_is_held_and_not_healthy() {
     world.close();
     let [of_a] = world.of("a")[..] else { panic!("one record") };
     assert_eq!((of_a.end_ms - of_a.start_ms, of_a.healthy_ms), (28_000, 28_000 - 9_500));
+}
+
+#[test]
+fn a_sick_instance_is_not_healthy_and_its_neighbour_is() {
+    let mut world = World::new(&[1]);
+    let instance = |uuid: &str| Part { id: uuid.to_owned(), uuid: uuid.to_owned(), milli_gpu: 142 };
+    let parts = vec![Part::whole(&gpu(0)), instance("MIG-a"), instance("MIG-b")];
+    world.parts[0].clone_from(&parts);
+    world.hold("a", 0, 1, 1_000_000);
+    world.hold("b", 0, 2, 1_000_000);
+    world.pass(10_000, 1);
+    let look = |at_ms, sick_parts: &[&str]| MeterLook {
+        at_ms,
+        driver: Some("boot".to_owned()),
+        boards: vec![BoardLook {
+            gpu_uuid: gpu(0),
+            product: "H100".to_owned(),
+            counter_mj: None,
+            usable: true,
+            sick_parts: sick_parts.iter().map(|uuid| (*uuid).to_owned()).collect(),
+            parts: parts.clone(),
+        }],
+        ..MeterLook::default()
+    };
+    world.ledger.look(&look(1_010_500, &["MIG-a"]), &RULES());
+    world.ledger.look(&look(1_020_000, &[]), &RULES());
+    world.now = 1_020_000;
+    // It is gone for a while, which nobody could use either.
+    world.parts[0].remove(1);
+    world.pass(6_000, 1);
+    world.parts[0] = parts;
+    world.restart();
+    world.pass(4_000, 1);
+    world.end("a", 1_030_000);
+    world.end("b", 1_030_000);
+    world.close();
+    let healthy = |pod: &str| world.of(pod).iter().map(|record| record.healthy_ms).sum::<u64>();
+    assert_eq!(healthy("b"), 28_000, "from the first look on: {:#?}", world.of("b"));
+    assert_eq!(healthy("a"), 28_000 - 9_500 - 6_000, "{:#?}", world.of("a"));
 }
 
 #[test]

@@ -14,6 +14,7 @@ fn ledger(records: u64) -> (Ledger, Vec<Record>) {
             product: "H100".to_owned(),
             counter_mj: Some(step),
             usable: true,
+            sick_parts: Vec::new(),
             parts: vec![Part::whole("GPU-0")],
         };
         let at_ms = 1_000_000 + step * 2_000;
@@ -45,6 +46,7 @@ fn what_was_committed_is_there_again() {
     journal.acknowledge(2);
     let (name, since_ms) = (journal.name().to_owned(), journal.since_ms());
     assert!(matches!(Journal::open(folder.path(), "node"), Err(OpenError::Held)));
+    assert_eq!(super::since_ms(folder.path()), Some(since_ms), "who waits for it knows since when it is");
     drop(journal);
 
     // The acknowledgement was not written yet: it will be given again.
@@ -102,6 +104,47 @@ fn damage_in_the_middle_is_put_aside_and_a_new_journal_begins() {
     let names = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
     let aside = names.into_iter().find(|path| path.to_string_lossy().contains(".corrupt-")).unwrap();
     assert_eq!(fs::read(aside).unwrap(), damaged, "nothing of it is lost to who looks");
+}
+
+/// The names of the file's predecessors that were put aside.
+fn put_asides(folder: &Path) -> usize {
+    let names = fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().contains(".corrupt-")).count()
+}
+
+#[test]
+fn what_was_on_the_disk_and_is_damaged_is_never_cut_off() {
+    let (now, records) = ledger(4);
+    // The last line, and the last two: each has its end, so it was told, or may have been.
+    for damaged in [1, 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open(folder.path());
+        records.iter().for_each(|one| journal.commit(std::slice::from_ref(one), &now).unwrap());
+        let (name, commits) = (journal.name().to_owned(), journal.commits.clone());
+        drop(journal);
+        let mut bytes = fs::read(file(folder.path())).unwrap();
+        for place in commits.iter().rev().take(damaged) {
+            bytes[usize::try_from(place.offset).unwrap() + 30] ^= 1;
+        }
+        fs::write(file(folder.path()), &bytes).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        let (journal, _) = open(folder.path());
+        assert_ne!(journal.name(), name, "its numbers would be given a second time");
+        assert_eq!((journal.last(), put_asides(folder.path())), (0, 1));
+    }
+}
+
+#[test]
+fn one_that_is_put_aside_is_followed_by_another_though_somebody_still_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (now, records) = ledger(4);
+    let (mut journal, _) = open(folder.path());
+    journal.commit(&records, &now).unwrap();
+    journal.put_aside("it is too short").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    let (another, _) = open(folder.path());
+    assert_ne!(another.name(), journal.name());
+    assert_eq!(journal.read_after(0, 10).unwrap(), records);
 }
 
 #[test]
@@ -178,4 +221,28 @@ fn without_anybody_to_send_to_the_oldest_go() {
     journal.keep_at_most(4);
     assert_eq!((journal.acknowledged(), journal.unacknowledged()), (5, 4));
     assert_eq!(journal.read_after(5, 10).unwrap(), records[5..]);
+}
+
+#[test]
+fn a_journal_that_forgot_is_since_what_it_forgot() {
+    let folder = tempfile::tempdir().unwrap();
+    let (now, mut records) = ledger(40);
+    let begun_ms = now_ms() + 60_000;
+    for (record, at_ms) in records.iter_mut().zip(begun_ms..) {
+        record.end_ms = at_ms;
+    }
+    let (mut journal, _) = open(folder.path());
+    let since_ms = journal.since_ms();
+    records.iter().for_each(|one| journal.commit(std::slice::from_ref(one), &now).unwrap());
+    journal.keep_at_most(40);
+    assert_eq!((journal.since_ms(), journal.unacknowledged()), (since_ms, 40), "nothing is forgotten");
+    journal.keep_at_most(30);
+    assert_eq!(journal.unacknowledged(), 27, "a tenth more, so that it isn't written anew each time");
+    let forgotten = records[12].end_ms;
+    assert_eq!(journal.since_ms(), forgotten + 1, "a pod from before isn't in it whole");
+    journal.commit(&[], &now).unwrap();
+    drop(journal);
+    let (journal, _) = open(folder.path());
+    assert_eq!((journal.since_ms(), journal.unacknowledged()), (forgotten + 1, 27));
+    assert_eq!(super::since_ms(folder.path()), Some(forgotten + 1));
 }

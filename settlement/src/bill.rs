@@ -12,13 +12,13 @@ use plasma_api::{
     compute_queue::Billing,
     names::{JOB_NAME_LABEL, JOB_UID_LABEL, QUEUE_ANNOTATION},
 };
-use plasma_settlement_core::{Leaf, Source, Usage, flag};
+use plasma_settlement_core::{Leaf, PodMeter, Source, Usage, flag};
 use plasma_types::{Duration, JobUid, PodUid};
 
 use crate::{
     collect::Over,
     failure::Failure,
-    meter::{Meters, gone::Gone},
+    meter::{Meters, View, gone::Gone},
     metered::Evidence,
     pods,
     settle::Surroundings,
@@ -109,21 +109,22 @@ impl Prices {
 
     /// What is to become of it.
     pub(crate) fn bill(&self, over: &Over, gone: &Gone) -> Bill {
-        // No container started: there is nothing to price.
-        if over.usage == Usage::Nothing {
+        let node = pods::node(&over.pod);
+        let view = node.map(|node| self.meters.view(node, over.pod_uid)).unwrap_or_default();
+        // No container started, by anybody's word: there is nothing to price. A status can be lost.
+        if over.usage == Usage::Nothing && !view.told.as_ref().is_some_and(PodMeter::tells_time) {
             return Bill::Nothing;
         }
-        self.receipt(over, gone).map_or_else(|(reason, why)| Bill::Wait(reason, why), Bill::Receipt)
+        self.receipt((over, &view), gone).map_or_else(|(reason, why)| Bill::Wait(reason, why), Bill::Receipt)
     }
 
-    fn receipt(&self, over: &Over, gone: &Gone) -> Result<Box<Receipt>, (Reason, String)> {
+    fn receipt(&self, (over, view): (&Over, &View), gone: &Gone) -> Result<Box<Receipt>, (Reason, String)> {
         let (queue, billing) = self.payer(&over.pod).map_err(|why| (Reason::Payer, why))?;
         let (job_uid, job) = job_of(&over.pod).map_err(|why| (Reason::Payer, why))?;
         let name = pods::node(&over.pod);
         let node = name.and_then(|name| self.nodes.get(name));
-        let view = name.map(|name| self.meters.view(name, over.pod_uid)).unwrap_or_default();
         let node_is_gone = name.is_some_and(|name| gone.is_gone(name));
-        let evidence = Evidence { over, node, view: &view, node_is_gone };
+        let evidence = Evidence { over, node, view, node_is_gone };
         let (source, note) = evidence.source().map_err(|why| (Reason::Meter, why))?;
         let usage = match source {
             Source::Meter(_) => evidence.metered(billing),

@@ -14,11 +14,11 @@ use std::{
 };
 
 use plasma_runtime::CancellationToken;
-use plasma_settlement_core::{Ledger, Line, OutOfOrder, Place, PodMeter, Sums};
+use plasma_settlement_core::{FromTheFuture, Ledger, Line, OutOfOrder, Place, PodMeter, Sums};
 use plasma_types::{PodUid, UnixMillis};
 use tokio::sync::watch;
 
-use crate::metrics::MeterMetrics;
+use crate::{metrics::MeterMetrics, settle::now_millis};
 
 /// So many pods of a node are remembered before somebody has said which of them are needed: a node runs far fewer, and one
 /// that tells of more has to wait for the next round.
@@ -212,12 +212,9 @@ impl Call<'_> {
         })
     }
 
-    /// All that ended before that moment was sent.
-    pub(crate) fn complete(&self, until: UnixMillis) -> Result<(), NotTaken> {
-        self.with(|node| {
-            node.ledger.complete(until);
-            Ok(())
-        })
+    /// All that ended before that moment was sent; why that isn't believed.
+    pub(crate) fn complete(&self, until: UnixMillis) -> Result<Result<(), FromTheFuture>, NotTaken> {
+        self.with(|node| Ok(node.ledger.complete(until, now_millis())))
     }
 
     /// Says which rounds were; for whoever waits for the next.
@@ -225,7 +222,7 @@ impl Call<'_> {
         self.meters.rounds.subscribe()
     }
 
-    fn with(&self, change: impl FnOnce(&mut Node) -> Result<(), NotTaken>) -> Result<(), NotTaken> {
+    fn with<T>(&self, change: impl FnOnce(&mut Node) -> Result<T, NotTaken>) -> Result<T, NotTaken> {
         let mut nodes = self.meters.nodes();
         match nodes.get_mut(&self.node) {
             Some(node) if !self.replaced.is_cancelled() => change(node),

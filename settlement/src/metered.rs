@@ -34,10 +34,12 @@ impl Evidence<'_> {
             // A pod without devices is no meter's concern.
             meter: if pods::devices(pod) > 0 { self.node_meter() } else { NodeMeter::None },
             admitted: pods::admitted(pod),
+            began: self.began(),
             ended: pods::ended(pod),
             seen_over: self.over.seen,
             told: self.view.told.as_ref(),
             complete_until: self.view.complete_until,
+            connected: self.view.connected,
             given_up: self.given_up()?,
             node_is_gone: self.node_is_gone,
         };
@@ -45,6 +47,12 @@ impl Evidence<'_> {
             Source::Wait => Err(self.waits()),
             source => Ok((source, self.note(source))),
         }
+    }
+
+    /// When it began, where its status says for how long it ran.
+    fn began(&self) -> Option<UnixMillis> {
+        let Usage::Known { end, duration, .. } = self.over.usage else { return None };
+        Some(UnixMillis(end.0.saturating_sub(duration.0)))
     }
 
     fn node_meter(&self) -> NodeMeter {
@@ -106,6 +114,16 @@ impl Evidence<'_> {
             Source::Meter(Extent::NodeGone) => {
                 Some(format!("billed for what the meter of node {node} told before the node was gone"))
             }
+            Source::Meter(Extent::NobodyKnowsMore) => Some(format!(
+                "billed for what the meter of node {node} told, which may not be all: its status doesn't say for how long \
+                 it ran"
+            )),
+            Source::Meter(Extent::All) if self.node_meter() == NodeMeter::None => Some(format!(
+                "billed for all that the meter of node {node} told, though its GpuNode has no spec.meter any more"
+            )),
+            Source::Status(Why::MeterGone) => Some(format!(
+                "billed from its status: GpuNode {node} has no spec.meter any more, and its meter had not told all of it"
+            )),
             Source::Meter(Extent::All) | Source::Status(Why::NoMeter) | Source::Wait => None,
         }
     }
@@ -113,7 +131,9 @@ impl Evidence<'_> {
     /// What the meter says that it used, in the unit that is priced.
     pub(crate) fn metered(&self, billing: &Billing) -> Usage {
         let created = pods::created(&self.over.pod);
-        let life = Life { created, seen_over: self.over.seen, devices: pods::devices(&self.over.pod) };
+        let pod = &self.over.pod;
+        let (ended, devices) = (pods::ended(pod), pods::devices(pod));
+        let life = Life { created, seen_over: self.over.seen, ended, devices };
         let nothing = PodMeter::default();
         let unit = if self.parts_class(billing).is_some() { Unit::Device } else { Unit::Board };
         self.view.told.as_ref().unwrap_or(&nothing).usage(&life, unit)

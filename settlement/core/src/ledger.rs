@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use plasma_types::{PodUid, UnixMillis};
+use plasma_types::{Duration, PodUid, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use crate::{PodMeter, Told};
+use crate::{CLOCKS, PodMeter, Told};
 
 /// What a node's meter has told of the pods that somebody still needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +71,14 @@ pub struct OutOfOrder {
     pub after: u64,
 }
 
+/// All is told up to a moment that is in the future.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it says that all is told up to a moment {} s from now", ahead.0 / 1000)]
+pub struct FromTheFuture {
+    /// How far it is ahead of our clock.
+    pub ahead: Duration,
+}
+
 impl Ledger {
     /// Goes on from sums that were kept.
     pub fn from_sums(sums: Sums) -> Self {
@@ -117,9 +125,17 @@ impl Ledger {
         Ok(true)
     }
 
-    /// All that ended before this moment is in.
-    pub fn complete(&mut self, until: UnixMillis) {
+    /// All that ended before this moment is in. `now` is our clock's.
+    ///
+    /// # Errors
+    /// When it is in the future: nobody knows what ends by then. It changes nothing, neither now nor when that moment has come.
+    pub fn complete(&mut self, until: UnixMillis, now: UnixMillis) -> Result<(), FromTheFuture> {
+        let ahead = until.since(now);
+        if ahead > CLOCKS {
+            return Err(FromTheFuture { ahead });
+        }
         self.complete_until = self.complete_until.max(Some(until));
+        Ok(())
     }
 
     /// All that ended before this moment, by the node's clock, is in; `None` where it hasn't said.

@@ -3,6 +3,8 @@
 //!
 //! Pure: pods, chain and clock are arguments. Formats are those of `docs/design/0001-first-path.md`.
 
+use plasma_types::Duration;
+
 mod batch;
 mod beside;
 mod head;
@@ -18,12 +20,16 @@ mod verify;
 pub use plasma_types::{Leaf, LeafError, flag};
 
 pub use batch::{Batch, Position, plan_batch};
-pub use beside::beside;
+pub use beside::{Beside, beside};
 pub use head::{genesis, next_head, price_hash};
-pub use ledger::{Ledger, Line, OutOfOrder, Place, Sums};
+pub use ledger::{FromTheFuture, Ledger, Line, OutOfOrder, Place, Sums};
 pub use metered::{Held, Life, PodMeter, Told, Unit, WHOLE};
 pub use outbox::{Attempt, ChainView, Follow, MinedAt, Payment, Seen, Stage, follow};
 pub use source::{Evidence, Extent, NodeMeter, Source, Why, source};
 pub use standing::{Span, Standing, is_whole, standing};
 pub use usage::{ContainerRun, PodRun, Usage, measure};
 pub use verify::{ChainBatch, ChainPod, Difference, Recorded, each_is_recorded, verify};
+
+/// So far two clocks of a cluster may be apart, and so far one is put right at once, while that is no fault: NTP keeps them
+/// within a second, and a machine that has just started needs a while.
+pub const CLOCKS: Duration = Duration(60_000);

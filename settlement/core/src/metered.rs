@@ -72,8 +72,21 @@ pub struct Life {
     pub created: UnixMillis,
     /// When it was seen to run no more.
     pub seen_over: UnixMillis,
+    /// When its last container ended, by its node's clock; `None` where its status doesn't say.
+    pub ended: Option<UnixMillis>,
     /// How many devices it asked for.
     pub devices: u32,
+}
+
+/// A kubelet tells ends in whole seconds, rounded down.
+const WHOLE_SECOND: u64 = 1000;
+
+impl Life {
+    /// The moment, or the nearest one in the pod's life.
+    fn within(&self, moment: UnixMillis) -> UnixMillis {
+        let ended = self.ended.map_or(u64::MAX, |ended| ended.0.saturating_add(WHOLE_SECOND));
+        moment.min(UnixMillis(ended)).max(self.created).min(self.seen_over)
+    }
 }
 
 impl PodMeter {
@@ -109,6 +122,16 @@ impl PodMeter {
         self.simulated
     }
 
+    /// Whether it tells of any time.
+    pub fn tells_time(&self) -> bool {
+        self.devices.values().any(|held| held.healthy.0 > 0)
+    }
+
+    /// The first moment that it tells of.
+    pub fn begin(&self) -> Option<UnixMillis> {
+        self.devices.values().map(|held| held.start).min()
+    }
+
     /// The devices that it held, by UUID.
     pub fn devices(&self) -> impl Iterator<Item = (&str, &Held)> {
         self.devices.iter().map(|(uuid, held)| (uuid.as_str(), held))
@@ -118,15 +141,16 @@ impl PodMeter {
     /// healthy milliseconds, in the unit that is priced. Rounded down, in the payer's favour.
     ///
     /// Nothing outside of the pod's life counts, nor more devices than it asked for, whatever the node's clock says: what
-    /// lies outside is taken from the healthy time.
+    /// lies outside is taken from the healthy time. Where its status tells its end, it ended within that second, however
+    /// late the meter learnt of it.
     pub fn usage(&self, life: &Life, unit: Unit) -> Usage {
-        let within = |moment: UnixMillis| moment.max(life.created).min(life.seen_over);
-        let start = self.devices.values().map(|held| within(held.start)).min();
-        let end = self.devices.values().map(|held| within(held.end)).max();
+        let start = self.devices.values().map(|held| life.within(held.start)).min();
+        let end = self.devices.values().map(|held| life.within(held.end)).max();
         let (Some(start), Some(end)) = (start, end) else { return Usage::Unknown { end: life.seen_over } };
         let duration = end.since(start);
         let counted = |held: &Held| {
-            let outside = held.end.since(held.start).0 - within(held.end).since(within(held.start)).0;
+            let outside =
+                held.end.since(held.start).0 - life.within(held.end).since(life.within(held.start)).0;
             let share = if unit == Unit::Board { held.milli } else { WHOLE };
             u128::from(held.healthy.0.saturating_sub(outside)) * u128::from(share)
         };

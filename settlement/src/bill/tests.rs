@@ -243,6 +243,11 @@ fn a_meter_whose_journal_cannot_be_read_is_not_no_meter() {
     let mut prices = metering();
     prices.nodes.values_mut().for_each(|node| node.spec.meter = Some(object(json!({}))));
     assert!(matches!(billed(&prices, &ran_at(10)), Bill::Wait(Reason::Meter, _)));
+    tell(&prices, ("n", 0), (19_000, 20_000), (1000, true));
+    assert!(
+        matches!(billed(&prices, &ran_at(10)), Bill::Wait(Reason::Meter, _)),
+        "that may be a part of its life"
+    );
 }
 
 #[test]
@@ -270,4 +275,42 @@ fn a_pod_without_a_gpu_never_waits_for_a_meter() {
     let value: Value = json!({ "nodeName": "n", "containers": [{ "name": "c" }] });
     over.pod.spec = Some(object(value));
     assert_eq!(receipt(billed(&metering(), &over)).leaf.flags, flag::FROM_POD_STATUS);
+}
+
+#[test]
+fn an_end_that_the_meter_learnt_of_late_bills_nothing_after_the_one_that_the_status_tells() {
+    let prices = metering();
+    tell(&prices, ("n", 0), (10_000, 54_000), (44_000, true));
+    let leaf = receipt(billed(&prices, &ran_at(10))).leaf;
+    assert_eq!((leaf.device_ms, leaf.end), (11_000, UnixMillis(NEW_YEAR + 21_000)));
+}
+
+#[test]
+fn a_pod_whose_statuses_were_lost_is_billed_for_what_the_meter_told() {
+    let prices = metering();
+    let mut lost = ran_at(10);
+    lost.usage = Usage::Nothing;
+    lost.pod.status = Some(object(json!({ "startTime": "2026-01-01T00:00:10Z" })));
+    assert!(matches!(billed(&prices, &lost), Bill::Nothing), "nobody says that it ran");
+    tell(&prices, ("n", 0), (10_000, 15_000), (5000, false));
+    assert!(matches!(billed(&prices, &lost), Bill::Wait(Reason::Meter, _)));
+    tell(&prices, ("n", 0), (15_000, 16_000), (1000, true));
+    assert_eq!(receipt(billed(&prices, &lost)).leaf.device_ms, 6000);
+}
+
+#[test]
+fn a_meter_that_was_switched_off_is_named_in_the_receipts_of_its_pods() {
+    let mut prices = metering();
+    prices.nodes.values_mut().for_each(|node| node.spec.meter = None);
+    let at = |second: u64| UnixMillis(NEW_YEAR + second * 1000);
+    let usage = Usage::Known { end: at(20), duration: Duration(10_000), device_ms: 20_000 };
+    let over = Over { usage, ..ran_at(10) };
+    tell(&prices, ("n", 0), (10_000, 15_000), (5000, false));
+    let Receipt { leaf, note, .. } = receipt(billed(&prices, &over));
+    assert_eq!(leaf.flags, flag::FROM_POD_STATUS);
+    assert!(note.is_some_and(|note| note.contains("had not told all")));
+    tell(&prices, ("n", 0), (15_000, 16_000), (1000, true));
+    let Receipt { leaf, note, .. } = receipt(billed(&prices, &over));
+    assert_eq!((leaf.flags, leaf.device_ms), (flag::METERED, 6000));
+    assert!(note.is_some_and(|note| note.contains("no spec.meter any more")));
 }

@@ -12,7 +12,7 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, PostParams},
 };
-use plasma_settlement_core::Sums;
+use plasma_settlement_core::{Place, Sums};
 
 use super::Meters;
 use crate::failure::Failure;
@@ -37,6 +37,22 @@ struct Kept {
     /// When, and as which version.
     at: Instant,
     version: Option<String>,
+    /// What was written since then without an answer.
+    tried: Vec<Place>,
+}
+
+impl Kept {
+    fn new() -> Self {
+        Self { at: Instant::now(), version: None, tried: Vec::new() }
+    }
+
+    /// Whether all that an object stands for is in, at this place. What is of another journal, or can't be read, is somebody
+    /// else's, unless we wrote it.
+    fn knows_all_of(&self, object: &ConfigMap, at: &Place) -> bool {
+        read(object).is_ok_and(|(_, Sums { place, .. })| {
+            self.tried.contains(&place) || (place.journal == at.journal && place.through <= at.through)
+        })
+    }
 }
 
 impl Keeper {
@@ -56,10 +72,7 @@ impl Keeper {
         for object in listed {
             match read(&object) {
                 Ok((node, sums)) => {
-                    kept.insert(
-                        node.clone(),
-                        Kept { at: Instant::now(), version: object.resource_version() },
-                    );
+                    kept.insert(node.clone(), Kept { version: object.resource_version(), ..Kept::new() });
                     all.push((node, sums));
                 }
                 Err(why) => tracing::error!(
@@ -79,25 +92,44 @@ impl Keeper {
                 continue;
             }
             let Some(sums) = meters.sums(&node) else { continue };
-            let before = self.kept.get(&node).and_then(|kept| kept.version.clone());
-            // Also after a failure: it isn't tried again in each round.
-            let kept = self.kept.entry(node.clone()).or_insert(Kept { at: Instant::now(), version: None });
-            kept.at = Instant::now();
-            match write(&self.objects, &node, &sums, before).await {
-                Ok(version) => {
-                    kept.version = version;
-                    meters.kept(&node, &sums.place);
+            match self.put(&node, &sums).await {
+                Ok(()) => meters.kept(&node, &sums.place),
+                Err(fault) => {
+                    let what =
+                        format!("keeping what the meter of node {node} told (ConfigMap {})", name(&node));
+                    failures.push((node, Failure::kube(what)(fault)));
                 }
-                Err(failure) => failures.push((node, failure)),
             }
         }
         failures.extend(self.tidy(meters).await);
         failures
     }
 
+    /// Writes a node's sums.
+    async fn put(&mut self, node: &str, sums: &Sums) -> Result<(), kube::Error> {
+        let kept = self.kept.entry(node.to_owned()).or_insert_with(Kept::new);
+        // Also after a failure: it isn't tried again in each round.
+        kept.at = Instant::now();
+        kept.tried.push(sums.place.clone());
+        let written = match write(&self.objects, node, sums, kept.version.clone()).await {
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
+                // Our own write whose answer was lost, or somebody who knows no more than we do, or nobody any more.
+                let found = self.objects.get_opt(&name(node)).await?;
+                if found.as_ref().is_some_and(|found| !kept.knows_all_of(found, &sums.place)) {
+                    return Err(kube::Error::Api(status));
+                }
+                write(&self.objects, node, sums, found.and_then(|found| found.resource_version())).await
+            }
+            written => written,
+        };
+        kept.version = written?;
+        kept.tried.clear();
+        Ok(())
+    }
+
     fn is_due(&mut self, node: &str, held_back: u64) -> bool {
         // A node that is new begins to wait now.
-        let kept = self.kept.entry(node.to_owned()).or_insert(Kept { at: Instant::now(), version: None });
+        let kept = self.kept.entry(node.to_owned()).or_insert_with(Kept::new);
         let waited = kept.at.elapsed();
         waited >= EVERY || (held_back >= MANY && waited >= SELDOM)
     }
@@ -137,15 +169,14 @@ fn read(object: &ConfigMap) -> Result<(String, Sums), String> {
     Ok((node.clone(), sums))
 }
 
-/// Writes over the version that we wrote before, and over no other: who wrote another one knows more.
+/// Writes over that version, and over no other: who wrote another one may know more.
 async fn write(
     objects: &Api<ConfigMap>,
     node: &str,
     sums: &Sums,
     before: Option<String>,
-) -> Result<Option<String>, Failure> {
-    let what = format!("keeping what the meter of node {node} told (ConfigMap {})", name(node));
-    let text = serde_json::to_string(sums).map_err(kube::Error::SerdeError).map_err(Failure::kube(&*what))?;
+) -> Result<Option<String>, kube::Error> {
+    let text = serde_json::to_string(sums).map_err(kube::Error::SerdeError)?;
     let labels = BTreeMap::from([(LABEL.0.to_owned(), LABEL.1.to_owned())]);
     let data = [("node".to_owned(), node.to_owned()), ("sums".to_owned(), text)];
     let object = ConfigMap {
@@ -162,7 +193,7 @@ async fn write(
         None => objects.create(&PostParams::default(), &object).await,
         Some(_) => objects.replace(&name(node), &PostParams::default(), &object).await,
     };
-    Ok(written.map_err(Failure::kube(what))?.resource_version())
+    Ok(written?.resource_version())
 }
 
 #[cfg(test)]

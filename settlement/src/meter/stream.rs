@@ -21,7 +21,7 @@ use super::{Call, Meters, NotTaken, caller::Callers, parse::parse};
 
 /// How long a caller may take to say who reports, and to take what ends its call.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// An unusable record is named so often; all are counted.
+/// What can't be used is named so often; unusable records are all counted.
 const SELDOM: Duration = Duration::from_secs(10);
 /// A journal's name is shorter.
 const LONGEST_JOURNAL: usize = 512;
@@ -109,7 +109,14 @@ impl Service {
         match request.message {
             Some(Message::Record(record)) => self.take_record((call, said), record).await,
             Some(Message::Complete(complete)) => {
-                call.complete(UnixMillis(complete.until_ms)).map_err(|why| status(&why))
+                let believed = call.complete(UnixMillis(complete.until_ms)).map_err(|why| status(&why))?;
+                if let Err(why) = believed {
+                    let node = &call.node;
+                    seldom(said, || {
+                        tracing::warn!("node {node}: {why}, by its meter: set the node's clock right")
+                    });
+                }
+                Ok(())
             }
             Some(Message::Hello(_)) => Err(Status::invalid_argument("a second Hello: begin another call")),
             // Of a later protocol.
@@ -117,7 +124,7 @@ impl Service {
         }
     }
 
-    /// `said` is when an unusable record was last named: one that sends many fills no log.
+    /// `said` is when something that can't be used was last named: a node that sends many of them fills no log.
     async fn take_record(
         &self,
         (call, said): (&Call<'_>, &mut Option<Instant>),
@@ -127,10 +134,10 @@ impl Service {
         let (line, wrong) = parse(record);
         if let Some(wrong) = wrong {
             self.meters.metrics.record("unusable");
-            if said.is_none_or(|before| before.elapsed() >= SELDOM) {
-                tracing::warn!("node {}: record {sequence} of its meter isn't billed: {wrong}", call.node);
-                *said = Some(Instant::now());
-            }
+            let node = &call.node;
+            seldom(said, || {
+                tracing::warn!("node {node}: record {sequence} of its meter isn't billed: {wrong}")
+            });
         }
         loop {
             let mut rounds = call.rounds();
@@ -145,6 +152,14 @@ impl Service {
                 Err(why) => return Err(status(&why)),
             }
         }
+    }
+}
+
+/// Says it, unless something was said not long ago.
+fn seldom(said: &mut Option<Instant>, say: impl FnOnce()) {
+    if said.is_none_or(|before| before.elapsed() >= SELDOM) {
+        say();
+        *said = Some(Instant::now());
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use plasma_types::Duration;
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
@@ -35,7 +34,7 @@ fn opened() -> Ledger {
 }
 
 fn device_ms(meter: &PodMeter) -> u64 {
-    let life = Life { created: UnixMillis(0), seen_over: UnixMillis(u64::MAX), devices: 64 };
+    let life = Life { created: UnixMillis(0), seen_over: UnixMillis(u64::MAX), ended: None, devices: 64 };
     match meter.usage(&life, Unit::Board) {
         Usage::Known { device_ms, .. } => device_ms,
         _ => 0,
@@ -90,7 +89,7 @@ fn a_new_journal_keeps_what_the_lost_one_told_and_counts_anew() {
     let mut ledger = opened();
     ledger.take(1, line(7, 1, false)).unwrap();
     ledger.take(2, line(7, 2, false)).unwrap();
-    ledger.complete(UnixMillis(9000));
+    ledger.complete(UnixMillis(9000), UnixMillis(9000)).unwrap();
     ledger.open("k", 1);
     assert_eq!((ledger.acknowledged(), ledger.complete_until()), (0, None));
     ledger.take(1, line(7, 5, true)).unwrap();
@@ -108,6 +107,21 @@ fn a_node_that_was_told_to_forget_goes_on_where_it_is() {
     ledger.open("j", 41);
     assert_eq!(ledger.acknowledged(), 40);
     assert_eq!(ledger.take(41, line(7, 41, true)), Ok(true));
+}
+
+#[test]
+fn that_all_is_told_up_to_the_future_is_not_believed_then_or_later() {
+    let mut ledger = opened();
+    let (now, hour) = (UnixMillis(1_000_000), Duration(3_600_000));
+    ledger.complete(UnixMillis(995_000), now).unwrap();
+    let ahead = UnixMillis(now.0 + hour.0);
+    assert_eq!(ledger.complete(ahead, now), Err(FromTheFuture { ahead: hour }));
+    assert_eq!(ledger.complete_until(), Some(UnixMillis(995_000)));
+    // The node's clock was put right.
+    ledger.complete(UnixMillis(1_001_000), UnixMillis(1_006_000)).unwrap();
+    assert_eq!(ledger.complete_until(), Some(UnixMillis(1_001_000)));
+    ledger.complete(UnixMillis(now.0 + CLOCKS.0), now).unwrap();
+    assert_eq!(ledger.complete_until(), Some(UnixMillis(now.0 + CLOCKS.0)), "clocks differ by so much");
 }
 
 /// What happens between a node and settlement.

@@ -4,7 +4,8 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::*;
 
-const LIFE: Life = Life { created: UnixMillis(1000), seen_over: UnixMillis(2_000_000), devices: 4 };
+const LIFE: Life =
+    Life { created: UnixMillis(1000), seen_over: UnixMillis(2_000_000), ended: None, devices: 4 };
 
 fn told(device: &str, (start, end): (u64, u64), healthy: u64) -> Told {
     Told {
@@ -78,12 +79,25 @@ fn more_devices_than_were_asked_for_are_not_billed() {
 
 #[test]
 fn a_clock_that_is_wrong_bills_no_more_than_the_pods_life() {
-    let life = Life { created: UnixMillis(5000), seen_over: UnixMillis(8000), devices: 4 };
+    let life = Life { created: UnixMillis(5000), seen_over: UnixMillis(8000), ended: None, devices: 4 };
     let hour_ahead = meter(&[told("a", (3_605_000, 3_608_000), 3000)]);
     assert_eq!(device_ms(&hour_ahead, &life), 0);
     let set_right = meter(&[told("a", (6000, 3_607_000), 3_601_000)]);
     let expected = Usage::Known { end: UnixMillis(8000), duration: Duration(2000), device_ms: 2000 };
     assert_eq!(set_right.usage(&life, Unit::Board), expected);
+}
+
+#[test]
+fn an_end_that_the_meter_learnt_of_late_is_the_one_that_the_status_tells() {
+    // The kubelet was away for ten minutes, in which the pod ended.
+    let late = meter(&[told("a", (24_000, 640_000), 616_000)]);
+    let life = Life { seen_over: UnixMillis(641_000), ended: Some(UnixMillis(48_000)), ..LIFE };
+    let expected = Usage::Known { end: UnixMillis(49_000), duration: Duration(25_000), device_ms: 25_000 };
+    assert_eq!(late.usage(&life, Unit::Board), expected);
+    let exact = meter(&[told("a", (24_000, 48_400), 24_400)]);
+    assert_eq!(device_ms(&exact, &life), 24_400, "a kubelet tells whole seconds");
+    let absurd = Life { ended: Some(UnixMillis(0)), ..life };
+    assert_eq!(device_ms(&late, &absurd), 0, "it ended before it was made");
 }
 
 #[test]
@@ -159,13 +173,16 @@ proptest! {
     #[test]
     fn nothing_that_is_told_bills_a_millisecond_twice_or_one_outside_of_the_pods_life(
         all in anything(), created in 0_u64..900, lived in 0_u64..900,
+        ended in proptest::option::of(0_u64..900),
     ) {
-        let life = Life { created: UnixMillis(created), seen_over: UnixMillis(created + lived), devices: 4 };
+        let life = Life { created: UnixMillis(created), seen_over: UnixMillis(created + lived), ended: ended.map(UnixMillis), devices: 4 };
         let meter = meter(&all);
         prop_assert!(device_ms(&meter, &life) <= covered(&all, &life));
         let Usage::Known { end, duration, .. } = meter.usage(&life, Unit::Board) else {
             return Err(TestCaseError::fail("it is known"));
         };
         prop_assert!(end <= life.seen_over && duration.0 <= lived);
+        let told = ended.map_or(u64::MAX, |ended| created.max(ended + 1000));
+        prop_assert!(end.0 <= told, "it ended within that second");
     }
 }

@@ -1,6 +1,9 @@
 //! What is kept stands for the records: after a restart nothing is lost, and nothing counts twice.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
 use kube::client::Body;
 use plasma_settlement_core::{Life, Line, Told, Unit, Usage};
@@ -16,6 +19,8 @@ use crate::{meter::Need, metrics::MeterMetrics};
 struct Server {
     objects: Arc<Mutex<BTreeMap<String, Value>>>,
     writes: Arc<Mutex<u64>>,
+    /// Whether the next write's answer is lost.
+    loses_answer: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -27,6 +32,9 @@ impl Server {
                 let (head, body) = request.into_parts();
                 let body = serde_json::from_slice(&body.collect_bytes().await?).unwrap_or_default();
                 let (code, value) = server.answer(head.method.as_str(), head.uri.path(), body);
+                if head.method != "GET" && server.loses_answer.swap(false, Ordering::Relaxed) {
+                    return Err("the connection was cut".into());
+                }
                 let response = http::Response::builder().status(code);
                 Ok::<_, tower::BoxError>(response.body(Body::from(serde_json::to_vec(&value)?))?)
             }
@@ -37,9 +45,10 @@ impl Server {
     fn answer(&self, verb: &str, path: &str, mut body: Value) -> (u16, Value) {
         let mut objects = self.objects.lock().unwrap();
         let refused = |code: u16| {
+            let reason = if code == 404 { "NotFound" } else { "Conflict" };
             (
                 code,
-                json!({ "kind": "Status", "status": "Failure", "message": "no", "reason": "no", "code": code }),
+                json!({ "kind": "Status", "status": "Failure", "message": "no", "reason": reason, "code": code }),
             )
         };
         let name = match body["metadata"]["name"].as_str() {
@@ -48,6 +57,9 @@ impl Server {
         };
         let stored = objects.get(&name).map(|object| object["metadata"]["resourceVersion"].clone());
         match verb {
+            "GET" if name != "configmaps" => {
+                objects.get(&name).cloned().map_or(refused(404), |object| (200, object))
+            }
             "GET" => (200, json!({ "metadata": {}, "items": objects.values().collect::<Vec<_>>() })),
             "DELETE" => objects.remove(&name).map_or(refused(404), |object| (200, object)),
             "POST" if stored.is_some() => refused(409),
@@ -94,7 +106,7 @@ async fn restarted(server: &Server) -> (Keeper, Meters) {
 }
 
 fn device_ms(meters: &Meters, pod: u8) -> u64 {
-    let life = Life { created: UnixMillis(0), seen_over: UnixMillis(u64::MAX), devices: 8 };
+    let life = Life { created: UnixMillis(0), seen_over: UnixMillis(u64::MAX), ended: None, devices: 8 };
     match meters.view("n", uid(pod)).told.map(|told| told.usage(&life, Unit::Board)) {
         Some(Usage::Known { device_ms, .. }) => device_ms,
         _ => 0,
@@ -151,6 +163,53 @@ async fn what_somebody_else_keeps_is_not_written_over_and_nothing_is_acknowledge
     assert_eq!(*call.acknowledged.borrow_and_update(), 0);
     assert_eq!(server.objects.lock().unwrap()["plasma-meter-n"], theirs);
     assert!(keeper.keep(&meters).await.is_empty(), "it isn't tried in each round");
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_was_lost_is_found_again() {
+    let server = Server::default();
+    let (mut keeper, meters) = restarted(&server).await;
+    let mut call = meters.begin("n", "j", 1);
+    assert!(keeper.keep(&meters).await.is_empty());
+    for sequence in 1..=4 {
+        call.take(sequence, &second(sequence, 7)).unwrap();
+        // The first one is a create, the others replace.
+        server.loses_answer.store(sequence < 3, Ordering::Relaxed);
+        keeper.kept.entry("n".to_owned()).or_insert_with(Kept::new);
+        pass(&mut keeper, EVERY);
+        assert_eq!(keeper.keep(&meters).await.is_empty(), sequence >= 3);
+    }
+    assert_eq!(*call.acknowledged.borrow_and_update(), 4);
+    // Somebody touched it, and somebody took it away.
+    server
+        .objects
+        .lock()
+        .unwrap()
+        .values_mut()
+        .for_each(|object| object["metadata"]["resourceVersion"] = json!("x"));
+    for sequence in 5..=6 {
+        call.take(sequence, &second(sequence, 7)).unwrap();
+        pass(&mut keeper, EVERY);
+        assert!(keeper.keep(&meters).await.is_empty());
+        assert_eq!(*call.acknowledged.borrow_and_update(), sequence);
+        server.objects.lock().unwrap().clear();
+    }
+}
+
+#[tokio::test]
+async fn what_stands_for_more_records_than_came_is_left() {
+    let server = Server::default();
+    let (mut keeper, meters) = restarted(&server).await;
+    let call = meters.begin("n", "j", 1);
+    call.take(1, &second(1, 7)).unwrap();
+    assert!(keeper.keep(&meters).await.is_empty());
+    let place = Place { journal: "j".to_owned(), through: 2 };
+    let more = serde_json::to_string(&Sums { place, ..Sums::default() }).unwrap();
+    let theirs = json!({ "metadata": { "name": "plasma-meter-n" }, "data": { "node": "n", "sums": more } });
+    let (_, theirs) = server.answer("POST", "", theirs);
+    pass(&mut keeper, EVERY);
+    assert_eq!(keeper.keep(&meters).await.len(), 1);
+    assert_eq!(server.objects.lock().unwrap()["plasma-meter-n"], theirs);
 }
 
 #[tokio::test]

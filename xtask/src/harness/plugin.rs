@@ -40,6 +40,8 @@ impl Plugin {
             TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).context("a port")?;
         let mut plugin = Command::new(&node.programs().plugin);
         plugin.env_clear().env("HOME", node.folder()).env("PLASMA_FAKE_NVML_STATE", node.state());
+        // As the chart has it.
+        plugin.env("MALLOC_ARENA_MAX", "1");
         plugin.envs(node.cluster()).env("METER_DIR", node.meter());
         plugin.args(["--node-name", "node", "--metrics-address", &address.to_string()]);
         plugin.arg("--nvml-library").arg(&node.programs().nvml);

@@ -173,7 +173,12 @@ async fn a_limit_that_somebody_else_changed_is_set_again() {
     shared.pods.set(pod(POD, "one", &[2], 1_000));
     let _plugin = shared.plugin();
     shared.become_limits(&[(&one, QUARTER)]).await;
-    fs::remove_file(shared.node.state_file().with_extension("limits")).unwrap();
+    let file = shared.node.state_file().with_extension("limits");
+    let mut limits = limits::limits(&shared.node.state_file()).unwrap();
+    limits.get_mut(&gpu(0).uuid).unwrap().insert(one.clone(), [0, u64::MAX]);
+    fs::write(&file, serde_json::to_vec(&limits).unwrap()).unwrap();
+    shared.become_limits(&[(&one, QUARTER)]).await;
+    fs::remove_file(&file).unwrap();
     shared.become_limits(&[(&one, QUARTER)]).await;
 }
 

@@ -100,6 +100,8 @@ async fn a_stream_that_is_cut_and_a_settlement_that_dies_change_no_bill() {
     let made = world.create(NAMESPACE, job("cut", (2, 1), "sleep 12")).await.expect("a job");
     world.wait(&made, "running", 60, |job| phase(job) == Some(Phase::Running)).await;
     assert!(kill(Victim::Settlement), "settlement doesn't run");
+    // What was killed may be seen for a moment longer, and can't be stopped any more.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     all_run(&[Victim::Settlement]).await;
     // It is connected, and answers nobody: while the pods end, nothing that they are told goes through.
     assert!(stop(Victim::Settlement), "settlement doesn't run");

@@ -1,15 +1,21 @@
 //! Keeps dirty GPUs from being offered: those that somebody uses although no pod holds them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
 use clap::{Args, ValueEnum};
-use plasma_device_plugin_core::{Dirt, DirtRules, Holdings};
+use plasma_device_plugin_core::{Dirt, DirtRules, Holdings, Inventory};
 use tokio::sync::watch;
 
-use crate::inventory::{Observed, Publisher, newer};
+use crate::inventory::{Judged, Observed, Publisher, newer};
+
+/// At the start the kubelet is told of GPUs when it is known who holds them, or after this long: a GPU that the plugin before
+/// kept back must not be offered meanwhile.
+const HOLDERS_WITHIN: Duration = Duration::from_secs(2);
+/// How often that is looked at.
+const FIRST: Duration = Duration::from_millis(200);
 
 /// What is done about a dirty GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -44,7 +50,9 @@ pub(crate) fn start(
     holdings: watch::Receiver<Holdings>,
     publish: Publisher,
 ) {
-    if args.dirty_gpus == Policy::Withhold {
+    if args.dirty_gpus == Policy::Offer {
+        publish.judged(Judged::default());
+    } else {
         let rules = DirtRules {
             tolerated_bytes: args.leftover_memory_mib << 20,
             grace: Duration::from_secs(args.dirty_after_seconds),
@@ -62,24 +70,49 @@ async fn judge(
 ) {
     let begun = Instant::now();
     let mut dirt = Dirt::default();
-    let mut told = BTreeMap::new();
+    let mut told = None;
     loop {
         let seen = observed.borrow_and_update().clone();
         let held = holdings.borrow_and_update().clone();
+        let waits_for_holders = held == Holdings::Unknown && begun.elapsed() < HOLDERS_WITHIN;
         if let Some((looked, occupancies)) = seen.occupancies() {
             let looked = looked.saturating_duration_since(begun);
-            dirt.observe(rules, (looked, begun.elapsed()), occupancies, &held);
-            let now = dirt.all();
-            if now != told {
-                publish.dirt(now.clone());
-                told = now;
+            dirt.observe(rules, (looked, begun.elapsed()), (&devices(seen.seen()), occupancies), &held);
+            let now = Judged { dirty: dirt.all(), unsure: dirt.unsure() };
+            if !now.unsure.is_empty() {
+                publish.look_soon();
+            }
+            if told.as_ref() != Some(&now) && !(told.is_none() && waits_for_holders) {
+                publish.judged(now.clone());
+                log(told.as_ref(), &now);
+                told = Some(now);
             }
         }
-        let period = seen.period();
+        let period = if told.is_none() { FIRST } else { seen.period() };
         tokio::select! {
             () = newer(&mut observed, period) => {}
             // Who told of the pods may have ended: then nobody knows, and NVML's looks go on.
             Ok(()) = holdings.changed() => {}
         }
+    }
+}
+
+/// All devices of the node, whether or not they answer.
+fn devices(inventory: &Inventory) -> BTreeSet<String> {
+    let gpus = inventory.gpus();
+    let ids = gpus.iter().flat_map(|(gpu, _)| {
+        std::iter::once(&gpu.uuid).chain(gpu.instances().iter().map(|part| &part.uuid)).cloned()
+    });
+    ids.collect()
+}
+
+fn log(before: Option<&Judged>, now: &Judged) {
+    let none = BTreeMap::new();
+    let before = before.map_or(&none, |before| &before.dirty);
+    for (gpu, why) in now.dirty.iter().filter(|(gpu, _)| !before.contains_key(*gpu)) {
+        tracing::warn!("GPU {gpu} is not given to pods: {why}");
+    }
+    for gpu in before.keys().filter(|gpu| !now.dirty.contains_key(*gpu)) {
+        tracing::info!("GPU {gpu} is no longer dirty");
     }
 }

@@ -5,10 +5,13 @@
 mod log;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -55,10 +58,19 @@ pub(crate) struct Observed {
     hand_over: HandOver,
     /// When the last look began, and who uses the GPUs that answered in it.
     occupancies: Option<(Instant, BTreeMap<String, Occupancy>)>,
-    /// Which GPUs are dirty, and why: said by whoever knows which pods hold them.
-    dirt: BTreeMap<String, String>,
+    /// Which GPUs are dirty: said by whoever knows which pods hold them; `None` until then.
+    judged: Option<Judged>,
     /// What containers may take of the memory of GPUs that they share, and whether the driver sees to it.
     pub(crate) limits: Limits,
+}
+
+/// Which GPUs aren't given to pods because of who uses them, or may.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Judged {
+    /// Those that somebody uses although no pod holds them, and how.
+    pub(crate) dirty: BTreeMap<String, String>,
+    /// Those whose pod has just ended, which no look has found clean since. It takes a moment, and is no fault.
+    pub(crate) unsure: BTreeSet<String>,
 }
 
 /// When a look was.
@@ -81,7 +93,6 @@ impl Observed {
         let policy = Policy { resource: plasma_api::names::GPU_RESOURCE.to_owned(), ..Policy::default() };
         let (policy, figures, simulated) = (Arc::new(policy), Vec::new(), true);
         let (period, hand_over) = (patience, HandOver::NeedsNothing);
-        let (occupancies, dirt) = (None, BTreeMap::new());
         Self {
             inventory,
             policy,
@@ -92,8 +103,8 @@ impl Observed {
             patience,
             period,
             hand_over,
-            occupancies,
-            dirt,
+            occupancies: None,
+            judged: Some(Judged::default()),
             limits: Limits::unknown(),
         }
     }
@@ -106,7 +117,8 @@ impl Observed {
             let fault = format!("NVML has not answered for {:?}", self.patience);
             inventory.observe(Scan::Failed(fault));
         }
-        inventory.hold_back(|gpu| self.hand_over.obstacle(gpu).or_else(|| self.dirt.get(gpu).cloned()));
+        let dirty = |gpu: &str| self.judged.as_ref()?.dirty.get(gpu).cloned();
+        inventory.hold_back(|gpu| self.hand_over.obstacle(gpu).or_else(|| dirty(gpu)));
         inventory
     }
 
@@ -130,9 +142,14 @@ impl Observed {
         self.occupancies.as_ref().map(|(looked, occupancies)| (*looked, occupancies))
     }
 
-    /// Whether the kubelet can be told: what this node has is known, and so is whether it can be handed over.
+    /// Whether nobody has looked at the device since its last pod ended: it is kept from the next pod until somebody has.
+    pub(crate) fn is_unsure(&self, device: &str) -> bool {
+        self.judged.as_ref().is_some_and(|judged| judged.unsure.contains(device))
+    }
+
+    /// Whether the kubelet can be told: what this node has is known, whether it can be handed over, and what of it is dirty.
     pub(crate) fn can_be_offered(&self) -> bool {
-        self.is_known() && self.hand_over != HandOver::Unknown
+        self.is_known() && self.hand_over != HandOver::Unknown && self.judged.is_some()
     }
 
     /// What the kubelet is offered of what should be believed now.
@@ -156,29 +173,29 @@ pub(crate) async fn newer(observed: &mut watch::Receiver<Observed>, at_most: Dur
 
 /// Adds what isn't NVML's to say.
 #[derive(Clone)]
-pub(crate) struct Publisher(Arc<watch::Sender<Observed>>);
+pub(crate) struct Publisher {
+    observed: Arc<watch::Sender<Observed>>,
+    look_soon: Arc<AtomicBool>,
+}
 
 impl Publisher {
     /// Says whether GPUs can be handed over. The same again wakes nobody.
     pub(crate) fn hand_over(&self, now: HandOver) {
-        self.0.send_if_modified(|observed| {
+        self.observed.send_if_modified(|observed| {
             let changes = observed.hand_over != now;
             observed.hand_over = now;
             changes
         });
     }
 
-    /// Says which GPUs are dirty, and why.
-    pub(crate) fn dirt(&self, now: BTreeMap<String, String>) {
-        for (gpu, why) in &now {
-            tracing::warn!("GPU {gpu} is not given to pods: {why}");
-        }
-        self.0.send_modify(|observed| {
-            for gpu in observed.dirt.keys().filter(|gpu| !now.contains_key(*gpu)) {
-                tracing::info!("GPU {gpu} is given to pods again: nobody else uses it any more");
-            }
-            observed.dirt = now;
-        });
+    /// Says which GPUs are dirty, and which aren't known to be clean yet.
+    pub(crate) fn judged(&self, now: Judged) {
+        self.observed.send_modify(|observed| observed.judged = Some(now));
+    }
+
+    /// Asks for a look as soon as one may be.
+    pub(crate) fn look_soon(&self) {
+        self.look_soon.store(true, Ordering::Relaxed);
     }
 }
 
@@ -206,18 +223,21 @@ pub(crate) fn start(
         period,
         hand_over: HandOver::Unknown,
         occupancies: None,
-        dirt: BTreeMap::new(),
+        judged: None,
         limits: Limits::unknown(),
     });
     let publish = Arc::new(publish);
     let library = args.nvml_library.clone();
-    let mut looker = Looker { publish: publish.clone(), period, metrics, limiter };
+    let look_soon = Arc::new(AtomicBool::new(false));
+    let mut looker =
+        Looker { publish: publish.clone(), look_soon: look_soon.clone(), period, metrics, limiter };
     thread::Builder::new().name("nvml".to_owned()).spawn(move || looker.look_forever(&library))?;
-    Ok((receive, Publisher(publish)))
+    Ok((receive, Publisher { observed: publish, look_soon }))
 }
 
 struct Looker {
     publish: Arc<watch::Sender<Observed>>,
+    look_soon: Arc<AtomicBool>,
     period: Duration,
     metrics: LookMetrics,
     /// `None` where no GPU is shared, or another plugin shares them.
@@ -279,16 +299,21 @@ impl Looker {
         succeeded
     }
 
-    /// Until the next look is due, or an event asks for one.
+    /// Until the next look is due, or an event or somebody else asks for one.
     fn wait_for_next_look(&mut self, session: &mut Session<'_>) {
         let pause = if self.all_healthy() { self.period } else { self.period.min(LOOK_AGAIN) };
         let due = Instant::now() + pause;
-        while Instant::now() < due && !self.publish.is_closed() && !session.hear() {
+        loop {
             // A container takes memory from its first moment: its limit can't wait for a look.
             if self.limiter.as_ref().is_some_and(Limiter::is_due) {
                 self.keep_limits(session);
             }
+            // Before anything is heard: a storm of events, or whatever else asks for looks, has no more than five a second.
             thread::sleep(HEAR.min(due.saturating_duration_since(Instant::now())));
+            let is_asked_for = self.look_soon.swap(false, Ordering::Relaxed) | session.hear();
+            if is_asked_for || Instant::now() >= due || self.publish.is_closed() {
+                return;
+            }
         }
     }
 
@@ -326,19 +351,24 @@ impl Looker {
             Scan::Looked(look) => Some(look.session),
             Scan::Failed(_) => None,
         };
+        let before = self.publish.borrow().inventory.clone();
         self.publish.send_modify(|observed| {
             if let Some(session) = session {
                 let number = observed.looked.map_or(1, |last| last.number + 1);
                 observed.looked = Some(Looked { number, session, at_ms: crate::pods::now_ms() });
             }
-            let before = observed.inventory.clone();
             observed.inventory.observe(scan);
-            log_changes(&before, &observed.inventory);
-            log_offers(&offers(&before, &observed.policy), &offers(&observed.inventory, &observed.policy));
             observed.figures = figures;
             observed.simulated = simulated.unwrap_or(observed.simulated);
             observed.good_until = Instant::now() + next + observed.patience;
         });
+        // Only now: a log that nobody reads must not hold up those who ask for a GPU.
+        let (now, policy) = {
+            let observed = self.publish.borrow();
+            (observed.inventory.clone(), observed.policy.clone())
+        };
+        log_changes(&before, &now);
+        log_offers(&offers(&before, &policy), &offers(&now, &policy));
     }
 }
 

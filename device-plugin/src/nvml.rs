@@ -12,7 +12,11 @@ mod questions;
 mod signs;
 mod topology;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use nvml_wrapper::{Device, Nvml, error::NvmlError};
 use plasma_device_plugin_core::{Gpu, Look, Occupancy, Scan, Seen, Silence, Topology};
@@ -34,6 +38,9 @@ const SUBSTITUTE_SYMBOL: &[u8] = b"plasma_fake_nvml\0";
 
 /// Device nodes that every user of a GPU needs, where the machine has them.
 const SHARED_NODES: [&str; 3] = ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools"];
+
+/// How the GPUs are connected is asked anew after this long.
+const CONNECTED: Duration = Duration::from_secs(60);
 
 /// A loaded library. It is dropped and loaded again when the driver reloads.
 pub(crate) struct Library {
@@ -71,8 +78,8 @@ pub(crate) struct Session<'lib> {
     library: &'lib Library,
     number: u64,
     events: Events<'lib>,
-    /// The GPUs that answered when they were last asked how they are connected, and what they said.
-    connected: (Vec<String>, Topology),
+    /// When the GPUs were last asked how they are connected, who answered then, and what they said.
+    connected: Option<(Instant, Vec<String>, Topology)>,
     /// What is remembered of each GPU's figures, by its UUID.
     measuring: BTreeMap<String, Measuring<'lib>>,
     /// `None` where the driver has no memory limits.
@@ -84,7 +91,7 @@ impl<'lib> Session<'lib> {
     pub(crate) fn new(library: &'lib Library, number: u64) -> Self {
         let events = Events::new(&library.nvml);
         let limits = MemoryLimits::of(&library.nvml);
-        Self { library, number, events, connected: Default::default(), measuring: BTreeMap::new(), limits }
+        Self { library, number, events, connected: None, measuring: BTreeMap::new(), limits }
     }
 
     /// Takes in the events that have come, without waiting; whether there were any, so that a look is due.
@@ -149,20 +156,29 @@ impl<'lib> Session<'lib> {
         limited.map_err(|fault| fault.to_string())
     }
 
-    /// How the GPUs are connected: asked anew only when others answer than before.
+    /// How the GPUs are connected: asked anew when others answer than before, and now and then, since links are trained after a
+    /// driver is there.
     fn topology(&mut self, gpus: &[Seen]) -> Topology {
         let answered = gpus.iter().filter_map(|seen| match seen {
             Seen::Answered { gpu, .. } => Some(gpu.uuid.clone()),
             Seen::Silent(_) => None,
         });
         let answered: Vec<String> = answered.collect();
-        if self.connected.0 != answered {
-            let device =
-                |uuid: &String| Some((uuid.clone(), self.library.nvml.device_by_uuid(uuid.as_str()).ok()?));
-            let devices: Vec<_> = answered.iter().filter_map(device).collect();
-            self.connected = (answered, topology::topology(&devices));
-        }
-        self.connected.1.clone()
+        let topology = match self.connected.take() {
+            Some((at, before, topology)) if before == answered && at.elapsed() < CONNECTED => {
+                self.connected = Some((at, before, topology.clone()));
+                return topology;
+            }
+            _ => {
+                let device = |uuid: &String| {
+                    Some((uuid.clone(), self.library.nvml.device_by_uuid(uuid.as_str()).ok()?))
+                };
+                let devices: Vec<_> = answered.iter().filter_map(device).collect();
+                topology::topology(&devices)
+            }
+        };
+        self.connected = Some((Instant::now(), answered, topology.clone()));
+        topology
     }
 
     fn look_at(&mut self, index: u32, figures: &mut Vec<Figures>) -> Result<Seen, NvmlError> {

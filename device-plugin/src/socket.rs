@@ -108,10 +108,10 @@ impl Drop for SocketFile {
     }
 }
 
-/// How often it is asked whether the other side of an idle connection is still there, and how long it may take to say so.
-const ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
-
 /// A gRPC connection to one of the kubelet's sockets. `answer` is how long a single call may take.
+///
+/// Nothing keeps it alive: a local socket ends with the process behind it, and the kubelet's server cuts whoever pings it
+/// more often than every five minutes.
 ///
 /// # Errors
 /// In words: nobody listens there.
@@ -122,9 +122,7 @@ pub(crate) async fn dial(socket: &Path, answer: Option<Duration>) -> Result<Chan
         async move { Ok::<_, io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
     });
     // The address is never dialled: the connector knows where the kubelet is.
-    let mut endpoint = Endpoint::from_static("http://localhost")
-        .http2_keep_alive_interval(ALIVE.0)
-        .keep_alive_timeout(ALIVE.1);
+    let mut endpoint = Endpoint::from_static("http://localhost");
     if let Some(answer) = answer {
         endpoint = endpoint.connect_timeout(answer).timeout(answer);
     }

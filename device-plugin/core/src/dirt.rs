@@ -1,7 +1,10 @@
 //! Dirty devices: those that somebody uses although no pod holds them. A pod that got one would share it with a stranger, or
 //! miss the memory that a program left behind.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use crate::Holdings;
 
@@ -24,56 +27,69 @@ pub struct Occupancy {
 pub struct DirtRules {
     /// Up to so much used memory is nobody's: the driver's own at rest. Bytes.
     pub tolerated_bytes: u64,
-    /// How long a device may be used before it is known which pod holds it.
+    /// How long a device that was free may be used before it is known which pod holds it.
     pub grace: Duration,
 }
 
 /// What is known of each device's use. Times count from any moment, the same for all.
 #[derive(Clone, Debug, Default)]
-pub struct Dirt(BTreeMap<String, Use>);
+pub struct Dirt(BTreeMap<String, Known>);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Known {
+    used: Use,
+    /// What it ever told of its use, processes and memory: a look in which it tells less finds nothing clean.
+    tells: (bool, bool),
+}
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Use {
-    /// Nobody uses it, as far as is known.
+    /// No look told how it is used while it was known who holds it.
     #[default]
+    New,
+    /// Nobody uses it, as far as is known.
     Free,
     /// A pod holds it.
     Held,
     /// Its pod let go of it then; who still uses it in a later look is left over.
     Released(Duration),
-    /// In use since then, and no pod is known: it may have started before its pod was known.
+    /// It was free, is in use since then, and no pod is known: it may have started before its pod was known.
     Strange(Duration),
     /// In use, and not by a pod: how.
     Dirty(String),
 }
 
 impl Dirt {
-    /// Takes in what a look that began at `looked` saw, and who holds what `now`. Devices that aren't in it are forgotten.
+    /// Takes in what a look that began at `looked` saw, and who holds what `now`. Devices that aren't `present` any more are
+    /// forgotten; one that is, and told nothing, is what it was before.
     pub fn observe(
         &mut self,
         rules: DirtRules,
         (looked, now): (Duration, Duration),
-        seen: &BTreeMap<String, Occupancy>,
+        (present, seen): (&BTreeSet<String>, &BTreeMap<String, Occupancy>),
         holdings: &Holdings,
     ) {
-        self.0.retain(|device, _| seen.contains_key(device));
-        for (device, occupancy) in seen {
-            let used = self.0.entry(device.clone()).or_default();
-            let before = std::mem::take(used);
-            *used = match (is_held(holdings, device), in_words(occupancy, rules)) {
-                (Some(true), _) => Use::Held,
+        self.0.retain(|device, _| present.contains(device));
+        for device in present {
+            let known = self.0.entry(device.clone()).or_default();
+            let occupancy = seen.get(device);
+            let told = occupancy.map_or(Told::Nothing, |occupancy| known.told(occupancy, rules));
+            let before = std::mem::take(&mut known.used);
+            known.used = match is_held(holdings, device) {
+                Some(true) => Use::Held,
+                Some(false) => not_held(before, told, (looked, now), rules),
                 // A pod's device may rest; only the kubelet says when it is over.
-                (None, None) if before == Use::Held => before,
-                (_, None) => Use::Free,
-                (None, Some(_)) => before,
-                (Some(false), Some(how)) => not_held(before, how, (looked, now), rules),
+                None => match (before, told) {
+                    (Use::Dirty(_) | Use::Strange(_), Told::Clean) => Use::Free,
+                    (before, _) => before,
+                },
             };
         }
     }
 
     /// Why the device is dirty, if it is: how it is used.
     pub fn why(&self, device: &str) -> Option<&str> {
-        match self.0.get(device)? {
+        match &self.0.get(device)?.used {
             Use::Dirty(how) => Some(how),
             _ => None,
         }
@@ -81,24 +97,53 @@ impl Dirt {
 
     /// Every dirty device, and why.
     pub fn all(&self) -> BTreeMap<String, String> {
-        let dirty = self.0.iter().filter_map(|(device, used)| match used {
-            Use::Dirty(how) => Some((device.clone(), how.clone())),
-            _ => None,
-        });
-        dirty.collect()
+        let all = self.0.keys();
+        all.filter_map(|device| Some((device.clone(), self.why(device)?.to_owned()))).collect()
+    }
+
+    /// The devices whose pod has let go of them, and which no look has found clean or dirty since.
+    pub fn unsure(&self) -> BTreeSet<String> {
+        let unsure = self.0.iter().filter(|(_, known)| matches!(known.used, Use::Released(_)));
+        unsure.map(|(device, _)| device.clone()).collect()
     }
 }
 
-/// A device in use that no pod holds.
-fn not_held(before: Use, how: String, (looked, now): (Duration, Duration), rules: DirtRules) -> Use {
-    match before {
-        Use::Held => Use::Released(now),
-        Use::Released(since) if looked <= since => Use::Released(since),
-        Use::Free => Use::Strange(looked),
-        Use::Strange(since) if looked.saturating_sub(since) < rules.grace => Use::Strange(since),
-        Use::Released(_) | Use::Strange(_) => Use::Dirty(how),
+/// What a look told of a device's use.
+enum Told {
+    /// Nothing, or too little to call it clean.
+    Nothing,
+    Clean,
+    /// In use: how.
+    Used(String),
+}
+
+impl Known {
+    fn told(&mut self, occupancy: &Occupancy, rules: DirtRules) -> Told {
+        let tells = (occupancy.processes.is_some(), occupancy.memory_bytes.is_some());
+        self.tells = (self.tells.0 || tells.0, self.tells.1 || tells.1);
+        match in_words(occupancy, rules) {
+            Some(how) => Told::Used(how),
+            None if tells == (false, false) || tells != self.tells => Told::Nothing,
+            None => Told::Clean,
+        }
+    }
+}
+
+/// A device that no pod holds.
+fn not_held(before: Use, told: Told, (looked, now): (Duration, Duration), rules: DirtRules) -> Use {
+    match (before, told) {
+        // What was seen until now was its pod's.
+        (Use::Held, _) => Use::Released(now),
+        (Use::Released(since), _) if looked <= since => Use::Released(since),
+        (before, Told::Nothing) => before,
+        (_, Told::Clean) => Use::Free,
         // As it was found: figures change all the time, and are told elsewhere.
-        Use::Dirty(how) => Use::Dirty(how),
+        (Use::Dirty(how), Told::Used(_)) => Use::Dirty(how),
+        (Use::Free, Told::Used(_)) => Use::Strange(looked),
+        (Use::Strange(since), Told::Used(_)) if looked.saturating_sub(since) < rules.grace => {
+            Use::Strange(since)
+        }
+        (Use::New | Use::Released(_) | Use::Strange(_), Told::Used(how)) => Use::Dirty(how),
     }
 }
 

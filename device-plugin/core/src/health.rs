@@ -141,10 +141,21 @@ impl Health {
             Finding::Suspicion(why) => self.suspect(why, session, rules),
             Finding::Standing(why) => match &mut self.stage {
                 Stage::Faulty { .. } => self.clean_look(signs.recovery, session, rules),
-                _ => self.stage = Stage::Suspect { why, signs: 1, clean_looks: 0 },
+                _ => self.stand(why, rules),
             },
             Finding::Clean => self.clean_look(signs.recovery, session, rules),
         }
+    }
+
+    /// A standing sign is none that adds up, and none that others could hide behind: for them this look is a clean one.
+    fn stand(&mut self, why: String, rules: &HealthRules) {
+        let (signs, clean_looks) = match &self.stage {
+            Stage::Suspect { signs, clean_looks, .. } => (*signs, clean_looks + 1),
+            Stage::Healthy | Stage::Faulty { .. } => (0, 0),
+        };
+        let are_over = clean_looks >= rules.clean_looks;
+        let (signs, clean_looks) = if are_over { (0, 0) } else { (signs, clean_looks) };
+        self.stage = Stage::Suspect { why, signs, clean_looks };
     }
 
     fn find(&mut self, signs: &Signs, session: u64, rules: &HealthRules) -> Finding {
@@ -303,6 +314,26 @@ mod tests {
         assert_eq!(after(&looks), unhealthy("XID 79 (the GPU has fallen off the bus)"));
         looks.extend([(Recovery::NotTold, &[][..], 1); 2]);
         assert_eq!(after(&looks), GpuState::Healthy);
+    }
+
+    #[test]
+    fn suspect_signs_add_up_while_a_row_waits_to_be_remapped() {
+        let look = |health: &mut Health, xids: &[u64]| {
+            let pending = Signs { remapping_pending: true, ..signs(Recovery::NotNeeded, xids) };
+            health.answered(&pending, 0, &RULES());
+        };
+        let mut health = Health::default();
+        for _ in 0..3 {
+            look(&mut health, &[]);
+            look(&mut health, &[92]);
+        }
+        assert!(!health.state().is_offered(), "{:?}", health.state());
+        let mut rare = Health::default();
+        for _ in 0..9 {
+            look(&mut rare, &[92]);
+            (0..RULES().clean_looks).for_each(|_| look(&mut rare, &[]));
+        }
+        assert!(rare.state().is_offered(), "{:?}", rare.state());
     }
 
     #[test]

@@ -4,10 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     Gpu, GpuState, HealthRules, Look, MigInstance, Scan, Seen, Signs, Silence, Topology, Xid, health::Health,
+    is_device_name,
 };
 
 /// The kubelet takes no device id of more than 63 characters; some of them are a replica's number.
 const LONGEST_ID: usize = 56;
+
+/// So many looks in a row must count no GPU where there were some, before that is believed: at the pace of looks at GPUs that
+/// aren't healthy, half a minute. A driver that is being reloaded counts none for a while.
+const EMPTY_LOOKS: u32 = 60;
 
 /// Everything known about the node's GPUs.
 ///
@@ -24,6 +29,8 @@ pub struct Inventory {
     known: bool,
     /// Why NVML can't be asked, where it can't.
     fault: Option<String>,
+    /// Looks in a row that counted no GPU although some are known.
+    empty_looks: u32,
     shared_nodes: Vec<String>,
     topology: Topology,
     entries: BTreeMap<String, Entry>,
@@ -57,21 +64,33 @@ impl Inventory {
     /// Takes in what a look at NVML gave.
     pub fn observe(&mut self, scan: Scan) {
         match scan {
-            Scan::Failed(fault) => {
-                for entry in self.entries.values_mut() {
-                    let unknown = GpuState::Unknown(fault.clone());
-                    entry.parts.values_mut().for_each(|part| part.state = unknown.clone());
-                    entry.state = unknown;
-                }
-                self.fault = Some(fault);
+            Scan::Failed(fault) => self.know_nothing(fault),
+            Scan::Looked(look) if look.gpus.is_empty() && self.is_new_emptiness() => {
+                self.know_nothing("NVML counts no GPUs any more".to_owned());
             }
             Scan::Looked(look) => self.observe_look(look),
         }
     }
 
+    fn know_nothing(&mut self, fault: String) {
+        for entry in self.entries.values_mut() {
+            let unknown = GpuState::Unknown(fault.clone());
+            entry.parts.values_mut().for_each(|part| part.state = unknown.clone());
+            entry.state = unknown;
+        }
+        self.fault = Some(fault);
+    }
+
+    /// Whether there were GPUs until a while ago, so that a look that counts none isn't believed yet.
+    fn is_new_emptiness(&mut self) -> bool {
+        self.empty_looks = self.empty_looks.saturating_add(1);
+        !self.entries.is_empty() && self.empty_looks < EMPTY_LOOKS
+    }
+
     fn observe_look(&mut self, look: Look) {
         self.known = true;
         self.fault = None;
+        self.empty_looks = 0;
         self.driver_version = look.driver_version.or_else(|| self.driver_version.take());
         self.cuda_version = look.cuda_version.or(self.cuda_version);
         self.shared_nodes = look.shared_nodes;
@@ -222,7 +241,7 @@ fn unusable(gpu: &Gpu, taken: &BTreeSet<String>) -> Option<String> {
     let mut own = BTreeSet::new();
     let parts = gpu.instances().iter().map(|part| &part.uuid);
     std::iter::once(&gpu.uuid).chain(parts).find_map(|uuid| {
-        if uuid.is_empty() || uuid.len() > LONGEST_ID {
+        if uuid.len() > LONGEST_ID || !is_device_name(uuid) {
             Some(format!("its UUID {uuid:?} can't be a device id"))
         } else if taken.contains(uuid) || !own.insert(uuid) {
             Some(format!("it has the UUID of another GPU, {uuid}"))
@@ -327,18 +346,39 @@ mod tests {
     }
 
     #[test]
+    fn that_there_are_no_gpus_any_more_is_believed_only_after_a_while() {
+        let mut inventory = inventory();
+        look(&mut inventory, &[answered(0, "A")]);
+        for _ in 0..2 {
+            (1..EMPTY_LOOKS).for_each(|_| look(&mut inventory, &[]));
+            assert!(matches!(inventory.find("A"), Some((_, GpuState::Unknown(_)))), "{inventory:?}");
+            assert_eq!(inventory.message().as_deref(), Some("NVML counts no GPUs any more"));
+            look(&mut inventory, &[answered(0, "A")]);
+            assert_eq!(offered(&inventory), list(&[("A", true)]));
+        }
+        (0..EMPTY_LOOKS).for_each(|_| look(&mut inventory, &[]));
+        assert!(inventory.gpus().is_empty() && inventory.is_known() && inventory.fault().is_none());
+        let mut never = Inventory::default();
+        look(&mut never, &[]);
+        assert!(never.is_known() && never.fault().is_none(), "a node that never had any");
+    }
+
+    #[test]
     fn an_id_that_the_kubelet_would_not_take_is_not_offered() {
         let mut inventory = inventory();
         let long = "x".repeat(64);
-        look(&mut inventory, &[answered(0, "A"), answered(1, "A"), answered(2, &long), answered(3, "")]);
+        look(
+            &mut inventory,
+            &[answered(0, "A"), answered(1, "A"), answered(2, &long), answered(3, ""), answered(4, "GPU/4")],
+        );
         assert_eq!(offered(&inventory), list(&[("A", true)]));
-        assert_eq!(inventory.message().unwrap().matches("can't be offered").count(), 3);
+        assert_eq!(inventory.message().unwrap().matches("can't be offered").count(), 4);
     }
 
     proptest! {
         /// Each index is one GPU or one fault, no id is offered twice, and only who answered is healthy.
         #[test]
-        fn every_index_is_accounted_for(looks in vec(vec((0_u8..6, any::<bool>()), 0..6), 1..8)) {
+        fn every_index_is_accounted_for(looks in vec(vec((0_u8..6, any::<bool>()), 1..6), 1..8)) {
             let mut inventory = inventory();
             for gpus in looks {
                 let gpus: Vec<Seen> = (0_u32..).zip(&gpus)

@@ -131,7 +131,7 @@ fn next(watched: &mut Watched, gpu: &Gpu) -> Option<nvmlEventData_t> {
     })
 }
 
-/// As NVML's.
+/// As NVML's; a lost GPU's last events are told before that it is lost.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvmlEventSetWait_v2(
     set: nvmlEventSet_t,
@@ -147,6 +147,12 @@ pub unsafe extern "C" fn nvmlEventSetWait_v2(
                     if let Some(event) = next(watched, gpu) {
                         // SAFETY: the caller keeps the contract.
                         return unsafe { write_value(event, data) };
+                    }
+                    if let Some(error) = gpu.errors.get("nvmlEventSetWait_v2") {
+                        return *error;
+                    }
+                    if gpu.lost {
+                        return code::GPU_IS_LOST;
                     }
                 }
                 code::TIMEOUT

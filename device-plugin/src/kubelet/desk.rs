@@ -44,6 +44,9 @@ const FOUND_WITHIN: Duration = Duration::from_secs(5);
 /// A kubelet that hasn't asked for the list this long after it took us has given up on us, and won't try again.
 const LISTENS_WITHIN: Duration = Duration::from_secs(15);
 
+/// Why a registration ended: the kubelet is away, or has given up on us.
+const UNHEARD: &str = "it no longer listens to us";
+
 /// The domain of the resources that NVIDIA's own plugin offers.
 const NVIDIA: &str = "nvidia.com/";
 /// How long the kubelet may take to read that a resource is empty, before it is told by the end of the list.
@@ -102,6 +105,10 @@ impl Desk {
             let Self { kubelet, registered, .. } = self;
             if let Some(why) = registered.as_mut().map_or(Some("starting"), |now| now.ended(kubelet)) {
                 tracing::info!("registering {} with the kubelet: {why}", self.resource);
+                // Where nobody listens nothing can dip, and a kubelet that comes back must not find two sockets of ours.
+                if why == UNHEARD {
+                    *registered = None;
+                }
                 self.kubelet.standing.set(&self.resource, false);
                 match self.register().await {
                     Ok(new) => {
@@ -208,7 +215,7 @@ impl Offer {
         if !self.file.exists() {
             Some("our socket was removed")
         } else if self.heard.elapsed() > LISTENS_WITHIN {
-            Some("it no longer listens to us")
+            Some(UNHEARD)
         } else {
             None
         }

@@ -2,7 +2,11 @@
 //!
 //! The library is asked itself: the wrapper's own wait leaves out which part of a divided GPU an event is about.
 
-use std::{collections::BTreeMap, mem::MaybeUninit};
+use std::{
+    collections::BTreeMap,
+    mem::MaybeUninit,
+    time::{Duration, Instant},
+};
 
 use nvml_wrapper::{Device, EventSet, Nvml, bitmasks::event::EventTypes, error::NvmlError};
 use nvml_wrapper_sys::bindings::{nvmlEventData_t, nvmlEventMigConfigChange};
@@ -10,33 +14,38 @@ use plasma_device_plugin_core::{Instance, Xid};
 
 /// More events of one GPU than these are left for the next time.
 const EVENTS_AT_ONCE: usize = 64;
+/// Where a GPU's events can't be had, they are tried again after this long.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// What stands where an event is about the whole GPU.
 const NO_INSTANCE: u32 = u32::MAX;
 
 /// The event sets of one loaded library, by the GPU's UUID.
 pub(crate) struct Events<'lib> {
     nvml: &'lib Nvml,
-    gpus: BTreeMap<String, OfGpu<'lib>>,
-    news: Vec<(String, u64)>,
-}
-
-/// One GPU's.
-#[derive(Default)]
-struct OfGpu<'lib> {
     /// `None` where the GPU has no events.
-    set: Option<EventSet<'lib>>,
-    /// What came since the last look.
-    heard: Vec<Xid>,
+    sets: BTreeMap<String, Option<EventSet<'lib>>>,
+    /// Where they could not be had, and not since: when that was last. It is said once.
+    failed: BTreeMap<String, Instant>,
+    /// What came since the last look, also of a GPU that has no set any more.
+    heard: BTreeMap<String, Vec<Xid>>,
+    news: Vec<(String, u64)>,
 }
 
 impl<'lib> Events<'lib> {
     pub(crate) fn new(nvml: &'lib Nvml) -> Self {
-        Self { nvml, gpus: BTreeMap::new(), news: Vec::new() }
+        Self {
+            nvml,
+            sets: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            news: Vec::new(),
+        }
     }
 
     /// Registers a GPU that isn't yet. Where events fail, the other signs of health remain.
     pub(crate) fn register(&mut self, uuid: &str, device: &Device<'lib>) {
-        if self.gpus.contains_key(uuid) {
+        let is_due = self.failed.get(uuid).is_none_or(|last| last.elapsed() >= TRY_AGAIN);
+        if self.sets.contains_key(uuid) || !is_due {
             return;
         }
         let registered = self
@@ -49,43 +58,56 @@ impl<'lib> Events<'lib> {
                 tracing::info!("GPU {uuid} has no XID events");
                 None
             }
-            // Tried again at the next look.
-            Err(fault) => return tracing::warn!("GPU {uuid}: its XID events can't be had: {fault}"),
+            Err(fault) => return self.note_failed(uuid, &fault),
         };
-        self.gpus.insert(uuid.to_owned(), OfGpu { set, heard: Vec::new() });
+        self.sets.insert(uuid.to_owned(), set);
     }
 
-    /// Takes in what has come, without waiting; whether there was anything.
+    fn note_failed(&mut self, uuid: &str, fault: &NvmlError) {
+        if self.failed.insert(uuid.to_owned(), Instant::now()).is_none() {
+            tracing::warn!("GPU {uuid}: its XID events can't be had: {fault}");
+        }
+    }
+
+    /// Takes in what has come, without waiting; whether a look is due: something came, or a GPU's events have just failed, as
+    /// those of one that was lost do.
     pub(crate) fn hear(&mut self) -> bool {
-        let mut heard = false;
-        let (nvml, news) = (self.nvml, &mut self.news);
-        self.gpus.retain(|uuid, gpu| {
-            let Some(set) = &gpu.set else { return true };
-            for _ in 0..EVENTS_AT_ONCE {
-                match next(nvml, set) {
-                    Ok(Some(event)) => {
-                        heard = true;
-                        match event {
-                            Event::Xid(xid) => {
-                                tracing::info!("GPU {uuid}: XID {}", xid.number);
-                                news.push((uuid.clone(), xid.number));
-                                gpu.heard.push(xid);
-                            }
-                            Event::Layout => tracing::info!("GPU {uuid}: its MIG layout changes"),
-                        }
-                    }
-                    Ok(None) => break,
-                    // Registered anew at the next look; what was heard before is kept by looking at once.
-                    Err(fault) => {
-                        tracing::warn!("GPU {uuid}: its XID events can't be read: {fault}");
-                        heard = true;
-                        return !gpu.heard.is_empty();
-                    }
+        let mut is_due = false;
+        for (uuid, set) in std::mem::take(&mut self.sets) {
+            let heard = set.as_ref().map_or(Ok(false), |set| self.hear_one(&uuid, set));
+            match heard {
+                Ok(heard) => {
+                    is_due |= heard;
+                    self.sets.insert(uuid, set);
+                }
+                // The set is dropped, and the GPU registered anew at a later look. What fails again asks for nothing.
+                Err(fault) => {
+                    is_due |= !self.failed.contains_key(&uuid);
+                    self.note_failed(&uuid, &fault);
                 }
             }
-            true
-        });
-        heard
+        }
+        is_due
+    }
+
+    fn hear_one(&mut self, uuid: &str, set: &EventSet<'_>) -> Result<bool, NvmlError> {
+        for count in 0..EVENTS_AT_ONCE {
+            match next(self.nvml, set)? {
+                Some(Event::Xid(xid)) => {
+                    tracing::info!("GPU {uuid}: XID {}", xid.number);
+                    self.news.push((uuid.to_owned(), xid.number));
+                    self.heard.entry(uuid.to_owned()).or_default().push(xid);
+                }
+                Some(Event::Layout) => tracing::info!("GPU {uuid}: its MIG layout changes"),
+                None => {
+                    if self.failed.remove(uuid).is_some() {
+                        tracing::info!("GPU {uuid}: its XID events can be had again");
+                    }
+                    return Ok(count > 0);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// All that came since this was asked last: a GPU that no longer answers is never asked what came of it.
@@ -95,7 +117,7 @@ impl<'lib> Events<'lib> {
 
     /// What came of a GPU since this was asked last.
     pub(crate) fn take(&mut self, uuid: &str) -> Vec<Xid> {
-        self.gpus.get_mut(uuid).map(|gpu| std::mem::take(&mut gpu.heard)).unwrap_or_default()
+        self.heard.remove(uuid).unwrap_or_default()
     }
 }
 

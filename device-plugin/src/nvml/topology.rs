@@ -1,4 +1,4 @@
-//! How the GPUs are connected, as the driver has it. It doesn't change while a library is loaded and the GPUs are the same.
+//! How the GPUs are connected, as the driver has it. It changes seldom: links are trained after the driver is there, and may fail.
 
 use std::collections::BTreeMap;
 
@@ -66,7 +66,7 @@ fn leads_to(device: &Device<'_>, link: u32) -> Option<u32> {
 }
 
 fn distance(one: &Device<'_>, other: &Device<'_>) -> Distance {
-    // The wrapper takes the other one by value; a handle costs a look-up, and this is asked once a session.
+    // The wrapper takes the other one by value; a handle costs a look-up, and this is asked once a minute.
     let other = other.uuid().and_then(|uuid| other.nvml().device_by_uuid(uuid));
     match other.and_then(|other| one.topology_common_ancestor(other)) {
         Ok(TopologyLevel::Internal) => Distance::Board,

@@ -1,6 +1,6 @@
 //! Dirty GPUs, which somebody uses although no pod holds them, aren't given to pods.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plasma_fake_nvml::{Instance, Process};
 
@@ -72,6 +72,62 @@ async fn a_pod_may_use_its_gpu_and_what_it_leaves_behind_keeps_the_next_one_away
     device_plugin.becomes_list(list(&[(0, false)])).await;
     leave(&node, 0);
     assert_eq!(device_plugin.next_list().await, list(&[(0, true)]));
+}
+
+#[tokio::test]
+async fn a_gpu_that_is_in_use_when_the_plugin_starts_is_never_offered() {
+    let node = Node::new(2);
+    let _pods = NodePods::start(&node, true);
+    occupy(&node);
+    let mut kubelet = Kubelet::start(node.sockets());
+    let _plugin = node.plugin_with(&["--scan-seconds", "1"]);
+    let mut device_plugin = kubelet.registered().await;
+    assert_eq!(device_plugin.next_list().await, list(&[(0, false), (1, true)]));
+}
+
+#[tokio::test]
+async fn a_query_that_fails_gives_no_dirty_gpu_out() {
+    let node = Node::new(1);
+    let _pods = NodePods::start(&node, true);
+    occupy(&node);
+    let mut kubelet = Kubelet::start(node.sockets());
+    let plugin = node.plugin_with(&QUICK);
+    let mut device_plugin = kubelet.registered().await;
+    assert_eq!(device_plugin.next_list().await, list(&[(0, false)]));
+    node.change(|state| {
+        state.errors.insert("nvmlDeviceGetHandleByUUID".to_owned(), 999);
+    });
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(!plugin.said("no longer dirty"));
+    assert!(device_plugin.allocate(allocate(&gpu(0).uuid)).await.is_err());
+}
+
+#[tokio::test]
+async fn whose_pod_has_ended_is_kept_from_the_next_one_until_somebody_has_looked() {
+    let node = Node::new(1);
+    let pods = NodePods::start(&node, true);
+    let pod = NodePod {
+        uid: "u".to_owned(),
+        name: "p".to_owned(),
+        devices: vec![gpu(0).uuid],
+        started: Some(1_000),
+        finished: None,
+    };
+    pods.set(pod.clone());
+    occupy(&node);
+    let mut kubelet = Kubelet::start(node.sockets());
+    // No look would come by itself.
+    let plugin = node.plugin_with(&["--scan-seconds", "60"]);
+    let mut device_plugin = kubelet.registered().await;
+    assert_eq!(device_plugin.next_list().await, list(&[(0, true)]));
+    plugin.must_say("is held by pod team/p").await;
+    leave(&node, 0);
+    let ended = Instant::now();
+    pods.set(NodePod { finished: Some(1_050), ..pod });
+    assert_eq!(device_plugin.next_list().await, list(&[(0, false)]));
+    assert_eq!(device_plugin.next_list().await, list(&[(0, true)]));
+    assert!(ended.elapsed() < Duration::from_secs(20), "a look comes at once: {:?}", ended.elapsed());
+    assert!(!plugin.said("is not given to pods"), "it is no fault");
 }
 
 #[tokio::test]

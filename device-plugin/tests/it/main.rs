@@ -133,6 +133,36 @@ async fn gpus_that_are_joined_are_preferred_by_nvlink_switch_and_pcie() {
 }
 
 #[tokio::test]
+async fn a_gpu_whose_events_fail_is_looked_at_no_more_often_and_that_is_said_once() {
+    for is_lost in [true, false] {
+        let node = Node::new(1);
+        let mut kubelet = Kubelet::start(node.sockets());
+        let plugin = node.plugin();
+        let mut device_plugin = kubelet.registered().await;
+        assert_eq!(device_plugin.next_list().await, kubelet::list(&[(0, true)]));
+        node.change(|state| {
+            state.gpus[0].xids.push(Xid::OfGpu(79));
+            state.gpus[0].lost = is_lost;
+            state.gpus[0].errors.insert("nvmlEventSetWait_v2".to_owned(), 999);
+        });
+        assert_eq!(device_plugin.next_list().await, kubelet::list(&[(0, false)]));
+        let looks = async || {
+            let page = plugin.get("/metrics").await.1;
+            let of = |line: &str| {
+                line.strip_prefix("plasma_device_plugin_looks_total{")?.split(' ').nth(1)?.parse::<u64>().ok()
+            };
+            page.lines().filter_map(of).sum::<u64>()
+        };
+        let before = looks().await;
+        assert!(before > 0);
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        let more = looks().await - before;
+        assert!((2..40).contains(&more), "{more} looks in 7 s, lost: {is_lost}");
+        assert_eq!(plugin.times_said("events can't be had"), 1, "lost: {is_lost}");
+    }
+}
+
+#[tokio::test]
 async fn a_lost_gpu_is_taken_out_and_comes_back() {
     let node = Node::new(2);
     let mut kubelet = Kubelet::start(node.sockets());

@@ -182,6 +182,11 @@ impl Plugin {
         fs::read_to_string(&self.log).unwrap()
     }
 
+    /// How many lines of the log have that text.
+    pub(crate) fn times_said(&self, text: &str) -> usize {
+        fs::read_to_string(&self.log).unwrap().lines().filter(|line| line.contains(text)).count()
+    }
+
     /// Waits until the log has that text.
     pub(crate) async fn must_say(&self, text: &str) {
         let said = async {

@@ -1,6 +1,6 @@
 //! Registration through the kubelet's plugin watcher, and the way back to the classic one.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use plasma_fake_nvml::Xid;
 
@@ -47,6 +47,20 @@ async fn a_kubelet_that_restarts_finds_the_same_socket_again() {
     assert_eq!(again.request.endpoint, socket, "nothing had to be noticed, or made anew");
     assert_eq!(again.next_list().await, list(&[(0, true)]));
     plugin.becomes("/metrics", "plasma_device_plugin_registrations_total{way=\"watched\"} 2").await;
+}
+
+#[tokio::test]
+async fn a_kubelet_that_was_away_for_long_finds_one_socket() {
+    let node = node(1);
+    let plugin = node.plugin();
+    let mut first = Watcher::start(node.registry.clone()).registered().await;
+    assert_eq!(first.next_list().await, list(&[(0, true)]));
+    drop(first);
+    plugin.must_say("it no longer listens to us").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(names(&node.registry).len(), 1, "{:?}", names(&node.registry));
+    let mut again = Watcher::start(node.registry.clone()).registered().await;
+    assert_eq!(again.next_list().await, list(&[(0, true)]));
 }
 
 #[tokio::test]

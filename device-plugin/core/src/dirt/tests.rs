@@ -25,12 +25,18 @@ fn nobody() -> Holdings {
     Holdings::Known(BTreeMap::new())
 }
 
+/// A node on which only device `A` is.
+fn only_a() -> BTreeSet<String> {
+    BTreeSet::from(["A".to_owned()])
+}
+
 /// Looks at device `A`, each at its second, both the look and who holds it.
 fn after(looks: &[(u64, Occupancy, Holdings)]) -> Option<String> {
     let mut dirt = Dirt::default();
     for (second, occupancy, holdings) in looks {
         let at = Duration::from_secs(*second);
-        dirt.observe(RULES, (at, at), &BTreeMap::from([("A".to_owned(), occupancy.clone())]), holdings);
+        let seen = BTreeMap::from([("A".to_owned(), occupancy.clone())]);
+        dirt.observe(RULES, (at, at), (&only_a(), &seen), holdings);
     }
     dirt.why("A").map(str::to_owned)
 }
@@ -38,15 +44,66 @@ fn after(looks: &[(u64, Occupancy, Holdings)]) -> Option<String> {
 #[test]
 fn who_uses_a_device_that_no_pod_holds_makes_it_dirty_after_a_while_and_until_it_ends() {
     let foreign = || used(&[123], 512);
+    let free = (0, used(&[], 0), nobody());
     assert_eq!(
-        after(&[(0, foreign(), nobody()), (9, foreign(), nobody())]),
+        after(&[free.clone(), (1, foreign(), nobody()), (10, foreign(), nobody())]),
         None,
         "its pod may become known"
     );
     let why = "process 123 runs on it, 512 MiB of its memory are in use, and no pod holds it";
-    assert_eq!(after(&[(0, foreign(), nobody()), (10, foreign(), nobody())]).as_deref(), Some(why));
-    let over = [(0, foreign(), nobody()), (10, foreign(), nobody()), (11, used(&[], 0), nobody())];
+    assert_eq!(
+        after(&[free.clone(), (1, foreign(), nobody()), (11, foreign(), nobody())]).as_deref(),
+        Some(why)
+    );
+    let over = [free, (1, foreign(), nobody()), (11, foreign(), nobody()), (12, used(&[], 0), nobody())];
     assert_eq!(after(&over), None);
+}
+
+#[test]
+fn what_is_in_use_at_the_first_look_and_has_no_pod_is_dirty_at_once() {
+    assert!(after(&[(0, used(&[1], 500), nobody())]).is_some(), "nobody saw it free");
+    assert_eq!(after(&[(0, used(&[1], 500), Holdings::Unknown)]), None, "unknown isn't nobody");
+    assert!(after(&[(0, used(&[1], 500), Holdings::Unknown), (1, used(&[1], 500), nobody())]).is_some());
+    assert_eq!(after(&[(0, used(&[1], 500), held("A"))]), None);
+}
+
+#[test]
+fn a_query_that_fails_once_makes_nothing_clean() {
+    let left = |second| (second, used(&[1], 400), nobody());
+    let memory_alone = Occupancy { processes: None, memory_bytes: Some(0) };
+    let processes_alone = Occupancy { processes: Some(Vec::new()), memory_bytes: None };
+    for partly in [memory_alone.clone(), processes_alone, Occupancy::default()] {
+        assert!(after(&[left(0), (1, partly.clone(), nobody())]).is_some(), "{partly:?}");
+    }
+    assert_eq!(after(&[left(0), (1, used(&[], 0), nobody())]), None);
+    let never_more =
+        [(0, Occupancy { processes: None, ..used(&[], 400) }, nobody()), (1, memory_alone, nobody())];
+    assert_eq!(after(&never_more), None, "it never told of processes");
+    let mut dirt = Dirt::default();
+    let seen = BTreeMap::from([("A".to_owned(), used(&[1], 400))]);
+    let at = Duration::ZERO;
+    dirt.observe(RULES, (at, at), (&only_a(), &seen), &nobody());
+    dirt.observe(RULES, (at, at), (&only_a(), &BTreeMap::new()), &nobody());
+    assert!(dirt.why("A").is_some(), "it didn't answer");
+    dirt.observe(RULES, (at, at), (&BTreeSet::new(), &BTreeMap::new()), &nobody());
+    assert_eq!(dirt.why("A"), None, "it left");
+}
+
+#[test]
+fn whose_pod_has_ended_is_unsure_until_a_later_look_tells_how_it_is() {
+    let (mut dirt, at) = (Dirt::default(), Duration::from_secs);
+    let mut is_unsure = |looked, now, occupancy, holdings| {
+        let seen = BTreeMap::from([("A".to_owned(), occupancy)]);
+        dirt.observe(RULES, (at(looked), at(now)), (&only_a(), &seen), &holdings);
+        (!dirt.unsure().is_empty(), dirt.why("A").is_some())
+    };
+    assert_eq!(is_unsure(1, 1, used(&[1], 400), held("A")), (false, false));
+    assert_eq!(is_unsure(1, 2, used(&[], 0), nobody()), (true, false), "clean as it is: that was before");
+    assert_eq!(is_unsure(3, 3, Occupancy::default(), nobody()), (true, false), "nothing was told");
+    assert_eq!(is_unsure(4, 4, used(&[], 0), nobody()), (false, false));
+    assert_eq!(is_unsure(5, 5, used(&[1], 400), held("A")), (false, false));
+    assert_eq!(is_unsure(6, 6, used(&[1], 400), nobody()), (true, false));
+    assert_eq!(is_unsure(7, 7, used(&[1], 400), nobody()), (false, true));
 }
 
 #[test]
@@ -64,7 +121,7 @@ fn a_look_that_began_before_the_pod_was_over_says_nothing_about_after_it() {
     let (mut dirt, at) = (Dirt::default(), Duration::from_secs);
     let mut judge = |looked, now, holdings| {
         let seen = BTreeMap::from([("A".to_owned(), used(&[1], 400))]);
-        dirt.observe(RULES, (at(looked), at(now)), &seen, &holdings);
+        dirt.observe(RULES, (at(looked), at(now)), (&only_a(), &seen), &holdings);
         dirt.why("A").is_some()
     };
     assert!(!judge(3, 3, held("A")));
@@ -118,7 +175,7 @@ proptest! {
             at += Duration::from_secs(pause * 4);
             let holdings = match holder { 0 => Holdings::Unknown, 1 => nobody(), _ => held("A") };
             let seen = BTreeMap::from([("A".to_owned(), used(&[], mib))]);
-            dirt.observe(RULES, (at, at), &seen, &holdings);
+            dirt.observe(RULES, (at, at), (&only_a(), &seen), &holdings);
             let is_dirty = dirt.why("A").is_some();
             prop_assert!(!(is_dirty && (holder == 2 || mib <= 128)), "{dirt:?}");
             prop_assert_eq!(dirt.all().len(), usize::from(is_dirty));
@@ -126,7 +183,8 @@ proptest! {
         // And whatever happened before, who stays is found.
         for _ in 0..3 {
             at += RULES.grace;
-            dirt.observe(RULES, (at, at), &BTreeMap::from([("A".to_owned(), used(&[7], 0))]), &nobody());
+            let seen = BTreeMap::from([("A".to_owned(), used(&[7], 0))]);
+            dirt.observe(RULES, (at, at), (&only_a(), &seen), &nobody());
         }
         prop_assert!(dirt.why("A").is_some());
     }

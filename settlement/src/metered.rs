@@ -40,11 +40,19 @@ impl Evidence<'_> {
             told: self.view.told.as_ref(),
             complete_until: self.view.complete_until,
             connected: self.view.connected,
-            given_up: self.given_up()?,
+            given_up: self.given_up().unwrap_or_default(),
             node_is_gone: self.node_is_gone,
         };
         match core::source(&evidence) {
-            Source::Wait => Err(self.waits()),
+            // An annotation that can't be read holds up nobody of whom all is told.
+            Source::Wait => Err(self.given_up().err().unwrap_or_else(|| self.waits())),
+            Source::Meter(_) if let Some(device) = self.unknown_device() => {
+                if evidence.given_up.is_some_and(|until| evidence.admitted <= until) {
+                    let source = Source::Status(Why::GivenUp);
+                    return Ok((source, self.note(source)));
+                }
+                Err(self.given_up().err().unwrap_or_else(|| self.waits_for(device)))
+            }
             source => Ok((source, self.note(source))),
         }
     }
@@ -85,17 +93,49 @@ impl Evidence<'_> {
         pods::node(&self.over.pod).unwrap_or_default()
     }
 
+    /// A device that the meter says it held, and that its GpuNode doesn't have: what it costs, and who else had it, isn't known.
+    fn unknown_device(&self) -> Option<&str> {
+        let held = self.view.told.iter().flat_map(PodMeter::devices);
+        let is_known = |(uuid, held): &(&str, &Held)| {
+            self.gpu(&held.board).is_some() && (held.milli < WHOLE || self.gpu(uuid).is_some())
+        };
+        // One without any GPU waits for those.
+        held.filter(|_| !self.gpus().is_empty()).find(|device| !is_known(device)).map(|(uuid, _)| uuid)
+    }
+
+    fn waits_for(&self, device: &str) -> String {
+        format!(
+            "the meter of node {0} told that it held {device}, which GpuNode {0} doesn't list: bring that GPU back. {1}",
+            self.node_name(),
+            self.way_out()
+        )
+    }
+
     fn waits(&self) -> String {
         let node = self.node_name();
+        if self.node_meter() == NodeMeter::Unknown {
+            return format!(
+                "GpuNode {node} doesn't say since when its meter tells all (spec.meter.since): the log of the device plugin \
+                 on node {node} says why. {}",
+                self.way_out()
+            );
+        }
         let state = match (self.view.connected, &self.view.told) {
-            (true, Some(_)) => "it has not told the pod's end",
-            (true, None) => "it has told nothing of the pod",
-            (false, _) => "it isn't connected",
+            (true, Some(_)) => "it has not told the pod's end. ",
+            (true, None) => "it has told nothing of the pod. ",
+            (false, _) => {
+                "it isn't connected: look at the device plugin there. If the node is gone for good, delete its Node, which \
+                 ends every pod that is bound to it: what was told is billed after five minutes. "
+            }
         };
+        format!("the meter of node {node} has not told all of it, and {state}{}", self.way_out())
+    }
+
+    fn way_out(&self) -> String {
         format!(
-            "the meter of node {node} has not told all of it, and {state}. If that never will be: delete the Node, and \
-             what was told is billed after five minutes; or have pods that began until now billed from their status: \
-             kubectl annotate gpunode {node} {UNMETERED_UNTIL_ANNOTATION}=$(date -u +%FT%TZ)"
+            "To have its pods that began until now billed from their status: kubectl annotate --overwrite gpunode {} \
+             {UNMETERED_UNTIL_ANNOTATION}=$(date -u +%FT%TZ)",
+            self.node_name()
         )
     }
 

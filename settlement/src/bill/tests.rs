@@ -164,7 +164,7 @@ fn on_a_node_with_a_meter_a_pod_is_billed_for_what_the_meter_tells_and_waits_for
     };
     assert!(waits("isn't connected"));
     tell(&prices, ("n", 0), (10_250, 15_000), (4000, false));
-    assert!(waits("isn't connected") && waits("annotate gpunode n"));
+    assert!(waits("isn't connected") && waits("gpunode n") && waits("delete its Node, which ends every pod"));
     tell(&prices, ("n", 1), (10_500, 15_500), (5000, true));
     let Receipt { leaf, note, .. } = receipt(billed(&prices, &ran_at(10)));
     assert_eq!((leaf.flags, leaf.device_ms, leaf.device_mask), (flag::METERED, 9000, 0b011));
@@ -313,4 +313,45 @@ fn a_meter_that_was_switched_off_is_named_in_the_receipts_of_its_pods() {
     let Receipt { leaf, note, .. } = receipt(billed(&prices, &over));
     assert_eq!((leaf.flags, leaf.device_ms), (flag::METERED, 6000));
     assert!(note.is_some_and(|note| note.contains("no spec.meter any more")));
+}
+
+/// What an administrator says of the node.
+fn annotate(prices: &mut Prices, text: &str) {
+    for node in prices.nodes.values_mut() {
+        let annotations = node.metadata.annotations.get_or_insert_default();
+        annotations.insert(plasma_api::names::UNMETERED_UNTIL_ANNOTATION.to_owned(), text.to_owned());
+    }
+}
+
+#[test]
+fn a_device_that_its_node_does_not_have_is_not_billed_and_named() {
+    let mut prices = metering();
+    tell(&prices, ("n", 7), (10_000, 15_000), (5000, true));
+    let Bill::Wait(Reason::Meter, why) = billed(&prices, &ran_at(10)) else { panic!("it is billed") };
+    assert!(why.contains("GPU-7") && why.contains("gpunode n"), "{why}");
+    annotate(&mut prices, "2026-01-01T00:00:10Z");
+    assert_eq!(receipt(billed(&prices, &ran_at(10))).leaf.flags, flag::FROM_POD_STATUS);
+}
+
+#[test]
+fn the_way_out_is_one_that_works() {
+    let mut prices = metering();
+    let call = prices.meters.begin("n", "journal", 1);
+    let Bill::Wait(Reason::Meter, why) = billed(&prices, &ran_at(10)) else { panic!("it is billed") };
+    assert!(!why.contains("delete"), "its meter is connected: {why}");
+    drop(call);
+    prices.nodes.values_mut().for_each(|node| node.spec.meter = Some(object(json!({}))));
+    let Bill::Wait(Reason::Meter, why) = billed(&prices, &ran_at(10)) else { panic!("it is billed") };
+    assert!(why.contains("spec.meter.since"), "{why}");
+}
+
+#[test]
+fn an_annotation_that_cannot_be_read_holds_up_no_pod_of_which_all_is_told() {
+    let mut prices = metering();
+    annotate(&mut prices, "soon");
+    assert!(
+        matches!(billed(&prices, &ran_at(10)), Bill::Wait(Reason::Meter, why) if why.contains("no time"))
+    );
+    tell(&prices, ("n", 0), (10_000, 15_000), (5000, true));
+    assert_eq!(receipt(billed(&prices, &ran_at(10))).leaf.flags, flag::METERED);
 }

@@ -12,8 +12,8 @@ use crate::failure::Failure;
 
 /// A node is asked for so often.
 const LOOK: Duration = Duration::from_secs(30);
-/// A node that has not been there for so long won't come back with what its meter knew: a kubelet makes its Node again within
-/// seconds where somebody deleted it.
+/// A node that has not been there for so long, and whose meter doesn't call, won't come back with what its meter knew. Where
+/// somebody deleted the Node of a machine that runs, its kubelet makes it again when it is restarted.
 const GONE: Duration = Duration::from_secs(300);
 
 /// Nodes that pods wait for, and since when they aren't there.

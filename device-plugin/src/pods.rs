@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::args::Args;
 use kubelet::Lister;
-use source::{News, Source};
+use source::{News, Opener, Source};
 
 /// How often what grew old or is missing is looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -132,8 +132,9 @@ impl Follower {
     async fn follow_forever(mut self, socket: PathBuf, node: String, account: ServiceAccount) {
         let mut retry = RETRY_FIRST;
         let mut said = String::new();
+        let mut opener = Opener::new(node, account);
         while !self.holdings.is_closed() {
-            let followed = match source::open(&socket, &node, &account).await {
+            let followed = match opener.open(&socket).await {
                 Ok(mut source) => {
                     tracing::info!("the node's pods are told by {source}");
                     self.follow(&mut source, &socket).await

@@ -1,8 +1,10 @@
 //! Where the pods are told of: the kubelet where it does so, else the API server.
 
 use std::{
-    fmt,
+    fmt, fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use plasma_device_plugin_core::{ContainerSeen, PodSeen};
@@ -26,21 +28,68 @@ pub(super) enum News {
 /// One of the two.
 pub(super) enum Source {
     PodsApi(Box<PodsApi>, PathBuf),
-    ApiServer(Box<ApiServer>),
+    /// With the socket that is there and doesn't answer, where there is one.
+    ApiServer(Box<ApiServer>, Option<DeadSocket>),
 }
 
-/// The source that this node has.
-///
-/// # Errors
-/// In words: it doesn't answer.
-pub(super) async fn open(socket: &Path, node: &str, account: &ServiceAccount) -> Result<Source, String> {
-    if socket.exists() {
-        return Ok(Source::PodsApi(Box::new(PodsApi::open(socket).await?), socket.to_owned()));
+/// So often a socket may not answer before the API server is asked instead: a kubelet that starts needs some seconds, and one
+/// that lost its Pods API leaves its socket behind.
+const TRIES: u32 = 5;
+/// A socket that didn't answer is tried again after this long, though it is still the same.
+const TRY_AGAIN: Duration = Duration::from_secs(300);
+
+/// A socket that didn't answer.
+pub(super) struct DeadSocket {
+    file: Option<SocketId>,
+    since: Instant,
+}
+
+/// Tells a socket from the one that was there before under the same name.
+type SocketId = (u64, i64, i64);
+
+fn socket_id(socket: &Path) -> Option<SocketId> {
+    let file = fs::metadata(socket).ok()?;
+    Some((file.ino(), file.ctime(), file.ctime_nsec()))
+}
+
+/// Opens the source that this node has.
+pub(super) struct Opener {
+    server: Box<dyn Fn() -> Result<ApiServer, String> + Send>,
+    /// How often in a row the kubelet's socket was there and didn't answer.
+    failed: u32,
+}
+
+impl Opener {
+    pub(super) fn new(node: String, account: ServiceAccount) -> Self {
+        Self { server: Box::new(move || ApiServer::open(&node, &account)), failed: 0 }
     }
-    let server = ApiServer::open(node, account).map_err(|fault| {
-        format!("the kubelet has no Pods API ({} isn't there), and {fault}", socket.display())
-    })?;
-    Ok(Source::ApiServer(Box::new(server)))
+
+    /// The kubelet's Pods API, or the API server where there is none, or none that answers.
+    ///
+    /// # Errors
+    /// In words: it doesn't answer, and may yet.
+    pub(super) async fn open(&mut self, socket: &Path) -> Result<Source, String> {
+        let (without, dead) = match self.kubelet(socket).await {
+            Ok(Some(source)) => return Ok(source),
+            Ok(None) => (format!("{} isn't there", socket.display()), None),
+            Err(fault) if self.failed < TRIES => return Err(fault),
+            Err(fault) => (fault, Some(DeadSocket { file: socket_id(socket), since: Instant::now() })),
+        };
+        let server = (self.server)()
+            .map_err(|fault| format!("the kubelet has no Pods API ({without}), and {fault}"))?;
+        Ok(Source::ApiServer(Box::new(server), dead))
+    }
+
+    async fn kubelet(&mut self, socket: &Path) -> Result<Option<Source>, String> {
+        if !socket.exists() {
+            self.failed = 0;
+            return Ok(None);
+        }
+        self.failed = self.failed.saturating_add(1);
+        let kubelet = PodsApi::open(socket).await?;
+        self.failed = 0;
+        Ok(Some(Source::PodsApi(Box::new(kubelet), socket.to_owned())))
+    }
 }
 
 impl Source {
@@ -48,7 +97,7 @@ impl Source {
     pub(super) async fn next(&mut self) -> Result<News, String> {
         match self {
             Self::PodsApi(kubelet, _) => kubelet.next().await,
-            Self::ApiServer(server) => server.next().await,
+            Self::ApiServer(server, _) => server.next().await,
         }
     }
 
@@ -56,13 +105,19 @@ impl Source {
     pub(super) async fn pods(&mut self) -> Result<Vec<PodSeen>, String> {
         match self {
             Self::PodsApi(kubelet, _) => kubelet.pods().await,
-            Self::ApiServer(server) => server.pods().await,
+            Self::ApiServer(server, _) => server.pods().await,
         }
     }
 
     /// Whether there is a better one by now.
     pub(super) fn is_outdated(&self, socket: &Path) -> bool {
-        matches!(self, Self::ApiServer(_)) && socket.exists()
+        match self {
+            Self::PodsApi(..) => false,
+            Self::ApiServer(_, None) => socket.exists(),
+            Self::ApiServer(_, Some(dead)) => {
+                socket.exists() && (socket_id(socket) != dead.file || dead.since.elapsed() >= TRY_AGAIN)
+            }
+        }
     }
 }
 
@@ -70,7 +125,10 @@ impl fmt::Display for Source {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PodsApi(_, socket) => write!(formatter, "the kubelet's Pods API ({})", socket.display()),
-            Self::ApiServer(_) => write!(formatter, "the API server: the kubelet has no Pods API"),
+            Self::ApiServer(_, None) => write!(formatter, "the API server: the kubelet has no Pods API"),
+            Self::ApiServer(_, Some(_)) => {
+                write!(formatter, "the API server: the kubelet's Pods API doesn't answer")
+            }
         }
     }
 }
@@ -124,4 +182,31 @@ pub(super) fn seen(
     // An evicted pod has failed before it has ended.
     let over = matches!(phase, "Succeeded" | "Failed") && !containers.iter().any(Status::runs);
     PodSeen { uid, namespace, name, over, containers: containers.into_iter().map(Status::seen).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_on_which_nobody_listens_is_given_up_for_the_api_server_until_there_is_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("kubelet.sock");
+        let server = || Ok(super::super::api_server::tests::api_server(vec![]).0);
+        let mut opener = Opener { server: Box::new(server), failed: 0 };
+        assert!(matches!(opener.open(&socket).await, Ok(Source::ApiServer(_, None))), "there is none");
+        drop(UnixListener::bind(&socket).unwrap());
+        for _ in 1..TRIES {
+            assert!(opener.open(&socket).await.is_err(), "a kubelet that starts is waited for");
+        }
+        let source = opener.open(&socket).await.unwrap();
+        assert!(matches!(source, Source::ApiServer(_, Some(_))), "{source}");
+        assert!(!source.is_outdated(&socket), "it is still the same");
+        assert!(matches!(opener.open(&socket).await, Ok(Source::ApiServer(_, Some(_)))), "at once");
+        fs::rename(&socket, folder.path().join("old")).unwrap();
+        let _kubelet = UnixListener::bind(&socket).unwrap();
+        assert!(source.is_outdated(&socket));
+    }
 }

@@ -204,6 +204,15 @@ fn is_finished(pod: &DynamicObject) -> bool {
     matches!(text(pod, "/status/phase"), Some("Succeeded" | "Failed"))
 }
 
+/// Whether nothing of the pod runs any more. A phase alone doesn't say: the kubelet sets an evicted pod to Failed before its
+/// containers have ended.
+fn is_over(pod: &DynamicObject) -> bool {
+    let containers = ["/status/containerStatuses", "/status/initContainerStatuses"]
+        .iter()
+        .filter_map(|list| pod.data.pointer(list).and_then(Value::as_array));
+    is_finished(pod) && !containers.flatten().any(|container| container["state"]["running"].is_object())
+}
+
 /// The node of a pod, by the watch or by our own binding.
 pub(crate) fn node_of<'a>(pod: &'a DynamicObject, assumed: &'a Assumed) -> Option<&'a str> {
     let bound = text(pod, "/spec/nodeName").filter(|node| !node.is_empty());
@@ -228,7 +237,7 @@ fn forget_confirmed(assumed: &mut Assumed, pods: &[std::sync::Arc<DynamicObject>
 /// Takes what the pod uses from its node.
 fn occupy(nodes: &mut BTreeMap<String, Node>, pod: &DynamicObject, assumed: &Assumed) {
     let Some(node) = node_of(pod, assumed).and_then(|node| nodes.get_mut(node)) else { return };
-    if is_finished(pod) {
+    if is_over(pod) {
         return;
     }
     match requests(&pod.data["spec"]) {
@@ -272,5 +281,49 @@ fn read_node(node: &KubeNode) -> Node {
         unschedulable: spec.unschedulable.unwrap_or(false) || node.metadata.deletion_timestamp.is_some(),
         free,
         sharing: BTreeSet::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::observe::pod_resource;
+
+    /// What a node has left, and who shares its GPUs, with a pod of this status on it.
+    fn with(status: &Value) -> (Option<Quantity>, BTreeSet<String>) {
+        let mut pod = DynamicObject::new("p", &pod_resource()).within("tenant");
+        let shares = json!({ "requests": { "nvidia.com/gpu.shared": "1" }, "limits": { "nvidia.com/gpu.shared": "1" } });
+        pod.data = json!({
+            "spec": { "nodeName": "n", "containers": [{ "name": "c", "resources": shares }] }, "status": status,
+        });
+        let mut node = read_node(&KubeNode::default());
+        node.free.0.insert("nvidia.com/gpu.shared".to_owned(), Quantity::whole(4));
+        let mut nodes = BTreeMap::from([("n".to_owned(), node)]);
+        occupy(&mut nodes, &pod, &Assumed::new());
+        let node = nodes.remove("n").unwrap();
+        (node.free.0.get("nvidia.com/gpu.shared").copied(), node.sharing)
+    }
+
+    #[test]
+    fn a_pod_has_its_share_until_its_containers_have_ended() {
+        let running = json!([{ "state": { "running": {} } }]);
+        let ended = json!([{ "state": { "terminated": {} } }]);
+        let (held, free) = (Some(Quantity::whole(3)), Some(Quantity::whole(4)));
+        let tenant = BTreeSet::from(["tenant".to_owned()]);
+        for (status, still) in [
+            (json!({ "phase": "Running", "containerStatuses": running }), true),
+            (json!({ "phase": "Failed", "containerStatuses": running }), true),
+            (
+                json!({ "phase": "Failed", "containerStatuses": ended, "initContainerStatuses": running }),
+                true,
+            ),
+            (json!({ "phase": "Failed", "containerStatuses": ended }), false),
+            (json!({ "phase": "Succeeded" }), false),
+        ] {
+            let expected = if still { (held, tenant.clone()) } else { (free, BTreeSet::new()) };
+            assert_eq!(with(&status), expected, "{status}");
+        }
     }
 }

@@ -4,6 +4,7 @@ mod parts;
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use plasma_api::names;
 use plasma_device_plugin_core::{Inventory, Policy, product_label};
 
@@ -68,6 +69,29 @@ pub(crate) fn left_over(on_node: &BTreeMap<String, String>, now: &Labels) -> Lab
     let is_ours = |name: &str| name.starts_with(PRODUCT_COUNT) || parts::is_of_profile(name);
     let old = on_node.keys().filter(|name| is_ours(name) && !now.contains_key(*name));
     old.map(|name| (name.clone(), None)).collect()
+}
+
+/// What may be written beside another plugin, whose labels tell how that one offers the GPUs: labels that the node hasn't, and
+/// those that we wrote last.
+pub(crate) fn beside(now: &Labels, node: &ObjectMeta) -> Labels {
+    let on_node = node.labels.clone().unwrap_or_default();
+    let mut labels = left_over(&on_node, now);
+    labels.extend(now.clone());
+    labels.retain(|name, value| match on_node.get(name) {
+        Some(_) => is_written_by_us(name, node),
+        None => value.is_some(),
+    });
+    labels
+}
+
+/// The API server keeps who set a field to what it is.
+fn is_written_by_us(label: &str, node: &ObjectMeta) -> bool {
+    let is_ours =
+        |entry: &&ManagedFieldsEntry| entry.manager.as_deref() == Some(names::field_manager::DEVICE_PLUGIN);
+    let entries = node.managed_fields.iter().flatten().filter(is_ours);
+    let mut fields = entries.filter_map(|entry| entry.fields_v1.as_ref());
+    let key = format!("f:{label}");
+    fields.any(|fields| !fields.0["f:metadata"]["f:labels"][key.as_str()].is_null())
 }
 
 fn is_number(part: &str) -> bool {

@@ -41,15 +41,16 @@ const NONE_LEFT: &str = "NVML counts no GPUs any more: those that it counted bef
                          where they are gone for good, delete this GpuNode once nothing waits for it";
 
 /// Tells the cluster about every change until the program ends.
+/// `observes` says that another plugin offers the GPUs.
 pub(crate) async fn run(
-    node: String,
+    (node, observes): (String, bool),
     (observed, meter): (watch::Receiver<Observed>, watch::Receiver<MeterState>),
     (account, shutdown): (ServiceAccount, CancellationToken),
 ) {
     shutdown
         .run_until_cancelled(async {
             let client = connect(&account).await;
-            Teller { client, node, meter }.report(observed).await;
+            Teller { client, node, observes, meter }.report(observed).await;
         })
         .await;
 }
@@ -69,6 +70,8 @@ async fn connect(account: &ServiceAccount) -> Client {
 struct Teller {
     client: Client,
     node: String,
+    /// Whether another plugin offers the GPUs, and labels the node accordingly.
+    observes: bool,
     meter: watch::Receiver<MeterState>,
 }
 
@@ -183,18 +186,39 @@ impl Teller {
 
     /// Sets the node's labels, and takes off those of an earlier layout: which those are, only the node knows.
     async fn label(&self, labels: &Labels) -> Result<(), kube::Error> {
-        let node = self.patch_labels(labels).await?;
+        if self.observes {
+            return self.label_beside_another(labels).await;
+        }
+        let node = self.patch_labels(labels, None).await?;
         let old = labels::left_over(node.labels(), labels);
         if !old.is_empty() {
-            self.patch_labels(&old).await?;
+            self.patch_labels(&old, None).await?;
         }
         Ok(())
     }
 
-    async fn patch_labels(&self, labels: &Labels) -> Result<PartialObjectMeta<NodePart>, kube::Error> {
+    async fn label_beside_another(&self, labels: &Labels) -> Result<(), kube::Error> {
+        let node = Api::<NodePart>::all(self.client.clone()).get_metadata(&self.node).await?;
+        let ours = labels::beside(labels, &node.metadata);
+        if !ours.is_empty() {
+            // What somebody else writes meanwhile is theirs: then the API server refuses this, and it is tried again.
+            self.patch_labels(&ours, node.metadata.resource_version).await?;
+        }
+        Ok(())
+    }
+
+    async fn patch_labels(
+        &self,
+        labels: &Labels,
+        of_version: Option<String>,
+    ) -> Result<PartialObjectMeta<NodePart>, kube::Error> {
         let manager = Some(names::field_manager::DEVICE_PLUGIN.to_owned());
         let params = PatchParams { field_manager: manager, ..PatchParams::default() };
-        let patch = Patch::Merge(json!({ "metadata": { "labels": labels } }));
+        let mut metadata = json!({ "labels": labels });
+        if let Some(version) = of_version {
+            metadata["resourceVersion"] = json!(version);
+        }
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
         Api::<NodePart>::all(self.client.clone()).patch_metadata(&self.node, &params, &patch).await
     }
 
@@ -271,6 +295,7 @@ mod tests {
         let reporter = Teller {
             client: Client::new(service, "default"),
             node: "n".to_owned(),
+            observes: false,
             meter: watch::channel(MeterState::default()).1,
         };
         (reporter, asked)
@@ -280,7 +305,7 @@ mod tests {
         let failure = |code: u16, reason: &str| json!({ "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": "no" });
         match known {
             _ if refused => (503, failure(503, "ServiceUnavailable")),
-            _ if line.starts_with("GET /api/v1/nodes/n") => (200, json!({ "metadata": { "name": "n" } })),
+            _ if line.starts_with("GET /api/v1/nodes/n") => (200, one_labelled_by_two()),
             _ if line.starts_with("POST /apis/events.k8s.io/") => (201, body.clone()),
             _ if line.starts_with("PATCH /api/v1/nodes/n?") => {
                 let was_divided = !body["metadata"]["labels"]["was-divided"].is_null();
@@ -291,6 +316,22 @@ mod tests {
             Some(known) => (200, json!(known)),
             None => (404, failure(404, "NotFound")),
         }
+    }
+
+    /// A node that somebody else labelled, and we.
+    fn one_labelled_by_two() -> Value {
+        let labels = json!({ "theirs": "1", OLD_LAYOUT: "1", "ours": "1" });
+        let by = |manager: &str, labels: Value| {
+            json!({
+                "manager": manager, "operation": "Update", "fieldsType": "FieldsV1",
+                "fieldsV1": { "f:metadata": { "f:labels": labels } },
+            })
+        };
+        let managers = [
+            by("gpu-feature-discovery", json!({ "f:theirs": {}, (format!("f:{OLD_LAYOUT}")): {} })),
+            by("plasma-device-plugin", json!({ ".": {}, "f:ours": {} })),
+        ];
+        json!({ "metadata": { "name": "n", "resourceVersion": "7", "labels": labels, "managedFields": managers } })
     }
 
     fn policy() -> Policy {
@@ -342,6 +383,24 @@ mod tests {
         let asked = asked.lock().unwrap();
         assert_eq!(asked.len(), 3);
         assert_eq!(asked[2].1["metadata"]["labels"], json!({ OLD_LAYOUT: null }));
+    }
+
+    #[tokio::test]
+    async fn beside_another_plugin_its_labels_stay_as_they_are() {
+        let (mut reporter, asked) = api_server(None, 0);
+        reporter.observes = true;
+        let label = |value: &str| Some(value.to_owned());
+        let labels = Labels::from([
+            ("theirs".to_owned(), label("4")),
+            ("ours".to_owned(), label("5")),
+            ("nobodys".to_owned(), label("6")),
+            ("gone".to_owned(), None),
+        ]);
+        reporter.label(&labels).await.unwrap();
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked.len(), 2, "{asked:?}");
+        let metadata = json!({ "labels": { "ours": "5", "nobodys": "6" }, "resourceVersion": "7" });
+        assert_eq!(asked[1].1["metadata"], metadata);
     }
 
     fn one_known_gpu() -> GpuNodeSpec {

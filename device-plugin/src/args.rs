@@ -6,7 +6,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use plasma_runtime::{RuntimeArgs, ServiceAccount};
 
 use crate::{
-    cdi::Printing, dirt::DirtArgs, handover::HandOverArgs, inspect::Looking, meter::MeterArgs,
+    cdi::Printing, dirt::DirtArgs, handover::HandOverArgs, inspect::Looking, meter::MeterArgs, nvml::Source,
     policy::PolicyArgs,
 };
 
@@ -46,7 +46,8 @@ pub(crate) struct Args {
     #[arg(long, env = "NODE_NAME")]
     pub(crate) node_name: Option<String>,
 
-    /// The NVML library. Anything but the driver's own is a substitute, and what it says is marked simulated.
+    /// The NVML library: the driver's own, from the driver's root or where the loader finds it. Anything else is a
+    /// substitute, and what it says is marked simulated.
     #[arg(long, env = "NVML_LIBRARY", default_value = crate::nvml::DRIVER_LIBRARY)]
     pub(crate) nvml_library: PathBuf,
 
@@ -102,4 +103,11 @@ pub(crate) struct Args {
     /// A file that changes what XIDs say about a GPU.
     #[arg(long, env = "HEALTH_CONFIG")]
     pub(crate) health_config: Option<PathBuf>,
+}
+
+impl Args {
+    /// Where NVML is.
+    pub(crate) fn nvml(&self) -> Source {
+        Source { library: self.nvml_library.clone(), root: self.hand_over.driver_root.root() }
+    }
 }

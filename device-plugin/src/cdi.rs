@@ -8,7 +8,7 @@ use plasma_device_plugin_core::{HealthRules, Inventory};
 use crate::{
     handover::{DriverRootArgs, ToHandOver},
     inspect::print,
-    nvml::{DRIVER_LIBRARY, Library, Session},
+    nvml::{DRIVER_LIBRARY, Library, Session, Source},
 };
 
 /// In which language the spec is.
@@ -41,7 +41,8 @@ pub(crate) struct Printing {
 /// # Errors
 /// In words: NVML can't be used, or the driver's files aren't there.
 pub(crate) fn cdi(printing: &Printing) -> Result<(), String> {
-    let library = Library::load(&printing.nvml_library)?;
+    let source = Source { library: printing.nvml_library.clone(), root: printing.driver_root.root() };
+    let library = Library::load(&source)?;
     let (scan, _) = Session::new(&library, 0).look();
     let mut inventory = Inventory::new(HealthRules::default());
     inventory.observe(scan);

@@ -8,7 +8,7 @@ use std::{
     env,
     ffi::OsString,
     fs::{self, File},
-    io,
+    io::{self, Read as _},
     path::{Component, Path, PathBuf},
 };
 
@@ -47,6 +47,7 @@ impl DriverRoot {
     /// # Errors
     /// In words: no such driver is there.
     pub(crate) fn find(&self, version: &str) -> Result<Driver, String> {
+        self.must_have_ldconfig()?;
         let cuda = format!("libcuda.so.{version}");
         let places = self.library_places();
         let found = places.iter().find(|place| self.real(&place.join(&cuda)).is_some());
@@ -60,6 +61,28 @@ impl DriverRoot {
         };
         let (libraries, files) = (self.libraries(place, version), self.files(place, version));
         Ok(Driver { libraries, files, ldconfig: self.ldconfig.clone() })
+    }
+
+    /// Where this program sees the library of that name, now and with no link in its path; none where the root hasn't it.
+    pub(crate) fn library(&self, name: &str) -> Option<PathBuf> {
+        let in_place = |place: &PathBuf| self.real(&place.join(name)).map(|real| self.seen(&real));
+        self.library_places().iter().filter_map(in_place).find(|file| has_64_bits(file))
+    }
+
+    /// A hook that isn't there keeps every container with a GPU from starting. It is a program of the host's: one outside
+    /// of the driver's root can't be seen from here, and is believed.
+    fn must_have_ldconfig(&self) -> Result<(), String> {
+        let Some(hook) = &self.ldconfig else { return Ok(()) };
+        let Ok(in_root) = Path::new(hook).strip_prefix(&self.on_host) else { return Ok(()) };
+        let file = self.real(&Path::new("/").join(in_root)).map(|real| self.seen(&real));
+        if file.is_some_and(|file| file.is_file()) {
+            return Ok(());
+        }
+        Err(format!(
+            "{hook}, which --ldcache-hook names, isn't a file of this node (looked for below {}), and no container with a GPU \
+             would start: name the node's ldconfig, or leave the flag out",
+            self.seen_at.display()
+        ))
     }
 
     /// Folders of the root in which libraries may be: those of the loader's cache, the usual ones, and where the root is
@@ -160,6 +183,13 @@ fn names_of(path: &Path) -> VecDeque<OsString> {
         Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
     });
     names.collect()
+}
+
+/// Hosts may keep libraries for programs of 32 bits beside the others.
+fn has_64_bits(library: &Path) -> bool {
+    let mut start = [0; 5];
+    let read = File::open(library).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start == *b"\x7fELF\x02"
 }
 
 /// What a library calls itself: only the pages that say so are read, of files that have a hundred megabytes.

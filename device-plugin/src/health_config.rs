@@ -47,6 +47,12 @@ pub(crate) fn read(file: Option<&Path>) -> Result<HealthRules, String> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_number_in_quotes_is_that_xid() {
+        // Helm has all keys as text.
+        assert!(rules("xids:\n  \"79\": ignore\n").is_ok());
+    }
+
     fn rules(text: &str) -> Result<HealthRules, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), text).unwrap();

@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use crate::{
     describe::{self, Described},
-    nvml::{Answer, DRIVER_LIBRARY, Figures, Library, Session, ask_all},
+    handover::DriverRootArgs,
+    nvml::{Answer, DRIVER_LIBRARY, Figures, Library, Session, Source, ask_all},
 };
 
 /// How the output looks.
@@ -42,6 +43,15 @@ pub(crate) struct Looking {
     /// A question that isn't answered within so many seconds is one that hangs.
     #[arg(long, default_value_t = 20)]
     pub(crate) patience_seconds: u64,
+
+    #[command(flatten)]
+    driver_root: DriverRootArgs,
+}
+
+impl Looking {
+    fn nvml(&self) -> Source {
+        Source { library: self.nvml_library.clone(), root: self.driver_root.root() }
+    }
 }
 
 /// Prints what the plugin sees of this machine's GPUs.
@@ -49,7 +59,7 @@ pub(crate) struct Looking {
 /// # Errors
 /// In words: NVML can't be used.
 pub(crate) fn inspect(looking: &Looking) -> Result<(), String> {
-    let library = Library::load(&looking.nvml_library)?;
+    let library = Library::load(&looking.nvml())?;
     let (scan, figures) = Session::new(&library, 0).look();
     let mut inventory = Inventory::new(HealthRules::default());
     inventory.observe(scan);
@@ -144,11 +154,11 @@ enum Said {
 /// In words: NVML can't be used, or a question was never answered.
 pub(crate) fn check(looking: &Looking) -> Result<(), String> {
     let (say, hear) = mpsc::channel();
-    let path = looking.nvml_library.clone();
+    let source = looking.nvml();
     thread::spawn(move || {
         // Whoever listens may have given up on us: nobody is left to be told.
         let loaded = say.send(Said::Asking(None, "nvmlInit_v2")).and_then(|()| {
-            let library = match Library::load(&path) {
+            let library = match Library::load(&source) {
                 Ok(library) => library,
                 Err(fault) => return say.send(answer("nvmlInit_v2", Err(fault))),
             };

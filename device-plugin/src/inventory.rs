@@ -26,7 +26,7 @@ use crate::{
     args::Args,
     limits::{Limiter, Limits},
     metrics::LookMetrics,
-    nvml::{Figures, Library, Session},
+    nvml::{Figures, Library, Session, Source},
 };
 
 /// How often the GPUs' events are taken in.
@@ -227,11 +227,11 @@ pub(crate) fn start(
         limits: Limits::unknown(),
     });
     let publish = Arc::new(publish);
-    let library = args.nvml_library.clone();
+    let source = args.nvml();
     let look_soon = Arc::new(AtomicBool::new(false));
     let mut looker =
         Looker { publish: publish.clone(), look_soon: look_soon.clone(), period, metrics, limiter };
-    thread::Builder::new().name("nvml".to_owned()).spawn(move || looker.look_forever(&library))?;
+    thread::Builder::new().name("nvml".to_owned()).spawn(move || looker.look_forever(&source))?;
     Ok((receive, Publisher { observed: publish, look_soon }))
 }
 
@@ -245,18 +245,18 @@ struct Looker {
 }
 
 impl Looker {
-    fn look_forever(&mut self, path: &Path) {
+    fn look_forever(&mut self, source: &Source) {
         let mut reload = RELOAD_FIRST;
         for session in 0.. {
             if self.publish.is_closed() {
                 return;
             }
-            match Library::load(path) {
+            match Library::load(source) {
                 Ok(library) => {
                     tracing::info!(
                         substitute = library.is_substitute(),
                         "NVML is loaded from {}",
-                        path.display()
+                        library.file().display()
                     );
                     if self.look_until_it_fails(&library, session) {
                         reload = RELOAD_FIRST;

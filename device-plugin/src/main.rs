@@ -76,7 +76,11 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let meter_args = MeterArgs { look_ms: args.scan_seconds.saturating_mul(1000), ..args.meter.clone() };
     let around = (&runtime.registry, shutdown.clone());
     let meter = meter::start(meter_args, node.clone(), (observed.clone(), pods.clone()), around)?;
-    tokio::spawn(report::run((node, args.observe), (observed.clone(), meter), (args.account.clone(), shutdown.clone())));
+    tokio::spawn(report::run(
+        (node, args.observe),
+        (observed.clone(), meter),
+        (args.account.clone(), shutdown.clone()),
+    ));
     if args.observe {
         publish.hand_over(HandOver::NeedsNothing);
         tracing::info!("observing: another plugin offers the GPUs to the kubelet");

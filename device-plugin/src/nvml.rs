@@ -10,11 +10,12 @@ mod mig;
 mod occupancy;
 mod questions;
 mod signs;
+mod source;
 mod topology;
 
 use std::{
     collections::BTreeMap,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -29,6 +30,7 @@ pub(crate) use figures::{Figures, THROTTLES};
 pub(crate) use gpm::Activity;
 pub(crate) use limits::Limited;
 pub(crate) use questions::{Answer, ask_all};
+pub(crate) use source::Source;
 
 /// The driver's own library.
 pub(crate) const DRIVER_LIBRARY: &str = "libnvidia-ml.so.1";
@@ -45,6 +47,7 @@ const CONNECTED: Duration = Duration::from_secs(60);
 /// A loaded library. It is dropped and loaded again when the driver reloads.
 pub(crate) struct Library {
     nvml: Nvml,
+    file: PathBuf,
     substitute: bool,
 }
 
@@ -53,18 +56,26 @@ impl Library {
     ///
     /// # Errors
     /// In words: the library can't be loaded, or the driver isn't there.
-    pub(crate) fn load(path: &Path) -> Result<Self, String> {
-        let nvml = Nvml::builder().lib_path(path.as_os_str()).init();
-        let nvml = nvml.map_err(|fault| format!("NVML ({}) can't be used: {fault}", path.display()))?;
+    pub(crate) fn load(source: &Source) -> Result<Self, String> {
+        let file = source.file();
+        let nvml = Nvml::builder().lib_path(file.as_os_str()).init();
+        let nvml = nvml.map_err(|fault| {
+            format!("NVML ({}) can't be used: {fault}{}", file.display(), source.in_vain(&file))
+        })?;
         // nvml-wrapper panics when it can't clean up: such a library is better left loaded than used.
         let lib = nvml.lib();
         if lib.nvmlShutdown.is_err() || lib.nvmlEventSetFree.is_err() {
             std::mem::forget(nvml);
-            return Err(format!("{} can't be used: it is not NVML, or only a part of it", path.display()));
+            return Err(format!("{} can't be used: it is not NVML, or only a part of it", file.display()));
         }
         // SAFETY: the symbol is only looked for, never called or read.
         let says_so = unsafe { nvml.lib().__library.get::<*const ()>(SUBSTITUTE_SYMBOL) }.is_ok();
-        Ok(Self { nvml, substitute: says_so || path != Path::new(DRIVER_LIBRARY) })
+        Ok(Self { nvml, file, substitute: says_so || source.is_substitute() })
+    }
+
+    /// What was loaded.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
     }
 
     /// Whether what it says is simulated.

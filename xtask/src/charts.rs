@@ -23,6 +23,14 @@ const MONITORED: &[&str] = &[
     "metrics.prometheusRule.enabled=true",
     "grafana.dashboards.enabled=true",
 ];
+/// A node whose driver comes in a container, and whose GPUs somebody else offers.
+const BESIDE: &[&str] = &[
+    "settlement.enabled=false",
+    "devicePlugin.observe=true",
+    "devicePlugin.driverRoot=/run/nvidia/driver",
+    "devicePlugin.healthConfig.xids.79=ignore",
+    "devicePlugin.kubeletRootDir=/data/kubelet",
+];
 /// The one program that is not confined like the others, and says why.
 const EXCEPTION: &str = "plasma-device-plugin";
 /// The one service account whose pods see the provider's key.
@@ -37,10 +45,13 @@ const HALF_TLS: &[&str] = &[REAL[0], REAL[1], "meter.tls.existingServerSecret=mi
 /// Lints and renders them.
 pub(crate) fn check() -> Result<()> {
     command::output(helm(&["lint", "--strict"], &[])?.arg(folder("plasma-crds")))?;
-    for (settings, key_mounts) in [(REAL, 1), (DEV, 1), (UNPAID, 0)] {
+    for (settings, key_mounts) in [(REAL, 1), (DEV, 1), (UNPAID, 0), (BESIDE, 0)] {
         command::output(helm(&["lint", "--strict"], settings)?.arg(folder("plasma")))?;
         rules(&render(settings)?, key_mounts).with_context(|| format!("charts/plasma with {settings:?}"))?;
     }
+    beside(&render(BESIDE)?).with_context(|| format!("charts/plasma with {BESIDE:?}"))?;
+    refused(&[UNPAID[0], "devicePlugin.obsevre=true"], "obsevre")?;
+    refused(&[UNPAID[0], "meter.tsl.days=1"], "tsl")?;
     dashboards::check(&render(MONITORED)?).context("charts/plasma/dashboards")?;
     refused(&["chain.dev.enabled=true", "chain.id=9745"], "set chain.id to 31337, not 9745")?;
     refused(&[], "chain.rpc is needed")?;
@@ -52,6 +63,23 @@ pub(crate) fn check() -> Result<()> {
 fn refused(settings: &[&str], why: &str) -> Result<()> {
     let fault = render(settings).err().map(|fault| format!("{fault:#}")).unwrap_or_default();
     ensure!(fault.contains(why), "{settings:?} must be refused with {why:?}, got {fault:?}");
+    Ok(())
+}
+
+/// The values reach the program, and the driver's root is where its mounts come and go.
+fn beside(objects: &[Value]) -> Result<()> {
+    let text = serde_json::to_string(objects).context("write what helm rendered")?;
+    for part in [
+        r#""--observe""#,
+        r#""--health-config=/etc/plasma-config/health.yaml""#,
+        r#"{"name":"DRIVER_ROOT","value":"/run/nvidia/driver"}"#,
+        r#"{"name":"DRIVER_ROOT_CTR_PATH","value":"/driver-root/driver"}"#,
+        r#""path":"/run/nvidia""#,
+        r#""path":"/data/kubelet/pod-resources""#,
+        r#""path":"/var/lib/kubelet/device-plugins""#,
+    ] {
+        ensure!(text.contains(part), "{part} isn't in it");
+    }
     Ok(())
 }
 
@@ -91,6 +119,9 @@ fn least_rights(name: &str, role: &Value) -> Result<()> {
 fn confined(name: &str, pod: &Value) -> Result<()> {
     let containers: Vec<&Value> = items(&pod["initContainers"]).chain(items(&pod["containers"])).collect();
     ensure!(!containers.is_empty(), "{name} has no container");
+    // Such a mount stays the file that was there at the start, whoever replaces it.
+    let is_file = |volume: &Value| volume["hostPath"]["type"] == "File";
+    ensure!(!items(&pod["volumes"]).any(is_file), "{name} mounts a single file of its node");
     let seccomp = &pod["securityContext"]["seccompProfile"]["type"];
     ensure!(seccomp == "RuntimeDefault", "{name} runs without the runtime's seccomp profile");
     for container in containers {
@@ -204,6 +235,7 @@ mod tests {
             ("/containers/0/securityContext/allowPrivilegeEscalation", json!(true), "gain privileges"),
             ("/containers/0/securityContext/capabilities", json!({}), "capabilities"),
             ("/volumes/0", json!({ "hostPath": { "path": "/" } }), "mounts its node"),
+            ("/volumes/0", json!({ "hostPath": { "path": "/f", "type": "File" } }), "a single file"),
             ("/volumes/0", json!({ "emptyDir": {} }), "mounted 0 times"),
             ("/serviceAccountName", json!("plasma-operator"), "isn't settlement"),
         ] {

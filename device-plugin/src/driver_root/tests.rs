@@ -149,6 +149,42 @@ fn a_driver_of_another_version_is_not_the_one_that_runs() {
 }
 
 #[test]
+fn nvml_is_the_file_that_the_root_has_at_the_moment() {
+    let host = Host::new();
+    let root = host.root("/run/nvidia/driver");
+    assert_eq!(root.library("libnvidia-ml.so.1"), None);
+    for version in ["550.1", "580.1"] {
+        let file = format!("/usr/lib/libnvidia-ml.so.{version}");
+        host.library(&file, "libnvidia-ml.so.1");
+        let link = host.path("/usr/lib/libnvidia-ml.so.1");
+        let _ = fs::remove_file(&link);
+        host.link("/usr/lib/libnvidia-ml.so.1", &format!("libnvidia-ml.so.{version}"));
+        assert_eq!(root.library("libnvidia-ml.so.1"), Some(host.path(&file)));
+    }
+    fs::write(host.path("/usr/lib64/libnvidia-ml.so.1"), b"\x7fELF\x01 of 32 bits").unwrap();
+    assert_eq!(root.library("libnvidia-ml.so.1"), Some(host.path("/usr/lib/libnvidia-ml.so.580.1")));
+}
+
+#[test]
+fn a_hook_that_the_node_has_not_is_refused_in_words() {
+    let host = Host::new();
+    host.library("/usr/lib64/libcuda.so.580.159.04", "libcuda.so.1");
+    let find = |on_host: &str, hook: &str| {
+        DriverRoot { ldconfig: Some(hook.to_owned()), ..host.root(on_host) }.find(VERSION)
+    };
+    let fault = find("/", "/sbin/ldconfig").unwrap_err();
+    for word in ["/sbin/ldconfig", "--ldcache-hook", "leave the flag out"] {
+        assert!(fault.contains(word), "{word}: {fault}");
+    }
+    host.file("/usr/sbin/ldconfig");
+    host.link("/sbin", "usr/sbin");
+    assert_eq!(find("/", "/sbin/ldconfig").unwrap().ldconfig.as_deref(), Some("/sbin/ldconfig"));
+    assert!(find("/", "/sbin").is_err(), "a folder is no program");
+    let outside = find("/run/nvidia/driver", "/sbin/ldconfig.real");
+    assert!(outside.is_ok(), "what lies outside of the root isn't seen: {outside:?}");
+}
+
+#[test]
 fn a_library_that_is_no_library_has_no_name_of_its_own() {
     let host = Host::new();
     for (name, bytes) in

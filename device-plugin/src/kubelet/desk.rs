@@ -47,8 +47,6 @@ const LISTENS_WITHIN: Duration = Duration::from_secs(15);
 /// Why a registration ended: the kubelet is away, or has given up on us.
 const UNHEARD: &str = "it no longer listens to us";
 
-/// The domain of the resources that NVIDIA's own plugin offers.
-const NVIDIA: &str = "nvidia.com/";
 /// How long the kubelet may take to read that a resource is empty, before it is told by the end of the list.
 const READS_WITHIN: Duration = Duration::from_secs(5);
 /// How often we look whether it did.
@@ -102,6 +100,7 @@ impl Desk {
     async fn serve(&mut self) {
         let mut retry = RETRY_FIRST;
         loop {
+            self.give_way().await;
             let Self { kubelet, registered, .. } = self;
             if let Some(why) = registered.as_mut().map_or(Some("starting"), |now| now.ended(kubelet)) {
                 tracing::info!("registering {} with the kubelet: {why}", self.resource);
@@ -143,18 +142,32 @@ impl Desk {
         }
     }
 
+    /// Another plugin may come at any time; what we offered ends then, and is offered again when that one is gone.
+    async fn give_way(&mut self) {
+        if self.registered.is_some()
+            && let Err(why) = self.must_be_alone().await
+        {
+            tracing::warn!("{} is withdrawn from the kubelet: {why}", self.resource);
+            self.registered = None;
+        }
+    }
+
+    /// Whatever each calls them, two plugins would offer the same GPUs.
+    async fn must_be_alone(&self) -> Result<(), String> {
+        let Some(other) = socket::other_plugin(&self.kubelet.args.device_plugin_dir).await else {
+            return Ok(());
+        };
+        Err(format!(
+            "{} belongs to another plugin that offers this node's GPUs, and the kubelet would give each GPU away twice: \
+             remove that plugin, or run this one with --observe",
+            other.display()
+        ))
+    }
+
     /// Offers a fresh socket where the kubelet's watcher looks; calls the kubelet where it doesn't look.
     async fn register(&self) -> Result<Registered, String> {
         let args = &self.kubelet.args;
-        if self.resource.starts_with(NVIDIA)
-            && let Some(other) = socket::other_plugin(&args.device_plugin_dir).await
-        {
-            return Err(format!(
-                "{} belongs to another plugin that offers this node's GPUs, and the kubelet would give each GPU away \
-                 twice: remove that plugin, or run this one with --observe",
-                other.display()
-            ));
-        }
+        self.must_be_alone().await?;
         if !args.plugins_registry_dir.is_dir() {
             return Classic::register(self).await.map(Registered::Classic);
         }

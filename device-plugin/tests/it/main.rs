@@ -18,6 +18,7 @@ mod plugin;
 mod settings;
 mod settlement;
 mod sharing;
+mod upgrade;
 mod watcher;
 
 use std::time::{Duration, Instant};

@@ -118,6 +118,12 @@ impl Node {
 
     /// The same with these arguments.
     pub(crate) fn plugin_with(&self, arguments: &[&str]) -> Plugin {
+        let library = self.library.to_str().unwrap();
+        self.plugin_as(&[&["--nvml-library", library], arguments].concat())
+    }
+
+    /// The same without naming NVML's library.
+    pub(crate) fn plugin_as(&self, arguments: &[&str]) -> Plugin {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let log = self.folder().join(format!("plugin-{}.log", port.port()));
         let child = Command::new(env!("CARGO_BIN_EXE_plasma-device-plugin"))
@@ -127,8 +133,6 @@ impl Node {
             .args(["--node-name", "node"])
             .arg("--metrics-address")
             .arg(port.to_string())
-            .arg("--nvml-library")
-            .arg(&self.library)
             .arg("--device-plugin-dir")
             .arg(self.sockets())
             .arg("--plugins-registry-dir")

@@ -1,4 +1,5 @@
-//! Pods are billed from what their node's meter says, to the millisecond, once, whatever is cut or killed meanwhile.
+//! Pods are billed from what their node's meter says, once, and for no longer than they ran, whatever is cut or killed
+//! meanwhile.
 
 use std::{
     collections::BTreeMap,
@@ -202,6 +203,11 @@ fn are_what_was_held(receipts: &BTreeMap<PodUid, Receipt>, ran: &BTreeMap<PodUid
         assert_eq!(receipt.device_ms, receipt.duration.0, "one GPU, healthy all the while");
         let (began, ended) = ran[uid];
         let (held, ran) = (i64::try_from(receipt.duration.0).expect("a span"), ended - began);
+        // The status tells whole seconds: its end is within that second, and no receipt ends after it.
+        assert!(
+            receipt.flags & flag::LATE != 0 || receipt.end.0.cast_signed() <= ended + 1000,
+            "{receipt:?} {ended}"
+        );
         assert!((held - ran).abs() <= AROUND, "{uid} held its GPU for {held} ms and ran for {ran} ms");
         if receipt.flags & flag::LATE == 0 {
             let end = i64::try_from(receipt.end.0).expect("a time");

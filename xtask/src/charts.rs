@@ -27,6 +27,7 @@ const MONITORED: &[&str] = &[
 const BESIDE: &[&str] = &[
     "settlement.enabled=false",
     "devicePlugin.observe=true",
+    "metrics.networkPolicy.enabled=true",
     "devicePlugin.driverRoot=/run/nvidia/driver",
     "devicePlugin.healthConfig.xids.79=ignore",
     "devicePlugin.kubeletRootDir=/data/kubelet",
@@ -71,6 +72,7 @@ fn beside(objects: &[Value]) -> Result<()> {
     let text = serde_json::to_string(objects).context("write what helm rendered")?;
     for part in [
         r#""--observe""#,
+        r#"[{"from":[{"namespaceSelector":{"matchLabels":{"kubernetes.io/metadata.name":"monitoring"}}}],"ports":[{"port":"metrics"}]}]"#,
         r#""--health-config=/etc/plasma-config/health.yaml""#,
         r#"{"name":"DRIVER_ROOT","value":"/run/nvidia/driver"}"#,
         r#"{"name":"DRIVER_ROOT_CTR_PATH","value":"/driver-root/driver"}"#,

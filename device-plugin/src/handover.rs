@@ -22,6 +22,9 @@ use crate::{
 /// The driver's files are looked for anew after this long at the latest: somebody may have added to them.
 const FIND_AGAIN: Duration = Duration::from_secs(60);
 
+/// Device nodes of the driver without which no program can use a GPU.
+const NEEDED_NODES: [&str; 2] = ["/dev/nvidiactl", "/dev/nvidia-uvm"];
+
 /// How a device that the kubelet allocated gets into a container. The names are those of NVIDIA's plugin, where it has one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Strategy {
@@ -109,13 +112,20 @@ impl ToHandOver {
     /// The spec for it.
     ///
     /// # Errors
-    /// In words: the driver's version isn't known, or its files aren't there.
+    /// In words: the driver's version isn't known, its files aren't there, or a device node that CUDA needs isn't.
     pub(crate) fn spec(&self, find: impl FnOnce(&str) -> Result<Driver, String>) -> Result<Spec, String> {
         let driver = match (&self.driver_version, self.simulated) {
             (_, true) => None,
             (Some(version), false) => Some(find(version)?),
             (None, false) => return Err("the driver's version isn't known".to_owned()),
         };
+        let is_missing =
+            |node: &&str| !self.simulated && !self.shared_nodes.iter().any(|there| there == node);
+        if let Some(missing) = NEEDED_NODES.into_iter().find(|node| is_missing(node)) {
+            return Err(format!(
+                "{missing} isn't there, without which CUDA fails: load its module and make it, as `nvidia-modprobe -u` does"
+            ));
+        }
         Ok(spec(&self.devices, &self.shared_nodes, driver.as_ref()))
     }
 }
@@ -280,7 +290,7 @@ mod tests {
         let mut preparer = Preparer { folder: folder.path().join("cdi"), root, found: None };
         let devices = ToHandOver {
             devices: vec![HandOut { id: "GPU-0".to_owned(), device_nodes: vec!["/dev/nvidia0".to_owned()] }],
-            shared_nodes: Vec::new(),
+            shared_nodes: NEEDED_NODES.map(str::to_owned).to_vec(),
             driver_version: Some("580.1".to_owned()),
             simulated: false,
         };
@@ -294,6 +304,11 @@ mod tests {
         assert!(!spec().contains("libnvidia-x"));
         fs::remove_file(libraries.join("libcuda.so.580.1")).unwrap();
         assert!(preparer.prepare(&devices).unwrap_err().contains("libcuda.so.580.1"));
+        fs::write(libraries.join("libcuda.so.580.1"), "").unwrap();
+        let no_uvm = ToHandOver { shared_nodes: vec!["/dev/nvidiactl".to_owned()], ..devices.clone() };
+        let why = preparer.prepare(&no_uvm).unwrap_err();
+        assert!(why.contains("/dev/nvidia-uvm isn't there") && why.contains("nvidia-modprobe -u"), "{why}");
+        assert!(preparer.prepare(&ToHandOver { simulated: true, ..no_uvm }).is_ok(), "they have none");
         let unknown = ToHandOver { driver_version: None, ..devices };
         assert!(preparer.prepare(&unknown).unwrap_err().contains("version isn't known"));
     }

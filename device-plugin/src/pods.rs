@@ -190,6 +190,10 @@ impl Follower {
                 self.tenants.forget_before(now_ms().saturating_sub(REMEMBER_MS));
                 self.list(source).await;
             }
+            // How a pod ended is still being asked: meanwhile what is known stays where it is.
+            if began.is_none() && source.is_behind() {
+                continue;
+            }
             self.publish();
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    pin::Pin,
     time::Duration,
 };
 
@@ -27,9 +28,11 @@ const LONGEST_ANSWER: usize = 64 << 20;
 pub(super) struct PodsApi {
     client: PodsClient<Channel>,
     stream: Streaming<WatchPodsEvent>,
-    /// One that is gone, while it is asked how it was in the end.
-    gone: Option<String>,
+    /// While it is asked how one that is gone was in the end: its UID and that.
+    asked: Option<LastWords>,
 }
+
+type LastWords = Pin<Box<dyn Future<Output = (String, Option<PodSeen>)> + Send>>;
 
 impl PodsApi {
     pub(super) async fn open(socket: &Path) -> Result<Self, String> {
@@ -38,14 +41,15 @@ impl PodsApi {
         let open = tokio::time::timeout(ANSWER, client.watch_pods(WatchPodsRequest {})).await;
         let open = open.map_err(|_| format!("{} doesn't answer", socket.display()))?;
         let stream = open.map_err(|status| in_words(socket, &status))?.into_inner();
-        Ok(Self { client, stream, gone: None })
+        Ok(Self { client, stream, asked: None })
     }
 
     pub(super) async fn next(&mut self) -> Result<News, String> {
         loop {
-            if let Some(uid) = self.gone.clone() {
-                let last = self.last_words(&uid).await;
-                self.gone = None;
+            // Who waits for the next thing may give up meanwhile, and come again: the question goes on.
+            if let Some(asked) = &mut self.asked {
+                let (uid, last) = asked.await;
+                self.asked = None;
                 return Ok(News::Gone(uid, last));
             }
             let event = self.stream.message().await.map_err(|status| status.message().to_owned())?;
@@ -53,7 +57,8 @@ impl PodsApi {
             return Ok(match event.r#type() {
                 EventType::Added | EventType::Modified => News::Pod(seen(read(&event.pod)?)),
                 EventType::Deleted => {
-                    self.gone = Some(read(&event.pod)?.metadata.unwrap_or_default().uid);
+                    let uid = read(&event.pod)?.metadata.unwrap_or_default().uid;
+                    self.asked = Some(Box::pin(last_words(self.client.clone(), uid)));
                     continue;
                 }
                 EventType::InitialSyncComplete => News::All,
@@ -63,11 +68,9 @@ impl PodsApi {
         }
     }
 
-    /// The kubelet says that a pod is over without saying how it ended, but keeps it until its object goes.
-    async fn last_words(&mut self, uid: &str) -> Option<PodSeen> {
-        let request = GetPodRequest { pod_uid: uid.to_owned() };
-        let told = tokio::time::timeout(ANSWER, self.client.get_pod(request)).await.ok()?.ok()?.into_inner();
-        read(&told.pod).ok().map(seen).filter(|pod| pod.over)
+    /// Whether it is still to be told how a pod ended.
+    pub(super) fn is_behind(&self) -> bool {
+        self.asked.is_some()
     }
 
     pub(super) async fn pods(&mut self) -> Result<Vec<PodSeen>, String> {
@@ -76,6 +79,14 @@ impl PodsApi {
         let told = told.map_err(|status| status.message().to_owned())?.into_inner();
         told.pods.iter().map(|pod| Ok(seen(read(pod)?))).collect()
     }
+}
+
+/// The kubelet says that a pod is over without saying how it ended, but keeps it until its object goes.
+async fn last_words(mut client: PodsClient<Channel>, uid: String) -> (String, Option<PodSeen>) {
+    let request = GetPodRequest { pod_uid: uid.clone() };
+    let told = tokio::time::timeout(ANSWER, client.get_pod(request)).await;
+    let told = told.ok().and_then(Result::ok).and_then(|told| read(&told.into_inner().pod).ok());
+    (uid, told.map(seen).filter(|pod| pod.over))
 }
 
 fn read(pod: &[u8]) -> Result<Pod, String> {

@@ -109,6 +109,11 @@ impl Source {
         }
     }
 
+    /// Whether something has happened of which it isn't known yet what.
+    pub(super) fn is_behind(&self) -> bool {
+        matches!(self, Self::PodsApi(kubelet, _) if kubelet.is_behind())
+    }
+
     /// Whether there is a better one by now.
     pub(super) fn is_outdated(&self, socket: &Path) -> bool {
         match self {

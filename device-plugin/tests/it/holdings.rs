@@ -1,5 +1,7 @@
 //! Who holds which GPU, as the kubelet's sockets tell.
 
+use std::time::Duration;
+
 use crate::{
     node_pods::{NodePod, NodePods},
     plugin::{Node, gpu},
@@ -44,4 +46,17 @@ async fn a_kubelet_that_comes_later_or_starts_again_is_followed() {
     pods.end_silently("u", 1_050);
     pods.set(pod("v", "p", 0));
     plugin.must_say(&format!("{} is held by pod team/p (v)", gpu(0).uuid)).await;
+}
+
+#[tokio::test]
+async fn a_kubelet_that_takes_its_time_is_waited_for() {
+    let node = Node::new(2);
+    let pods = NodePods::start(&node, true);
+    pods.set(pod("u", "p", 0));
+    let plugin = node.plugin_with(&["--observe"]);
+    plugin.must_say(&format!("{} is held by pod team/p (u)", gpu(0).uuid)).await;
+    pods.answer_after(Duration::from_millis(2_500));
+    pods.end_silently("u", 1_050);
+    pods.set(pod("v", "q", 1));
+    plugin.must_say(&format!("{} is held by pod team/q (v)", gpu(1).uuid)).await;
 }

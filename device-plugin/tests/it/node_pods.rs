@@ -4,6 +4,7 @@ use std::{
     path::Path,
     pin::Pin,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use plasma_proto::{
@@ -91,6 +92,8 @@ struct Said {
     /// Whether statuses name devices, as they do since Kubernetes 1.36.
     names_devices: bool,
     events: broadcast::Sender<WatchPodsEvent>,
+    /// How long it takes to tell of one pod.
+    answers_after: Mutex<Duration>,
 }
 
 impl Said {
@@ -113,8 +116,12 @@ impl NodePods {
 
     /// As a kubelet that starts and finds its pods.
     pub(crate) fn start_with(node: &Node, names_devices: bool, pods: Vec<NodePod>) -> Self {
-        let said =
-            Arc::new(Said { pods: Mutex::new(pods), names_devices, events: broadcast::channel(1000).0 });
+        let said = Arc::new(Said {
+            pods: Mutex::new(pods),
+            names_devices,
+            events: broadcast::channel(1000).0,
+            answers_after: Mutex::default(),
+        });
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let _inside = runtime.enter();
         let listen = |socket: &Path| {
@@ -131,6 +138,11 @@ impl NodePods {
         runtime.spawn(pods);
         runtime.spawn(resources);
         Self { said, runtime: Some(runtime) }
+    }
+
+    /// It takes so long to tell of one pod, from now on.
+    pub(crate) fn answer_after(&self, pause: Duration) {
+        *self.said.answers_after.lock().unwrap() = pause;
     }
 
     /// A pod comes, or is another than before.
@@ -202,6 +214,8 @@ impl Pods for Service {
 
     async fn get_pod(&self, request: Request<GetPodRequest>) -> Result<Response<GetPodResponse>, Status> {
         let uid = request.into_inner().pod_uid;
+        let pause = *self.0.answers_after.lock().unwrap();
+        tokio::time::sleep(pause).await;
         let pods = self.0.pods.lock().unwrap();
         let pod = pods.iter().find(|pod| pod.uid == uid).ok_or_else(|| Status::not_found("no such pod"))?;
         Ok(Response::new(GetPodResponse { pod: self.0.bytes(pod) }))

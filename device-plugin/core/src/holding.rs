@@ -24,16 +24,14 @@ pub struct Holder {
     pub container: String,
 }
 
-/// That a container holds a device, from its start until its pod is over.
-///
-/// A container that is started again holds it in between, too: nobody else could have it.
+/// That a pod holds a device, from the start of its first container until it is over: nobody else could have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenure {
     /// The kubelet's id of the device.
     pub device: String,
-    /// Who.
+    /// The pod, and the container that was given it.
     pub holder: Holder,
-    /// When the container first started. Milliseconds since 1970.
+    /// When the first container of its pod started. Milliseconds since 1970.
     pub started_ms: u64,
     /// When the last container of its pod finished; `None` while it isn't over.
     pub end: Option<End>,

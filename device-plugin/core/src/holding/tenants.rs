@@ -80,6 +80,8 @@ struct Tenant {
 struct Contained {
     init: bool,
     started_ms: Option<u64>,
+    /// Whether it has ever finished.
+    finished: bool,
     /// `None` until it is clear.
     devices: Option<BTreeSet<String>>,
     /// As it was told last: a container that is started again has another id.
@@ -115,6 +117,7 @@ impl Tenants {
             contained.init = seen.init;
             contained.running.clone_from(&seen.running);
             contained.started_ms = earlier(contained.started_ms, seen.started_ms);
+            contained.finished |= seen.finished_ms.is_some();
             if contained.devices.is_none() && !seen.devices.is_empty() {
                 contained.devices = Some(seen.devices.iter().cloned().collect());
             }
@@ -167,10 +170,8 @@ impl Tenants {
     /// Whether a list of devices would tell something new.
     pub fn wants_list(&self) -> bool {
         let open = self.pods.values().filter(|tenant| tenant.end.is_none());
-        self.synced
-            && open
-                .flat_map(|tenant| tenant.containers.values())
-                .any(|one| one.devices.is_none() && !one.init)
+        let is_wanted = |one: &Contained| one.devices.is_none() && (!one.init || one.runs());
+        self.synced && open.flat_map(|tenant| tenant.containers.values()).any(is_wanted)
     }
 
     /// Of the pods that have started and aren't over, the one that started first and of which it isn't clear what it
@@ -178,9 +179,12 @@ impl Tenants {
     pub fn unclear(&self) -> Option<(u64, String)> {
         let open = self.pods.values().filter(|tenant| tenant.end.is_none());
         let unclear = open.filter_map(|tenant| {
-            let unclear = tenant.containers.values().filter(|one| one.devices.is_none() && !one.init);
-            let since = unclear.filter_map(|one| one.started_ms).min()?;
-            Some((since, format!("{}/{}", tenant.namespace, tenant.name)))
+            let unclear = |one: &Contained| {
+                one.devices.is_none() && one.started_ms.is_some() && (!one.init || tenant.has_side_car(one))
+            };
+            let is_unclear = tenant.containers.values().any(unclear);
+            let since_ms = tenant.started_ms().filter(|_| is_unclear)?;
+            Some((since_ms, format!("{}/{}", tenant.namespace, tenant.name)))
         });
         unclear.min()
     }
@@ -193,10 +197,8 @@ impl Tenants {
         }
         let mut holders = BTreeMap::<String, Vec<Holder>>::new();
         for (uid, tenant) in open() {
-            for (container, contained) in &tenant.containers {
-                for device in contained.devices.iter().flatten() {
-                    holders.entry(device.clone()).or_default().push(tenant.holder(uid, container));
-                }
+            for (device, container) in tenant.devices() {
+                holders.entry(device.clone()).or_default().push(tenant.holder(uid, container));
             }
         }
         Holdings::Known(holders)
@@ -217,13 +219,11 @@ impl Tenants {
     pub fn tenures(&self) -> Vec<Tenure> {
         let mut tenures = Vec::new();
         for (uid, tenant) in &self.pods {
-            for (container, contained) in &tenant.containers {
-                let Some(started_ms) = contained.started_ms else { continue };
-                let end = tenant.end.map(|end| End { at_ms: end.at_ms.max(started_ms), ..end });
-                for device in contained.devices.iter().flatten() {
-                    let (device, holder) = (device.clone(), tenant.holder(uid, container));
-                    tenures.push(Tenure { device, holder, started_ms, end });
-                }
+            let Some(started_ms) = tenant.started_ms() else { continue };
+            let end = tenant.end.map(|end| End { at_ms: end.at_ms.max(started_ms), ..end });
+            for (device, container) in tenant.devices() {
+                let (device, holder) = (device.clone(), tenant.holder(uid, container));
+                tenures.push(Tenure { device, holder, started_ms, end });
             }
         }
         tenures
@@ -247,7 +247,37 @@ impl PodSeen {
     }
 }
 
+impl Contained {
+    fn runs(&self) -> bool {
+        self.started_ms.is_some() && !self.finished
+    }
+}
+
 impl Tenant {
+    /// When its first container started: all its devices are its own from then on, as the kubelet gives them together.
+    fn started_ms(&self) -> Option<u64> {
+        self.containers.values().filter_map(|one| one.started_ms).min()
+    }
+
+    /// Its devices, each with the container that it was given to. The kubelet gives what an init container had to another
+    /// container again, and that one counts.
+    fn devices(&self) -> BTreeMap<&String, &String> {
+        let mut devices = BTreeMap::new();
+        for is_init in [false, true] {
+            for (container, one) in self.containers.iter().filter(|(_, one)| one.init == is_init) {
+                for device in one.devices.iter().flatten() {
+                    devices.entry(device).or_insert(container);
+                }
+            }
+        }
+        devices
+    }
+
+    /// Whether an init container of it is a side-car: the others start when all plain ones have finished.
+    fn has_side_car(&self, init: &Contained) -> bool {
+        init.runs() && self.containers.values().any(|one| !one.init && one.started_ms.is_some())
+    }
+
     fn holder(&self, uid: &str, container: &str) -> Holder {
         Holder {
             pod_uid: uid.to_owned(),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Energy, Part, Quality, Record, WHOLE};
-use crate::Holder;
+use crate::{Holder, Tenure};
 
 /// More gaps than these in one record say nothing more.
 const MOST_GAPS: usize = 8;
@@ -60,6 +60,12 @@ impl Account {
 
     pub(super) fn is_of(&self, pod_uid: &str) -> bool {
         self.holder.as_ref().is_some_and(|holder| holder.pod_uid == pod_uid)
+    }
+
+    /// Whether it is about the device of a holding, which is another pod's. An id is never given to two pods at once.
+    pub(super) fn is_of_other(&self, tenure: &Tenure) -> bool {
+        let other = |holder: &Holder| holder.pod_uid != tenure.holder.pod_uid;
+        self.part.id == tenure.device && self.holder.as_ref().is_some_and(other)
     }
 
     /// A part of the span is over: what it took, and how long the device could be used in it.

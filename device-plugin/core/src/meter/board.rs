@@ -16,12 +16,21 @@ use super::{
     split::split,
     usable::Usable,
 };
-use crate::Tenure;
+use crate::{End, Tenure};
 
 /// A GPU that nobody holds and that wasn't seen for so long is gone.
 const GONE_AFTER_MS: u64 = 3_600_000;
 /// A holding that ended so long ago and was never recorded won't be.
 const OLD_AFTER_MS: u64 = 6 * 3_600_000;
+
+/// When a holding may begin.
+enum Turn {
+    At(u64),
+    /// It began then, as far as is told, and the end of the one before, which was earlier, is still to be told.
+    HeldUpSince(u64),
+    /// It began before the one that has the device now, as far as is told, and that one isn't over.
+    Unknown,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Board {
@@ -133,9 +142,8 @@ impl Board {
     }
 
     fn account_of(&self, tenure: &Tenure) -> Option<usize> {
-        let same = |account: &Account| {
-            account.part.id == tenure.device && account.holder.as_ref() == Some(&tenure.holder)
-        };
+        let same =
+            |account: &Account| account.part.id == tenure.device && account.is_of(&tenure.holder.pod_uid);
         self.accounts.iter().position(same)
     }
 
@@ -147,13 +155,38 @@ impl Board {
     /// The first moment after what is final at which something changes.
     pub(super) fn next_change(&self, told: &Told<'_>) -> Option<u64> {
         let starts = told.tenures.iter().filter(|tenure| self.awaits(tenure, told));
-        let starts = starts.map(|tenure| self.at(tenure.started_ms, told));
-        let ended = told.tenures.iter().filter(|tenure| self.account_of(tenure).is_some());
-        let ends = ended.filter_map(|tenure| Some(self.at(tenure.end?.at_ms, told)));
+        let starts = starts.filter_map(|tenure| match self.turn_of(tenure, told) {
+            Turn::At(ms) | Turn::HeldUpSince(ms) => Some(ms),
+            Turn::Unknown => None,
+        });
+        let ends =
+            self.accounts.iter().filter_map(|account| Some(self.at(self.end_of(account, told)?.at_ms, told)));
         let epoch = self.counter.next_begin(self.cut.map(|cut| cut.epoch));
-        let vanished = self.accounts.iter().any(|account| told.has_vanished(account));
-        let ends = ends.chain(vanished.then(|| self.at(0, told)));
         starts.chain(ends).chain(epoch.map(|begin| self.at(begin.at_ms, told))).min()
+    }
+
+    /// When a holding begins that is still to be begun.
+    fn turn_of(&self, tenure: &Tenure, told: &Told<'_>) -> Turn {
+        let started = tenure.started_ms;
+        let other = |account: &&Account| account.is_of_other(tenure);
+        let Some(before) = self.accounts.iter().find(other) else { return Turn::At(self.at(started, told)) };
+        match self.end_of(before, told) {
+            Some(end) => Turn::At(self.at(started.max(end.at_ms), told)),
+            None if told.came_after(tenure, before) => Turn::HeldUpSince(self.at(started, told)),
+            None => Turn::Unknown,
+        }
+    }
+
+    /// The end of what an account is about, where there is one. The kubelet gives a device away again when the pod before
+    /// is over: where nobody told of that end for long, it was when the next one began, at the latest.
+    fn end_of(&self, account: &Account, told: &Told<'_>) -> Option<End> {
+        told.end_of(account).or_else(|| {
+            let next = told.tenures.iter().filter(|next| {
+                account.is_of_other(next) && told.came_after(next, account) && self.awaits(next, told)
+            });
+            let at_ms = next.map(|next| next.started_ms).min()?;
+            told.is_promised(at_ms).then_some(End { at_ms, told: false })
+        })
     }
 
     /// Makes final what can be, and records what is over.
@@ -172,6 +205,11 @@ impl Board {
     fn is_ripe(&mut self, at_ms: u64, told: &Told<'_>, rules: &MeterRules) -> bool {
         // Also what the driver did waits for the holders: one of them may have ended before it.
         if told.known_ms() < at_ms.saturating_add(rules.told_within_ms) {
+            return false;
+        }
+        let held_up =
+            |tenure: &Tenure| matches!(self.turn_of(tenure, told), Turn::HeldUpSince(ms) if ms <= at_ms);
+        if told.tenures.iter().any(|tenure| self.awaits(tenure, told) && held_up(tenure)) {
             return false;
         }
         if self.last_look_ms >= at_ms {
@@ -223,19 +261,21 @@ impl Board {
                 self.note("the driver's energy counter began anew");
             }
         }
-        let begun: Vec<Tenure> = told
-            .tenures
-            .iter()
-            .filter(|tenure| self.awaits(tenure, told) && self.at(tenure.started_ms, told) <= at_ms)
-            .cloned()
-            .collect();
-        for tenure in begun {
+        // What was over before it was told of begins and ends at once, and the next one of its device begins after it.
+        while let Some(tenure) = self.next_to_begin(told) {
             self.begin(&tenure);
+            self.leave_the_rest_idle(records);
+            self.end_what_ended(told, records);
         }
         self.leave_the_rest_idle(records);
-        // What was over before it was told of began and ends at once.
-        self.end_what_ended(told, records);
-        self.leave_the_rest_idle(records);
+    }
+
+    /// What begins at the moment up to which all is final, the first first.
+    fn next_to_begin(&self, told: &Told<'_>) -> Option<Tenure> {
+        let begins =
+            |tenure: &&Tenure| matches!(self.turn_of(tenure, told), Turn::At(ms) if ms <= self.settled_ms);
+        let awaited = told.tenures.iter().filter(|tenure| self.awaits(tenure, told));
+        awaited.filter(begins).min_by_key(|tenure| tenure.started_ms).cloned()
     }
 
     fn begin(&mut self, tenure: &Tenure) {
@@ -254,11 +294,18 @@ impl Board {
 
     fn end_what_ended(&mut self, told: &mut Told<'_>, records: &mut Vec<Record>) {
         let at_ms = self.settled_ms;
-        for mut account in std::mem::take(&mut self.accounts) {
-            match told.end_of(&account) {
+        let ends: Vec<Option<End>> = self.accounts.iter().map(|account| self.end_of(account, told)).collect();
+        for (mut account, end) in std::mem::take(&mut self.accounts).into_iter().zip(ends) {
+            match end {
                 Some(end) if self.at(end.at_ms, told) <= at_ms => {
-                    if !end.told {
-                        account.note("its pod vanished: it counts until it was known to be there last");
+                    match told.end_of(&account) {
+                        Some(end) if end.told => {}
+                        Some(_) => {
+                            account.note("its pod vanished: it counts until it was known to be there last");
+                        }
+                        None => {
+                            account.note("nobody told of its end: it counts until another pod had the device")
+                        }
                     }
                     if !end.told || end.at_ms < at_ms {
                         account.time = Quality::Sampled;

@@ -69,6 +69,7 @@ pub(super) struct Told<'a> {
     pub(super) complete_ms: u64,
     pub(super) now_ms: u64,
     pub(super) promised_ms: u64,
+    rules: &'a MeterRules,
     done: &'a mut BTreeMap<String, Done>,
 }
 
@@ -91,15 +92,19 @@ impl Told<'_> {
     }
 
     fn tenure_of(&self, account: &Account) -> Option<&Tenure> {
-        let same = |tenure: &&Tenure| {
-            tenure.device == account.part.id && Some(&tenure.holder) == account.holder.as_ref()
-        };
+        let same =
+            |tenure: &&Tenure| tenure.device == account.part.id && account.is_of(&tenure.holder.pod_uid);
         self.tenures.iter().find(same)
     }
 
-    /// Whether it was held, and nobody tells of it any more.
-    pub(super) fn has_vanished(&self, account: &Account) -> bool {
-        account.holder.is_some() && self.tenure_of(account).is_none()
+    /// Whether a holding began after the one that an account is about, or with it.
+    pub(super) fn came_after(&self, tenure: &Tenure, account: &Account) -> bool {
+        self.tenure_of(account).is_some_and(|before| tenure.started_ms >= before.started_ms)
+    }
+
+    /// Whether all that ended before a moment may be promised to be recorded.
+    pub(super) fn is_promised(&self, ms: u64) -> bool {
+        self.known_ms() >= ms.saturating_add(self.rules.promised_after_ms)
     }
 
     /// The end of what an account is about, where there is one. What nobody tells of any more is over.
@@ -131,8 +136,8 @@ impl Ledger {
     ) -> Out {
         let Some(complete_ms) = complete_ms else { return Out::default() };
         self.note_silence(complete_ms);
-        let mut told =
-            Told { tenures, complete_ms, now_ms, promised_ms: self.promised_ms, done: &mut self.done };
+        let (promised_ms, done) = (self.promised_ms, &mut self.done);
+        let mut told = Told { tenures, complete_ms, now_ms, promised_ms, rules, done };
         let mut records = Vec::new();
         for board in self.boards.values_mut() {
             board.advance(&mut told, rules, &mut records);
@@ -144,7 +149,7 @@ impl Ledger {
         let until = told.known_ms().saturating_sub(rules.promised_after_ms);
         let next = self.boards.values().filter_map(|board| board.next_change(&told)).min();
         self.promised_ms = self.promised_ms.max(next.map_or(until, |next| next.min(until)));
-        self.say_which_pods_are_over(tenures, (complete_ms, now_ms), &mut records);
+        self.say_which_pods_are_over(tenures, (complete_ms, now_ms), rules, &mut records);
         self.done.retain(|_, done| done.at_ms.saturating_add(REMEMBER_MS) > now_ms);
         for record in &mut records {
             self.sequence += 1;
@@ -183,13 +188,18 @@ impl Ledger {
     }
 
     /// A pod is over with the last record of its last device.
-    fn say_which_pods_are_over(&mut self, tenures: &[Tenure], times: (u64, u64), records: &mut [Record]) {
+    fn say_which_pods_are_over(
+        &mut self,
+        tenures: &[Tenure],
+        (complete_ms, now_ms): (u64, u64),
+        rules: &MeterRules,
+        records: &mut [Record],
+    ) {
         let uid = |record: &Record| record.holder.as_ref().map(|holder| holder.pod_uid.clone());
         let ended: BTreeSet<String> = records.iter().filter(|record| record.last).filter_map(uid).collect();
         for pod in ended {
-            let promised_ms = self.promised_ms;
-            let told =
-                Told { tenures, complete_ms: times.0, now_ms: times.1, promised_ms, done: &mut self.done };
+            let (promised_ms, done) = (self.promised_ms, &mut self.done);
+            let told = Told { tenures, complete_ms, now_ms, promised_ms, rules, done };
             let still_holds = |board: &Board| {
                 board.accounts.iter().any(|account| account.is_of(&pod))
                     || tenures.iter().any(|one| one.holder.pod_uid == pod && board.awaits(one, &told))

@@ -161,6 +161,38 @@ fn a_pod_ends_with_its_last_container_and_an_init_container_needs_no_devices() {
     assert_eq!(tenants.tenures()[0].end, Some(End { at_ms: 30, told: true }));
 }
 
+fn container(name: &str, init: bool, started_ms: u64, finished_ms: Option<u64>) -> ContainerSeen {
+    let (name, started_ms) = (name.to_owned(), Some(started_ms));
+    ContainerSeen { name, init, started_ms, finished_ms, ..ContainerSeen::default() }
+}
+
+#[test]
+fn a_side_car_is_listed_though_its_pods_status_names_the_other_devices() {
+    let mut told = pod("u", "p", Some(5));
+    told.containers[0].devices = vec!["GPU-0".to_owned()];
+    told.containers.push(container("car", true, 1, None));
+    let mut tenants = synced(std::slice::from_ref(&told));
+    assert!(tenants.wants_list());
+    assert_eq!(tenants.unclear(), Some((1, "n/p".to_owned())));
+    let car = Listed { container: "car".to_owned(), ..listed("p", &["GPU-1"]) };
+    tenants.assign(std::slice::from_ref(&told), &[car], std::slice::from_ref(&told));
+    assert_eq!(tenants.unclear(), None);
+    assert_eq!(tenants.holdings().of("GPU-1")[0].container, "car");
+    assert!(!tenants.wants_list());
+}
+
+#[test]
+fn a_pod_holds_a_device_once_from_its_first_start() {
+    let mut told = pod("u", "p", Some(5));
+    told.containers[0].devices = vec!["GPU-0".to_owned()];
+    told.containers.push(container("before", true, 1, Some(4)));
+    told.containers[1].devices = vec!["GPU-0".to_owned()];
+    let tenants = synced(&[told]);
+    let [tenure] = &tenants.tenures()[..] else { panic!("one holding") };
+    assert_eq!((tenure.started_ms, &*tenure.holder.container), (1, "c"));
+    assert_eq!(tenants.holdings().of("GPU-0").len(), 1);
+}
+
 /// What a kubelet knows at one moment: its pods, and their devices by UID.
 #[derive(Clone, Debug, Default)]
 struct Truth {

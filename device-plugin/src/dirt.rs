@@ -99,11 +99,7 @@ async fn judge(
 
 /// All devices of the node, whether or not they answer.
 fn devices(inventory: &Inventory) -> BTreeSet<String> {
-    let gpus = inventory.gpus();
-    let ids = gpus.iter().flat_map(|(gpu, _)| {
-        std::iter::once(&gpu.uuid).chain(gpu.instances().iter().map(|part| &part.uuid)).cloned()
-    });
-    ids.collect()
+    inventory.gpus().into_iter().flat_map(|(gpu, _)| gpu.uuids()).map(str::to_owned).collect()
 }
 
 fn log(before: Option<&Judged>, now: &Judged) {

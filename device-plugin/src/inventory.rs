@@ -18,12 +18,13 @@ use std::{
 
 use log::{log_changes, log_offers};
 use plasma_device_plugin_core::{
-    GpuState, HandOver, HealthRules, Inventory, Occupancy, Offers, Policy, Scan, Seen, offers,
+    Gpu, GpuState, HandOver, HealthRules, Inventory, Occupancy, Offers, Policy, Scan, Seen, offers,
 };
 use tokio::sync::watch;
 
 use crate::{
     args::Args,
+    backoff::Backoff,
     limits::{Limiter, Limits},
     metrics::LookMetrics,
     nvml::{Figures, Library, Session, Source},
@@ -246,12 +247,13 @@ struct Looker {
 
 impl Looker {
     fn look_forever(&mut self, source: &Source) {
-        let mut reload = RELOAD_FIRST;
+        let mut backoff = Backoff::new(RELOAD_FIRST, RELOAD_LAST);
         for session in 0.. {
             if self.publish.is_closed() {
                 return;
             }
-            match Library::load(source) {
+            // The library is gone by the time of the pause: a driver is only reloaded when nobody has it open.
+            let pause = match Library::load(source) {
                 Ok(library) => {
                     tracing::info!(
                         substitute = library.is_substitute(),
@@ -259,17 +261,19 @@ impl Looker {
                         library.file().display()
                     );
                     if self.look_until_it_fails(&library, session) {
-                        reload = RELOAD_FIRST;
+                        backoff.reset();
                     }
+                    backoff.pause()
                 }
                 Err(fault) => {
-                    tracing::debug!("trying again in {reload:?}");
+                    let pause = backoff.pause();
+                    tracing::debug!("trying again in {pause:?}");
                     self.metrics.not_loaded();
-                    self.tell(Scan::Failed(fault), Vec::new(), None, reload);
+                    self.tell(Scan::Failed(fault), Vec::new(), None, pause);
+                    pause
                 }
-            }
-            thread::sleep(reload);
-            reload = (reload * 2).min(RELOAD_LAST);
+            };
+            thread::sleep(pause);
         }
     }
 
@@ -382,8 +386,5 @@ fn answered(scan: &Scan) -> impl Iterator<Item = &str> {
         Seen::Answered { gpu, .. } => Some(gpu),
         Seen::Silent(_) => None,
     });
-    answered.flat_map(|gpu| {
-        let parts = gpu.instances().iter().map(|part| part.uuid.as_str());
-        std::iter::once(gpu.uuid.as_str()).chain(parts)
-    })
+    answered.flat_map(Gpu::uuids)
 }

@@ -3,6 +3,7 @@
 mod announce;
 mod args;
 mod authority;
+mod backoff;
 mod cdi;
 mod cdi_file;
 mod describe;

@@ -18,7 +18,7 @@ use plasma_device_plugin_core::{Holder, Holdings, Known, PodSeen, Tenants, Tenur
 use plasma_runtime::ServiceAccount;
 use tokio::sync::{mpsc, watch};
 
-use crate::args::Args;
+use crate::{args::Args, backoff::Backoff};
 use kubelet::Lister;
 use source::{News, Opener, Source};
 
@@ -130,7 +130,7 @@ struct Follower {
 
 impl Follower {
     async fn follow_forever(mut self, socket: PathBuf, node: String, account: ServiceAccount) {
-        let mut retry = RETRY_FIRST;
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
         let mut said = String::new();
         let mut opener = Opener::new(node, account);
         while !self.holdings.is_closed() {
@@ -143,7 +143,10 @@ impl Follower {
             };
             self.known.is_silent();
             match followed {
-                Ok(()) => (retry, said) = (RETRY_FIRST, String::new()),
+                Ok(()) => {
+                    backoff.reset();
+                    said.clear();
+                }
                 // Once is enough: without a kubelet or a cluster it would be said for ever.
                 Err(fault) if fault == said => {}
                 Err(fault) => {
@@ -151,8 +154,7 @@ impl Follower {
                     said = fault;
                 }
             }
-            self.wait(retry).await;
-            retry = (retry * 2).min(RETRY_LAST);
+            self.wait(backoff.pause()).await;
         }
     }
 

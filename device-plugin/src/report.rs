@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::{
     announce,
+    backoff::Backoff,
     describe::{self, Described},
     inventory::{Observed, newer},
     labels::{self, Labels},
@@ -56,14 +57,15 @@ pub(crate) async fn run(
 }
 
 async fn connect(account: &ServiceAccount) -> Client {
-    let mut retry = RETRY_FIRST;
+    let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
     loop {
-        match account.client() {
+        let fault = match account.client() {
             Ok(client) => return client,
-            Err(fault) => tracing::warn!("no cluster to report to: {fault}; trying again in {retry:?}"),
-        }
-        tokio::time::sleep(retry).await;
-        retry = (retry * 2).min(RETRY_LAST);
+            Err(fault) => fault,
+        };
+        let pause = backoff.pause();
+        tracing::warn!("no cluster to report to: {fault}; trying again in {pause:?}");
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -79,7 +81,7 @@ impl Teller {
     async fn report(&self, mut observed: watch::Receiver<Observed>) {
         let mut told: Option<(Described, MeterState, Instant)> = None;
         let mut announced: Option<GpuNodeStatus> = None;
-        let mut retry = RETRY_FIRST;
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
         loop {
             let now = {
                 let observed = observed.borrow_and_update();
@@ -97,13 +99,13 @@ impl Teller {
                             self.announce(announced.as_ref(), &status).await;
                             announced = Some(status);
                         }
-                        (told, retry) = (Some((now, meter, Instant::now())), RETRY_FIRST);
+                        told = Some((now, meter, Instant::now()));
+                        backoff.reset();
                     }
                     Err(fault) => {
-                        let (node, fault) = (&self.node, in_words(&fault));
-                        tracing::warn!("GpuNode {node} can't be written: {fault}; trying again in {retry:?}");
-                        tokio::time::sleep(retry).await;
-                        retry = (retry * 2).min(RETRY_LAST);
+                        let (node, fault, pause) = (&self.node, in_words(&fault), backoff.pause());
+                        tracing::warn!("GpuNode {node} can't be written: {fault}; trying again in {pause:?}");
+                        tokio::time::sleep(pause).await;
                         continue;
                     }
                 }

@@ -39,6 +39,12 @@ impl Gpu {
     pub fn instances(&self) -> &[MigInstance] {
         self.mig.as_ref().filter(|mig| mig.enabled).map_or(&[], |mig| &mig.instances)
     }
+
+    /// Its own UUID, and those of its parts.
+    pub fn uuids(&self) -> impl Iterator<Item = &str> {
+        let parts = self.instances().iter().map(|part| part.uuid.as_str());
+        std::iter::once(self.uuid.as_str()).chain(parts)
+    }
 }
 
 /// What has to happen before a GPU works again, in NVML's opinion.

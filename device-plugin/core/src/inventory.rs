@@ -103,8 +103,7 @@ impl Inventory {
                 Seen::Answered { gpu, signs } => match unusable(&gpu, &answered) {
                     Some(why) => drop(silent.insert(index, certain(why))),
                     None => {
-                        answered.insert(gpu.uuid.clone());
-                        answered.extend(gpu.instances().iter().map(|part| part.uuid.clone()));
+                        answered.extend(gpu.uuids().map(str::to_owned));
                         let entry = self.entries.entry(gpu.uuid.clone()).or_default();
                         entry.answered(gpu, signs, look.session, &self.rules);
                     }
@@ -239,8 +238,7 @@ impl Entry {
 /// Why a GPU can't be known under its name, where it can't: each id is one device to the kubelet.
 fn unusable(gpu: &Gpu, taken: &BTreeSet<String>) -> Option<String> {
     let mut own = BTreeSet::new();
-    let parts = gpu.instances().iter().map(|part| &part.uuid);
-    std::iter::once(&gpu.uuid).chain(parts).find_map(|uuid| {
+    gpu.uuids().find_map(|uuid| {
         if uuid.len() > LONGEST_ID || !is_device_name(uuid) {
             Some(format!("its UUID {uuid:?} can't be a device id"))
         } else if taken.contains(uuid) || !own.insert(uuid) {

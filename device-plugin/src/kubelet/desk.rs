@@ -26,6 +26,7 @@ use super::{
     watched::{Told, Watched},
 };
 use crate::{
+    backoff::Backoff,
     inventory::newer,
     preference::Preferences,
     service::{Listeners, Service},
@@ -98,7 +99,7 @@ impl Desk {
     }
 
     async fn serve(&mut self) {
-        let mut retry = RETRY_FIRST;
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
         loop {
             self.give_way().await;
             let Self { kubelet, registered, .. } = self;
@@ -113,15 +114,15 @@ impl Desk {
                     Ok(new) => {
                         self.kubelet.metrics.registration(new.way());
                         // What was served before ends only now, so that nothing dips.
-                        (self.registered, retry) = (Some(new), RETRY_FIRST);
+                        self.registered = Some(new);
+                        backoff.reset();
                     }
                     Err(fault) => {
-                        let resource = &self.resource;
+                        let (resource, pause) = (&self.resource, backoff.pause());
                         tracing::warn!(
-                            "{resource} is not registered with the kubelet: {fault}; trying again in {retry:?}"
+                            "{resource} is not registered with the kubelet: {fault}; trying again in {pause:?}"
                         );
-                        tokio::time::sleep(retry).await;
-                        retry = (retry * 2).min(RETRY_LAST);
+                        tokio::time::sleep(pause).await;
                         continue;
                     }
                 }

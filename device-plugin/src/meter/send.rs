@@ -20,7 +20,7 @@ use tonic::{
 };
 
 use super::{Acknowledged, MeterArgs, Outbox, journal::Journal, lock, wire};
-use crate::socket::innermost;
+use crate::{backoff::Backoff, socket::innermost};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -51,7 +51,7 @@ impl Sender {
     /// Returns when there is no meter any more.
     pub(crate) async fn send_forever(mut self) {
         let Some(address) = self.args.meter_address.clone() else { return };
-        let mut retry = RETRY_FIRST;
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LAST);
         let mut said = String::new();
         loop {
             let Ok(outbox) =
@@ -66,7 +66,8 @@ impl Sender {
                 Err(fault) => fault,
             };
             if began.elapsed() > WORKED {
-                (retry, said) = (RETRY_FIRST, String::new());
+                backoff.reset();
+                said.clear();
             }
             // The same again and again is said once.
             if fault != said {
@@ -75,8 +76,7 @@ impl Sender {
                 );
                 said = fault;
             }
-            tokio::time::sleep(retry).await;
-            retry = (retry * 2).min(RETRY_LAST);
+            tokio::time::sleep(backoff.pause()).await;
         }
     }
 

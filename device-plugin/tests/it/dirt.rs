@@ -27,6 +27,17 @@ fn leave(node: &Node, memory_used_mib: u64) {
     });
 }
 
+/// A pod that has the first GPU.
+fn running() -> NodePod {
+    NodePod {
+        uid: "u".to_owned(),
+        name: "p".to_owned(),
+        devices: vec![gpu(0).uuid],
+        started: Some(1_000),
+        finished: None,
+    }
+}
+
 #[tokio::test]
 async fn a_gpu_that_a_stranger_uses_is_not_offered_until_it_is_clean() {
     let node = Node::new(2);
@@ -53,13 +64,7 @@ async fn a_gpu_that_a_stranger_uses_is_not_offered_until_it_is_clean() {
 async fn a_pod_may_use_its_gpu_and_what_it_leaves_behind_keeps_the_next_one_away() {
     let node = Node::new(1);
     let pods = NodePods::start(&node, true);
-    let pod = NodePod {
-        uid: "u".to_owned(),
-        name: "p".to_owned(),
-        devices: vec![gpu(0).uuid],
-        started: Some(1_000),
-        finished: None,
-    };
+    let pod = running();
     pods.set(pod.clone());
     occupy(&node);
     let mut kubelet = Kubelet::start(node.sockets());
@@ -106,13 +111,7 @@ async fn a_query_that_fails_gives_no_dirty_gpu_out() {
 async fn whose_pod_has_ended_is_kept_from_the_next_one_until_somebody_has_looked() {
     let node = Node::new(1);
     let pods = NodePods::start(&node, true);
-    let pod = NodePod {
-        uid: "u".to_owned(),
-        name: "p".to_owned(),
-        devices: vec![gpu(0).uuid],
-        started: Some(1_000),
-        finished: None,
-    };
+    let pod = running();
     pods.set(pod.clone());
     occupy(&node);
     let mut kubelet = Kubelet::start(node.sockets());

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::plugin::{Node, gpu};
 
-fn run(node: &Node, arguments: &[&str]) -> Output {
+pub(crate) fn run(node: &Node, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_plasma-device-plugin"));
     command.env_clear().env(STATE_VARIABLE, node.state_file()).args(arguments);
     command.arg("--nvml-library").arg(&node.library).output().unwrap()

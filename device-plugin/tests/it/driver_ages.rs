@@ -1,0 +1,103 @@
+//! Drivers that lack functions: what they can't be asked is left out, and nothing else.
+
+use plasma_fake_nvml::older;
+
+use crate::{
+    inspect::run,
+    metrics::{talkative, values},
+    plugin::Node,
+};
+
+/// What even the oldest driver has.
+const EVERY_DRIVER: [&str; 12] = [
+    "nvmlInit_v2",
+    "nvmlInitWithFlags",
+    "nvmlShutdown",
+    "nvmlErrorString",
+    "nvmlDeviceGetCount_v2",
+    "nvmlDeviceGetHandleByIndex_v2",
+    "nvmlDeviceGetUUID",
+    "nvmlDeviceGetName",
+    "nvmlDeviceGetMemoryInfo",
+    "nvmlDeviceGetMinorNumber",
+    "nvmlEventSetFree",
+    "nvmlDeviceGetHandleByUUID",
+];
+
+/// What came later, and what is then missing on the page.
+const LATER: [(&str, &str); 16] = [
+    ("nvmlDeviceGetMemoryInfo_v2", "plasma_gpu_memory_reserved_bytes"),
+    ("nvmlDeviceGetUtilizationRates", "plasma_gpu_utilization_ratio"),
+    ("nvmlDeviceGetTemperature", "plasma_gpu_temperature_celsius"),
+    ("nvmlDeviceGetPowerUsage", "plasma_gpu_power_watts"),
+    ("nvmlDeviceGetTotalEnergyConsumption", "plasma_gpu_energy_joules_total"),
+    ("nvmlDeviceGetFieldValues", "plasma_gpu_memory_temperature_celsius"),
+    ("nvmlDeviceGetClockInfo", "plasma_gpu_sm_clock_hertz"),
+    ("nvmlDeviceGetEncoderUtilization", "plasma_gpu_encoder_utilization_ratio"),
+    ("nvmlDeviceGetDecoderUtilization", "plasma_gpu_decoder_utilization_ratio"),
+    ("nvmlDeviceGetCurrentClocksThrottleReasons", "plasma_gpu_clock_event"),
+    ("nvmlGpmQueryDeviceSupport", "plasma_gpu_sm_active_ratio"),
+    ("nvmlGpmSampleAlloc", "plasma_gpu_sm_active_ratio"),
+    ("nvmlGpmSampleGet", "plasma_gpu_sm_active_ratio"),
+    ("nvmlGpmSampleFree", "plasma_gpu_sm_active_ratio"),
+    ("nvmlGpmMetricsGet", "plasma_gpu_sm_active_ratio"),
+    ("nvmlEventSetWait_v2", "plasma_gpu_last_xid"),
+];
+
+#[tokio::test]
+async fn an_older_driver_leaves_out_what_it_lacks_and_its_gpus_are_healthy() {
+    let mut node = Node::new(1);
+    node.change(|state| state.gpus[0] = talkative());
+    let copy = node.folder().join("older.so");
+    older::without(&node.library, &LATER.map(|(function, _)| function), &copy).unwrap();
+    node.library = copy;
+    let plugin = node.plugin();
+    plugin.becomes("/metrics", "outcome=\"answered\"} 3").await;
+    let told = values(&plugin.get("/metrics").await.1);
+    assert_eq!(told["plasma_gpu_healthy"], 1.0);
+    assert_eq!(
+        told["plasma_gpu_memory_used_bytes"],
+        f64::from(1490 + 480) * 1_048_576.0,
+        "as version 1 counts"
+    );
+    for (function, metric) in LATER {
+        let leaked: Vec<_> = told.keys().filter(|name| name.starts_with(metric)).collect();
+        assert!(leaked.is_empty(), "without {function} nobody can tell {leaked:?}");
+    }
+}
+
+#[test]
+fn whatever_function_is_missing_every_question_is_answered_or_refused() {
+    let mut node = Node::new(1);
+    node.change(|state| state.gpus[0] = talkative());
+    let copy = node.folder().join("older.so");
+    let whole = std::mem::replace(&mut node.library, copy);
+    for missing in LATER.map(|(function, _)| function).iter().chain(&EVERY_DRIVER[4..]) {
+        older::without(&whole, &[missing], &node.library).unwrap();
+        let checked = run(&node, &["check"]);
+        let said = String::from_utf8_lossy(&[checked.stdout, checked.stderr].concat()).into_owned();
+        assert!(!said.contains("panicked"), "without {missing}:\n{said}");
+        let refused = said.lines().any(|line| line.starts_with("no ") && line.contains(missing))
+            || said.contains("it is not NVML, or only a part of it");
+        let is_asked = !["nvmlEventSetWait_v2", "nvmlDeviceGetHandleByUUID", "nvmlDeviceGetMemoryInfo"]
+            .contains(missing);
+        assert_eq!(refused, is_asked, "without {missing}:\n{said}");
+    }
+}
+
+#[test]
+fn a_driver_of_today_answers_every_question() {
+    let node = Node::new(1);
+    node.change(|state| {
+        let mut gpu = talkative();
+        gpu.recovery_action = Some(0);
+        gpu.mig = Some(false);
+        gpu.compute_capability = Some([9, 0]);
+        gpu.nvlinks = vec!["switch".to_owned()];
+        state.cuda_version = Some(13_000);
+        state.gpus[0] = gpu;
+    });
+    let said = String::from_utf8(run(&node, &["check"]).stdout).unwrap();
+    let refused: Vec<&str> = said.lines().filter(|line| line.starts_with("no ")).collect();
+    assert!(said.lines().count() > 40 && refused.is_empty(), "{refused:#?}");
+}

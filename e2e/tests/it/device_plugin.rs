@@ -32,8 +32,7 @@ async fn a_sick_gpu_is_taken_out_and_comes_back_with_no_restart() {
     let found = r#"plasma_device_plugin_registrations_total{way="watched"}"#;
     assert!(world.metric(PROGRAM, found).await >= Some(1.0), "the kubelet found the plugin by itself");
     let plugin = plugin(&world).await;
-    let all = counts(&world).await;
-    assert!(all.0 > 1 && all == (all.0, all.0, all.0 as usize), "every GPU is offered: {all:?}");
+    let all = every_gpu(&world).await;
 
     let before = state(&world).await;
     let mut sick = before.clone();
@@ -90,7 +89,7 @@ async fn a_pod_gets_its_gpu_through_the_container_runtime_by_its_name_in_cdi() {
 #[tokio::test]
 async fn while_the_plugin_is_upgraded_every_gpu_stays() {
     let world = World::connect().await;
-    let (old, all) = (plugin(&world).await, counts(&world).await);
+    let (old, all) = (plugin(&world).await, every_gpu(&world).await);
     let sets: Api<DaemonSet> = Api::namespaced(world.client.clone(), SYSTEM_NAMESPACE);
     let again = json!({ "spec": { "template": { "metadata": { "annotations": {
         "e2e/upgraded": Timestamp::now().to_string() } } } } });
@@ -120,7 +119,7 @@ async fn is_the_only_one(world: &World, old: &Pod) -> bool {
 #[tokio::test]
 async fn a_restarted_kubelet_has_every_gpu_again() {
     let world = World::connect().await;
-    let (before, all) = (plugin(&world).await, counts(&world).await);
+    let (before, all) = (plugin(&world).await, every_gpu(&world).await);
     let found = r#"plasma_device_plugin_registrations_total{way="watched"}"#;
     let registrations = world.metric(PROGRAM, found).await;
     assert!(kill_kubelet(), "the cluster has a kubelet");
@@ -184,6 +183,19 @@ async fn counts(world: &World) -> (i64, i64, usize) {
     let healthy = gpu_node.status.iter().flat_map(|status| &status.gpus);
     let healthy = healthy.filter(|gpu| gpu.health == Health::Healthy).count();
     (gpus(status.capacity), gpus(status.allocatable), healthy)
+}
+
+/// What `counts` says with every GPU on offer: one that a pod just gave back rests until it was seen clean.
+async fn every_gpu(world: &World) -> (i64, i64, usize) {
+    let begun = Instant::now();
+    loop {
+        let all @ (capacity, allocatable, healthy) = counts(world).await;
+        if capacity > 1 && allocatable == capacity && i64::try_from(healthy) == Ok(capacity) {
+            return all;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "not every GPU is offered: {all:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 async fn why(world: &World) -> String {

@@ -19,13 +19,14 @@ pub mod names;
 mod runs;
 mod schema;
 pub mod settlement_batch;
+pub mod size;
 
 pub use compute_job::{ComputeJob, ComputeJobSpec, ComputeJobStatus};
 pub use compute_queue::{ComputeQueue, ComputeQueueSpec};
 pub use finalizer::release_patch;
 pub use gang::{Gang, GangSpec, GangStatus};
 pub use gpu_node::{GpuNode, GpuNodeSpec, GpuNodeStatus};
-pub use gpus::{NotWhole, gpus};
+pub use gpus::{NotWhole, devices, gpus};
 pub use runs::{has_run, is_told, started_at};
 pub use settlement_batch::{SettlementBatch, SettlementBatchSpec, SettlementBatchStatus};
 

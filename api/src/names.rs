@@ -9,6 +9,8 @@ pub const VERSION: &str = "v1alpha1";
 pub const SCHEDULER_NAME: &str = "plasma-scheduler";
 /// The extended resource that one whole GPU is. No setting: admission counts it, settlement bills it.
 pub const GPU_RESOURCE: &str = "nvidia.com/gpu";
+/// What the names of all resources begin with that are GPUs, or parts of them.
+pub const GPU_PREFIX: &str = "nvidia.com/";
 /// Where Plasma's own objects (settlement batches among them) live, unless it is installed elsewhere.
 pub const SYSTEM_NAMESPACE: &str = "plasma-system";
 

@@ -7,6 +7,7 @@ use plasma_api::{
     compute_queue::Billing,
     gpu_node::{Gpu, MigInstance},
     names::UNMETERED_UNTIL_ANNOTATION,
+    size,
 };
 use plasma_settlement_core::{
     self as core, Extent, Held, Life, NodeMeter, PodMeter, Source, Unit, Usage, WHOLE, Why,
@@ -256,9 +257,7 @@ fn cheapest(billing: &Billing, classes: Vec<usize>) -> Option<usize> {
     classes.into_iter().min_by_key(price)
 }
 
-/// Whether so many thousandths of a board are the whole part, and not what one of several that share it has. A profile such as
-/// `2g.20gb`, or `1c.2g.20gb`, begins with its sevenths of the board's computing.
+/// Whether so many thousandths of a board are the whole part, and not what one of several that share it has.
 fn is_all_of(part: &MigInstance, milli: u16) -> bool {
-    let digits = part.profile.split(|letter: char| !letter.is_ascii_digit()).next().unwrap_or_default();
-    digits.parse::<u16>().is_ok_and(|sevenths| (1..=7).contains(&sevenths) && milli >= sevenths * WHOLE / 7)
+    size::part(&part.profile).is_some_and(|whole| milli >= whole)
 }

@@ -8,11 +8,7 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
 };
-use plasma_api::{
-    has_run, is_told,
-    names::{GPU_RESOURCE, SETTLEMENT_FINALIZER},
-    started_at,
-};
+use plasma_api::{has_run, is_told, names::SETTLEMENT_FINALIZER, started_at};
 use plasma_settlement_core::{ContainerRun, PodRun};
 use plasma_types::UnixMillis;
 
@@ -22,9 +18,6 @@ use crate::failure::Failure;
 pub(crate) fn is_held(pod: &Pod) -> bool {
     pod.finalizers().iter().any(|finalizer| finalizer == SETTLEMENT_FINALIZER)
 }
-
-/// What the names of all resources begin with that are GPUs, or parts of them.
-const GPU_PREFIX: &str = "nvidia.com/";
 
 /// How long after the end of its grace period a deleted pod may still be told about by its kubelet, in milliseconds.
 const KUBELET_TELLS: u64 = 300_000;
@@ -80,12 +73,8 @@ pub(crate) fn ended(pod: &Pod) -> Option<UnixMillis> {
 
 /// How many devices it asked for, whole GPUs and parts of them: no more are billed.
 pub(crate) fn devices(pod: &Pod) -> u32 {
-    let containers =
-        pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
-    let limits = containers.filter_map(|container| container.resources.as_ref()?.limits.as_ref()).flatten();
-    let parts = limits.filter(|(name, _)| name.starts_with(GPU_PREFIX) && *name != GPU_RESOURCE);
-    let parts = parts.filter_map(|(_, count)| count.0.parse::<u32>().ok());
-    parts.fold(gpus(pod), u32::saturating_add)
+    let devices = pod.spec.as_ref().and_then(|spec| plasma_api::devices(spec).ok()).unwrap_or_default();
+    devices.into_values().fold(0, u32::saturating_add)
 }
 
 /// `admitted` is when the kubelet took the pod, and with it its GPUs.

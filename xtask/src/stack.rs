@@ -79,6 +79,8 @@ impl Stack {
                 "chain.dev.enabled=true",
                 "chain.confirmations=2",
                 "devicePlugin.simulated.enabled=true",
+                // Divided or whole: whichever a simulated GPU is.
+                "devicePlugin.migStrategy=mixed",
                 "settlement.batchSeconds=3",
                 "image.pullPolicy=Never",
                 "log.format=text",

@@ -1,6 +1,9 @@
 //! The device plugin on a real kubelet: found by it, and believed when a GPU falls ill and when it is well again.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::{
     api::{
@@ -8,6 +11,7 @@ use k8s_openapi::{
         core::v1::{ConfigMap, Node, Pod},
         events::v1::Event,
     },
+    apimachinery::pkg::api::resource::Quantity,
     jiff::Timestamp,
 };
 use kube::{
@@ -22,7 +26,7 @@ use plasma_api::{
 use plasma_e2e::{World, kill_kubelet};
 use serde_json::{Value, json};
 
-const PROGRAM: &str = "plasma-device-plugin";
+pub(super) const PROGRAM: &str = "plasma-device-plugin";
 /// What the simulated NVML says.
 const STATE: (&str, &str) = ("plasma-simulated-gpus", "gpus.json");
 
@@ -55,18 +59,7 @@ async fn a_sick_gpu_is_taken_out_and_comes_back_with_no_restart() {
 async fn a_pod_gets_its_gpu_through_the_container_runtime_by_its_name_in_cdi() {
     let world = World::connect().await;
     let pods: Api<Pod> = Api::namespaced(world.client.clone(), "default");
-    let pod: Pod = serde_json::from_value(json!({
-        "metadata": { "generateName": "by-cdi-" },
-        "spec": {
-            "restartPolicy": "Never",
-            "containers": [{
-                "name": "main", "image": "plasma.dev/busybox:2", "imagePullPolicy": "Never",
-                "command": ["/bin/sh", "-c", "ls /dev/plasma-simulated; echo simulated=$PLASMA_SIMULATED"],
-                "resources": { "limits": { GPU_RESOURCE: "1" } },
-            }],
-        },
-    }))
-    .expect("a pod");
+    let pod = pod("ls /dev/plasma-simulated; echo simulated=$PLASMA_SIMULATED");
     let name = pods.create(&PostParams::default(), &pod).await.expect("it is made").name_any();
     let (begun, is_over) = (Instant::now(), |phase: &str| phase == "Succeeded" || phase == "Failed");
     loop {
@@ -84,6 +77,22 @@ async fn a_pod_gets_its_gpu_through_the_container_runtime_by_its_name_in_cdi() {
     let mut known = known.as_array().expect("GPUs").iter();
     assert!(known.any(|gpu| gpu["uuid"] == device), "{device} is none of the node's");
     pods.delete(&name, &DeleteParams::default()).await.expect("it goes");
+}
+
+/// A pod that asks for one GPU and runs this command.
+fn pod(command: &str) -> Pod {
+    let pod = json!({
+        "metadata": { "generateName": "has-a-gpu-" },
+        "spec": {
+            "restartPolicy": "Never",
+            "containers": [{
+                "name": "main", "image": "plasma.dev/busybox:2", "imagePullPolicy": "Never",
+                "command": ["/bin/sh", "-c", command],
+                "resources": { "limits": { GPU_RESOURCE: "1" } },
+            }],
+        },
+    });
+    serde_json::from_value(pod).expect("a pod")
 }
 
 #[tokio::test]
@@ -117,9 +126,12 @@ async fn is_the_only_one(world: &World, old: &Pod) -> bool {
 }
 
 #[tokio::test]
-async fn a_restarted_kubelet_has_every_gpu_again() {
+async fn a_restarted_kubelet_has_every_gpu_again_and_pods_keep_theirs() {
     let world = World::connect().await;
     let (before, all) = (plugin(&world).await, every_gpu(&world).await);
+    let pods: Api<Pod> = Api::namespaced(world.client.clone(), "default");
+    let holder = pods.create(&PostParams::default(), &pod("exec sleep 600")).await.expect("it is made");
+    let held = held(&pods, &holder.name_any()).await;
     let found = r#"plasma_device_plugin_registrations_total{way="watched"}"#;
     let registrations = world.metric(PROGRAM, found).await;
     assert!(kill_kubelet(), "the cluster has a kubelet");
@@ -130,9 +142,30 @@ async fn a_restarted_kubelet_has_every_gpu_again() {
     }
     becomes(&world, all).await;
     assert_eq!(plugin(&world).await.uid(), before.uid(), "nobody was restarted but the kubelet");
+    assert_eq!(self::held(&pods, &holder.name_any()).await, held, "its container and its GPU");
+    pods.delete(&holder.name_any(), &DeleteParams::default().grace_period(1)).await.expect("it goes");
 }
 
-async fn plugin(world: &World) -> Pod {
+/// The pod's container, once it runs, and its GPUs, by the kubelet's word.
+async fn held(pods: &Api<Pod>, name: &str) -> (String, Vec<String>) {
+    let begun = Instant::now();
+    loop {
+        let status = pods.get(name).await.expect("the pod").status.unwrap_or_default();
+        let container = status.container_statuses.iter().flatten().find(|container| container.ready).cloned();
+        if let Some(container) = container {
+            let told = container.allocated_resources_status.into_iter().flatten();
+            let gpus = told.flat_map(|of| of.resources.unwrap_or_default()).map(|gpu| gpu.resource_id);
+            let gpus: Vec<String> = gpus.collect();
+            if !gpus.is_empty() {
+                return (container.container_id.unwrap_or_default(), gpus);
+            }
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "it has no GPU: {status:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+pub(super) async fn plugin(world: &World) -> Pod {
     plugins(world).await.into_iter().next().expect("a device plugin")
 }
 
@@ -168,25 +201,31 @@ pub(super) async fn say(world: &World, state: &Value) {
 
 /// The node's GPUs: capacity, allocatable, and those that its GpuNode calls healthy.
 async fn counts(world: &World) -> (i64, i64, usize) {
-    let nodes: Api<Node> = Api::all(world.client.clone());
-    let node =
-        nodes.list(&ListParams::default()).await.expect("nodes").items.into_iter().next().expect("a node");
-    let status = node.status.clone().expect("a status");
-    let gpus = |of: Option<std::collections::BTreeMap<String, _>>| -> i64 {
-        let count = of.and_then(|of| of.get(GPU_RESOURCE).cloned());
-        count.map_or(0, |count: k8s_openapi::apimachinery::pkg::api::resource::Quantity| {
-            count.0.parse().expect("a number")
-        })
-    };
+    let (capacity, allocatable) = offered(world, GPU_RESOURCE).await;
     let gpu_nodes: Api<GpuNode> = Api::all(world.client.clone());
-    let gpu_node = gpu_nodes.get(&node.name_any()).await.expect("its GpuNode");
+    let gpu_node = gpu_nodes.get(&node(world).await.name_any()).await.expect("its GpuNode");
     let healthy = gpu_node.status.iter().flat_map(|status| &status.gpus);
     let healthy = healthy.filter(|gpu| gpu.health == Health::Healthy).count();
-    (gpus(status.capacity), gpus(status.allocatable), healthy)
+    (capacity, allocatable, healthy)
+}
+
+/// How many of a resource the kubelet has: capacity and allocatable; none where it never heard of it.
+pub(super) async fn offered(world: &World, resource: &str) -> (i64, i64) {
+    let status = node(world).await.status.expect("a status");
+    let count = |of: Option<BTreeMap<String, Quantity>>| -> i64 {
+        let count = of.and_then(|mut of| of.remove(resource));
+        count.map_or(0, |count| count.0.parse().expect("a number"))
+    };
+    (count(status.capacity), count(status.allocatable))
+}
+
+async fn node(world: &World) -> Node {
+    let nodes: Api<Node> = Api::all(world.client.clone());
+    nodes.list(&ListParams::default()).await.expect("nodes").items.into_iter().next().expect("a node")
 }
 
 /// What `counts` says with every GPU on offer: one that a pod just gave back rests until it was seen clean.
-async fn every_gpu(world: &World) -> (i64, i64, usize) {
+pub(super) async fn every_gpu(world: &World) -> (i64, i64, usize) {
     let begun = Instant::now();
     loop {
         let all @ (capacity, allocatable, healthy) = counts(world).await;
@@ -216,10 +255,7 @@ async fn says(world: &World, answer: &str, event: &str) {
 }
 
 async fn condition(world: &World) -> String {
-    let nodes: Api<Node> = Api::all(world.client.clone());
-    let node =
-        nodes.list(&ListParams::default()).await.expect("nodes").items.into_iter().next().expect("a node");
-    let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+    let conditions = node(world).await.status.and_then(|status| status.conditions).unwrap_or_default();
     let ours = conditions.into_iter().find(|condition| condition.type_ == "GPUUnhealthy");
     ours.expect("the node's condition").status
 }
@@ -232,7 +268,7 @@ async fn events(world: &World) -> Vec<String> {
     ours.filter_map(|event| event.reason).collect()
 }
 
-async fn becomes(world: &World, expected: (i64, i64, usize)) {
+pub(super) async fn becomes(world: &World, expected: (i64, i64, usize)) {
     let begun = Instant::now();
     while counts(world).await != expected {
         assert!(begun.elapsed() < Duration::from_secs(60), "{:?}, not {expected:?}", counts(world).await);

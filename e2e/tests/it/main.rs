@@ -4,6 +4,7 @@
 
 mod chain_down;
 mod device_plugin;
+mod divided;
 mod examples;
 mod finalizer;
 mod key;
@@ -13,3 +14,4 @@ mod network;
 mod receipts;
 mod refusals;
 mod retries;
+mod shares;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use plasma_api::{
-    ComputeJobSpec, ComputeQueue, compute_job::Role, compute_queue::Billing, names::GPU_PRODUCT_LABEL,
-};
-use plasma_types::{PricePerGpuHour, Xpl};
+use plasma_api::{ComputeJobSpec, ComputeQueue, compute_job::Role, compute_queue::Billing};
+use plasma_types::Xpl;
 
-use crate::refusal::Refusal;
+use crate::{
+    most::{devices, most},
+    refusal::Refusal,
+};
 
 /// How long containers may go on after their pod's time is up, where the template doesn't say: Kubernetes' own default.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
@@ -40,7 +41,7 @@ pub fn admit(
         });
     }
     for role in &spec.roles {
-        gpus(role)?;
+        devices(role)?;
     }
     match &queue.spec.billing {
         None => Ok(()),
@@ -55,18 +56,12 @@ fn admit_cost(spec: &ComputeJobSpec, billing: &Billing, spent: &Spent) -> Result
     let budget = spec.budget.ok_or(Refusal::LimitsMissing("spec.budget"))?;
     let (mut worst, mut pending) = (Xpl::ZERO, Xpl::ZERO);
     for role in &spec.roles {
-        let gpus = gpus(role)?;
-        if gpus == 0 {
-            continue;
-        }
-        let price = price_of(role, billing)?;
-        if price > ceiling {
-            return Err(Refusal::PriceTooHigh { role: role.name.clone(), price, ceiling });
+        let Some(most) = most(role, billing)? else { continue };
+        if most.price > ceiling {
+            return Err(Refusal::PriceTooHigh { role: role.name.clone(), price: most.price, ceiling });
         }
         let seconds = longest_run(spec, role);
-        let of_pods = |pods: u128| {
-            Xpl::from_wei(price.per_second().0).checked_mul((u128::from(gpus) * pods).saturating_mul(seconds))
-        };
+        let of_pods = |pods: u128| most.cost(pods, seconds);
         let replicas = u128::try_from(role.replicas).unwrap_or(0);
         let unrecorded = spent.unrecorded.get(&role.name).copied().unwrap_or(0);
         worst = add(worst, of_pods(replicas));
@@ -95,28 +90,10 @@ fn add(sum: Xpl, cost: Option<Xpl>) -> Xpl {
     cost.and_then(|cost| sum.checked_add(cost)).unwrap_or(Xpl::from_wei(u128::MAX))
 }
 
-/// The price of the model that the role's node selector names, else the dearest that it could get.
-fn price_of(role: &Role, billing: &Billing) -> Result<PricePerGpuHour, Refusal> {
-    let selector = role.template.spec.as_ref().and_then(|spec| spec.node_selector.as_ref());
-    let model = selector.and_then(|selector| selector.get(GPU_PRODUCT_LABEL));
-    let price = match model {
-        Some(model) => billing.class_of(Some(model)).map(|class| billing.prices[class].price_per_gpu_hour),
-        None => billing.prices.iter().map(|price| price.price_per_gpu_hour).max(),
-    };
-    let model = || model.cloned().unwrap_or_else(|| "(any)".to_owned());
-    price.ok_or_else(|| Refusal::NoPrice { role: role.name.clone(), model: model() })
-}
-
-/// How many GPUs each pod of the role gets.
-pub(crate) fn gpus(role: &Role) -> Result<u32, Refusal> {
-    let Some(spec) = &role.template.spec else { return Ok(0) };
-    plasma_api::gpus(spec).map_err(|fault| Refusal::GpuRequest { role: role.name.clone(), fault })
-}
-
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-    use plasma_api::names::GPU_RESOURCE;
+    use plasma_api::names::{GPU_PRODUCT_LABEL, GPU_RESOURCE};
 
     use super::*;
     use crate::fixtures::{job, queue};
@@ -229,7 +206,7 @@ mod tests {
         let limits = container.resources.as_mut().unwrap();
         limits.limits = Some([(GPU_RESOURCE.to_owned(), Quantity("2".to_owned()))].into());
         spec.init_containers = Some(vec![container]);
-        assert_eq!(gpus(&hidden.spec.roles[0]), Ok(2), "one after the other");
+        assert_eq!(crate::most::gpus(&hidden.spec.roles[0]), 2, "one after the other");
         assert_eq!(reason(&hidden, Some(&queue()), "0"), "BudgetTooSmall");
     }
 

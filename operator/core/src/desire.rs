@@ -21,8 +21,8 @@ use plasma_api::{
 };
 
 use crate::{
-    admit::gpus,
     environment::{self, Place},
+    most::gpus,
     own::Key,
 };
 
@@ -63,13 +63,8 @@ pub fn desire(parent: &Parent, spec: &ComputeJobSpec, attempt: i32) -> Children 
     let master = format!("{}-0.{group}", role_job_name(&parent.key.name, first, attempt));
     let mut offset = 0;
     let jobs = spec.roles.iter().map(|role| {
-        let place = Place {
-            role: &role.name,
-            replicas: role.replicas,
-            offset,
-            gpus: gpus(role).unwrap_or(0),
-            master: &master,
-        };
+        let place =
+            Place { role: &role.name, replicas: role.replicas, offset, gpus: gpus(role), master: &master };
         offset += role.replicas;
         role_job(parent, spec, &place, &role.template, attempt)
     });

@@ -9,6 +9,7 @@ mod conclude;
 mod desire;
 mod disturbed;
 mod environment;
+mod most;
 mod own;
 mod progress;
 mod refusal;

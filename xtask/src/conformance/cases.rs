@@ -11,14 +11,6 @@ use anyhow::Result;
 use super::stage::Stage;
 use crate::harness::Way;
 
-/// The files of which every case is in the table.
-pub(super) const FILES_WITH_EVERY_CASE: &[&str] = &[
-    "device_plugin_failures_pod_status_test.go",
-    "device_plugin_failures_test.go",
-    "device_plugin_multiple_test.go",
-    "device_plugin_test.go",
-];
-
 /// Both ways of registration.
 const BOTH: &[Way] = &[Way::Watched, Way::Classic];
 /// Cases about one registration, which only the classic way tells apart.

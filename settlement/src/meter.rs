@@ -3,7 +3,7 @@
 pub(crate) mod caller;
 pub(crate) mod gone;
 pub(crate) mod keep;
-mod parse;
+pub(crate) mod parse;
 pub(crate) mod serve;
 pub(crate) mod stream;
 

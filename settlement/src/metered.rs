@@ -197,25 +197,29 @@ impl Evidence<'_> {
     }
 
     /// Where all that the meter says it held is parts of divided GPUs, each for itself, and the queue has a price for each such
-    /// part by its model's name: that class.
+    /// part by its model's name: that class. What it was is what the records say; where they don't, what its GPU is divided
+    /// into now.
     fn parts_class(&self, billing: &Billing) -> Option<usize> {
         let told = self.view.told.as_ref()?;
         let priced = |product: &str| {
             billing.prices.iter().position(|price| price.gpu_product.as_deref() == Some(product))
         };
         let parts = || self.gpus().iter().flat_map(|gpu| &gpu.instances);
-        let part = |uuid: &str, held: &Held| {
-            parts().find(|part| part.uuid == uuid).filter(|part| is_all_of(part, held.milli))
+        let found = |uuid: &str, milli| {
+            let part = parts().find(|part| part.uuid == uuid).filter(|part| is_all_of(part, milli))?;
+            Some(part.product.as_str())
         };
-        let classes: Option<Vec<_>> =
-            told.devices().map(|(uuid, held)| priced(&part(uuid, held)?.product)).collect();
+        let part = |(uuid, held): (_, &Held)| match &held.kind {
+            Some(kind) => priced(kind.part.as_deref()?),
+            None => priced(found(uuid, held.milli)?),
+        };
+        let classes: Option<Vec<_>> = told.devices().map(part).collect();
         cheapest(billing, classes?)
     }
 
     fn boards_class(&self, billing: &Billing, is_metered: bool) -> Option<usize> {
         let told = self.view.told.iter().filter(|_| is_metered).flat_map(PodMeter::devices);
-        let boards = told.filter_map(|(_, held)| self.gpu(&held.board));
-        let mut products: Vec<_> = boards.map(|gpu| gpu.product.as_str()).collect();
+        let mut products: Vec<_> = told.filter_map(|(_, held)| self.board_product(held)).collect();
         if products.is_empty() {
             products.extend(self.gpus().first().map(sold_as));
         }
@@ -225,6 +229,14 @@ impl Evidence<'_> {
         let classes: Option<Vec<_>> =
             products.into_iter().map(|product| billing.class_of(Some(product))).collect();
         cheapest(billing, classes?)
+    }
+
+    /// The model of a device's board: as the records say that it was, or, where they don't, as it is.
+    fn board_product<'a>(&'a self, held: &'a Held) -> Option<&'a str> {
+        match &held.kind {
+            Some(kind) => Some(&kind.board),
+            None => self.gpu(&held.board).map(|gpu| gpu.product.as_str()),
+        }
     }
 
     /// Which devices it held, a bit for each by its index: whole ones alone, since of a part others have the rest.

@@ -80,12 +80,15 @@ pub struct Part {
     pub uuid: String,
     /// How much of the GPU it is, in thousandths.
     pub milli_gpu: u32,
+    /// Of an instance of a divided GPU, and of a share of one: the model that it is sold as. Empty for a GPU.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub product: String,
 }
 
 impl Part {
     /// A whole GPU.
     pub fn whole(uuid: &str) -> Self {
-        Self { id: uuid.to_owned(), uuid: uuid.to_owned(), milli_gpu: WHOLE }
+        Self { id: uuid.to_owned(), uuid: uuid.to_owned(), milli_gpu: WHOLE, product: String::new() }
     }
 }
 
@@ -135,12 +138,18 @@ pub struct Energy {
 pub struct Record {
     /// 1, 2, 3 … within the journal.
     pub sequence: u64,
-    /// The device.
+    /// The device's UUID: several that a pod holds may share one.
     pub uuid: String,
+    /// The kubelet's id of the device. Empty in records of versions that didn't write it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
     /// The board that it is, or is a part of.
     pub gpu_uuid: String,
-    /// The model.
+    /// The board's model.
     pub product: String,
+    /// Of an instance of a divided GPU, and of a share of one: the model that it is sold as. Empty for a GPU.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub instance_product: String,
     /// How much of the GPU it is, in thousandths.
     pub milli_gpu: u32,
     /// Who held it; `None` where nobody did, or nobody knows.

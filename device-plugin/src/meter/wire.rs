@@ -10,8 +10,10 @@ pub(crate) fn record(record: core::Record) -> Record {
         sequence: record.sequence,
         device: Some(Device {
             uuid: record.uuid,
+            id: record.id,
             gpu_uuid: record.gpu_uuid,
             product: record.product,
+            instance_product: record.instance_product,
             milli_gpu: record.milli_gpu,
         }),
         holder: record.holder.map(|holder| Holder {

@@ -92,6 +92,14 @@ pub struct Device {
     /// How much of the GPU this device is, in thousandths: 1000 for a whole one.
     #[prost(uint32, tag = "4")]
     pub milli_gpu: u32,
+    /// The kubelet's id: equal to uuid, or `UUID::0`, `UUID::1` … where several share it. A pod may hold several of these.
+    /// Empty from plugins that don't tell it.
+    #[prost(string, tag = "5")]
+    pub id: ::prost::alloc::string::String,
+    /// Of a part of a divided GPU, and of a share of one: the model that such a part is sold as, as it was while it was held,
+    /// such as `NVIDIA-H100-80GB-HBM3-MIG-1g.10gb`. Empty for a GPU.
+    #[prost(string, tag = "6")]
+    pub instance_product: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Holder {

@@ -23,7 +23,7 @@ pub use batch::{Batch, Position, plan_batch};
 pub use beside::{Beside, beside};
 pub use head::{genesis, next_head, price_hash};
 pub use ledger::{FromTheFuture, Ledger, Line, OutOfOrder, Place, Sums};
-pub use metered::{Held, Life, PodMeter, Told, Unit, WHOLE};
+pub use metered::{Held, Kind, Life, PodMeter, Told, Unit, WHOLE};
 pub use outbox::{Attempt, ChainView, Follow, MinedAt, Payment, Seen, Stage, follow};
 pub use source::{Evidence, Extent, NodeMeter, Source, Why, source};
 pub use standing::{Span, Standing, is_whole, standing};

@@ -1,6 +1,7 @@
 //! From what a node's meter told of a pod to what the pod used.
 //!
-//! Of each device sums are enough: when the pod began to hold it, until when its time is told, and how much of that counts.
+//! A device is what the kubelet gives under one id: of a GPU that is shared, a pod may hold several shares, and each counts.
+//! Of each sums are enough: when the pod began to hold it, until when its time is told, and how much of that counts.
 //! Time that is told twice, or told in two ways, counts once; where the two differ, the payer is believed.
 
 use std::collections::BTreeMap;
@@ -16,12 +17,16 @@ pub const WHOLE: u16 = 1000;
 /// One device over one span, held by one pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
-    /// The device's UUID.
+    /// The kubelet's id of the device; its UUID, where the node tells no ids.
+    pub id: String,
+    /// The device's UUID, which several shares of it have in common.
     pub device: String,
     /// The UUID of the board that it is, or is a part of.
     pub board: String,
     /// How much of the board it is, in thousandths, at most [`WHOLE`].
     pub milli: u16,
+    /// What it was then; `None` where the node doesn't tell.
+    pub kind: Option<Kind>,
     /// When the span begins.
     pub start: UnixMillis,
     /// When it ends; never before it begins.
@@ -34,9 +39,20 @@ pub struct Told {
     pub simulated: bool,
 }
 
+/// What a device was while it was held, whatever its GPU is divided into later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kind {
+    /// The board's model.
+    pub board: String,
+    /// The model of the part of the board that it was all of; `None` for a board, and for a share of anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
+}
+
 /// All that a meter has told of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodMeter {
+    /// By the kubelet's id.
     devices: BTreeMap<String, Held>,
     simulated: bool,
     over: bool,
@@ -45,10 +61,16 @@ pub struct PodMeter {
 /// A device that a pod held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
+    /// Its UUID. Sums that were kept before there were ids have it as the key alone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    device: String,
     /// The UUID of the board.
     pub board: String,
     /// How much of the board it is, in thousandths.
     pub milli: u16,
+    /// What it was, by the first record that says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
     start: UnixMillis,
     end: UnixMillis,
     /// What counts of the time between the two.
@@ -93,11 +115,18 @@ impl PodMeter {
     /// Adds a span. What of it is told already adds nothing.
     pub fn add(&mut self, told: &Told) {
         self.simulated |= told.simulated;
+        // What was told by the UUID alone, before the node told ids, goes on under them.
+        if told.id != told.device
+            && let Some(before) = self.devices.get_mut(&told.device)
+        {
+            before.ended = true;
+        }
         let unhealthy = told.end.since(told.start).0.saturating_sub(told.healthy.0);
-        let Some(held) = self.devices.get_mut(&told.device) else {
-            self.devices.insert(told.device.clone(), Held::new(told));
+        let Some(held) = self.devices.get_mut(&told.id) else {
+            self.devices.insert(told.id.clone(), Held::new(told));
             return;
         };
+        held.kind = held.kind.take().or_else(|| told.kind.clone());
         // A device has one size; of two that are told, the smaller one costs less.
         held.milli = held.milli.min(told.milli);
         let news = told.end.since(told.start.max(held.end)).0;
@@ -132,9 +161,11 @@ impl PodMeter {
         self.devices.values().map(|held| held.start).min()
     }
 
-    /// The devices that it held, by UUID.
+    /// The devices that it held, each with its UUID, which shares of one device have in common.
     pub fn devices(&self) -> impl Iterator<Item = (&str, &Held)> {
-        self.devices.iter().map(|(uuid, held)| (uuid.as_str(), held))
+        self.devices
+            .iter()
+            .map(|(id, held)| (if held.device.is_empty() { id } else { &held.device }.as_str(), held))
     }
 
     /// What the pod used: from the first device's first moment to the last one's last, and Σ over its devices of the
@@ -162,8 +193,9 @@ impl PodMeter {
 
 impl Held {
     fn new(told: &Told) -> Self {
-        let Told { board, milli, start, end, healthy, last, .. } = told.clone();
-        Self { board, milli, start, end, healthy: Duration(healthy.0.min(end.since(start).0)), ended: last }
+        let Told { device, board, milli, kind, start, end, healthy, last, .. } = told.clone();
+        let healthy = Duration(healthy.0.min(end.since(start).0));
+        Self { device, board, milli, kind, start, end, healthy, ended: last }
     }
 }
 

@@ -235,9 +235,11 @@ mod tests {
     fn told_from(start: u64, complete: bool) -> PodMeter {
         let mut meter = begun();
         meter.add(&Told {
+            id: "a".to_owned(),
             device: "a".to_owned(),
             board: "a".to_owned(),
             milli: crate::WHOLE,
+            kind: None,
             start: UnixMillis(start),
             end: END,
             healthy: Duration(END.0 - start),

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::metrics::MeterMetrics;
 
+mod parts;
+
 const USED: Usage = Usage::Known { end: UnixMillis(9000), duration: Duration(8000), device_ms: 16_000 };
 
 fn object<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> T {
@@ -137,9 +139,11 @@ fn ran_at(second: u64) -> Over {
 /// The meter of that node says that the pod held a GPU for these milliseconds of the year, healthy for so long of it.
 fn tell(prices: &Prices, (node, gpu): (&str, i32), (start, end): (u64, u64), (healthy, over): (u64, bool)) {
     let told = Told {
+        id: format!("GPU-{gpu}"),
         device: format!("GPU-{gpu}"),
         board: format!("GPU-{gpu}"),
         milli: 1000,
+        kind: None,
         start: UnixMillis(NEW_YEAR + start),
         end: UnixMillis(NEW_YEAR + end),
         healthy: Duration(healthy),
@@ -179,44 +183,6 @@ fn of_two_models_the_cheaper_one_prices_the_pod() {
     tell(&prices, ("n", 2), (10_000, 15_000), (5000, true));
     let leaf = receipt(billed(&prices, &ran_at(10))).leaf;
     assert_eq!((leaf.price_class, leaf.device_mask), (0, 0b101));
-}
-
-#[test]
-fn a_part_of_a_gpu_costs_its_share_or_what_the_queue_says_such_a_part_costs() {
-    let mut prices = metering();
-    let part = json!({ "uuid": "GPU-9", "profile": "1g.10gb", "product": "H100-MIG-1g.10gb", "gpuInstance": 1,
-        "computeInstance": 0, "memoryMib": 1 });
-    for node in prices.nodes.values_mut() {
-        node.spec.gpus[0].instances = vec![object(part.clone())];
-    }
-    let held = |milli: u16, pod: u8| {
-        let told = Told {
-            device: "GPU-9".to_owned(),
-            board: "GPU-0".to_owned(),
-            milli,
-            start: UnixMillis(NEW_YEAR + 10_000),
-            end: UnixMillis(NEW_YEAR + 14_000),
-            healthy: Duration(4000),
-            last: true,
-            simulated: false,
-        };
-        Line::Of { pod: PodUid([pod; 16]), told: Some(told), over: true }
-    };
-    let call = prices.meters.begin("n", "journal", 1);
-    call.take(1, &held(142, 1)).expect("it is taken");
-    call.take(2, &held(71, 2)).expect("it is taken");
-    drop(call);
-    let billed = |prices: &Prices, pod: u8| {
-        let leaf = receipt(billed(prices, &Over { pod_uid: PodUid([pod; 16]), ..ran_at(10) })).leaf;
-        (leaf.price_class, leaf.device_ms, leaf.device_mask)
-    };
-    assert_eq!((billed(&prices, 1), billed(&prices, 2)), ((1, 568, 0), (1, 284, 0)), "shares of an H100");
-    for queue in prices.queues.values_mut() {
-        let billing = queue.spec.billing.as_mut().expect("billing");
-        billing.prices.push(object(json!({ "gpuProduct": "H100-MIG-1g.10gb", "pricePerGpuHour": "1" })));
-    }
-    assert_eq!(billed(&prices, 1), (2, 4000, 0), "one such part");
-    assert_eq!(billed(&prices, 2), (1, 284, 0), "who shares one hasn't got one");
 }
 
 #[test]

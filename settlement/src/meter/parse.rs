@@ -1,11 +1,13 @@
 //! From a record on the wire to one that can't be wrong in itself.
 
 use plasma_proto::meter::{Device, Record};
-use plasma_settlement_core::{Line, Told, WHOLE};
+use plasma_settlement_core::{Kind, Line, Told, WHOLE};
 use plasma_types::{Duration, UnixMillis};
 
-/// A UUID of NVML's is shorter.
+/// A UUID of NVML's is shorter, and so is the kubelet's id that is made of it.
 const LONGEST_UUID: usize = 64;
+/// A model's name is a label's value.
+const LONGEST_MODEL: usize = 63;
 
 /// What a record says, and what is wrong with it. A holder's end counts even where its span can't be used: its pod would
 /// wait for ever.
@@ -34,9 +36,11 @@ fn told(record: &Record, over: bool) -> Result<Told, String> {
         return Err(format!("it was healthy for {healthy} ms of {span} ms"));
     }
     Ok(Told {
+        id: id(device)?,
         device: uuid(&device.uuid)?,
         board: uuid(&device.gpu_uuid)?,
         milli,
+        kind: kind(device)?,
         start,
         end,
         healthy: Duration(record.healthy_ms),
@@ -50,14 +54,42 @@ fn size(device: &Device) -> Result<u16, String> {
     milli.ok_or_else(|| format!("its device is {} thousandths of a GPU", device.milli_gpu))
 }
 
-fn uuid(text: &str) -> Result<String, String> {
-    let is_one =
-        (1..=LONGEST_UUID).contains(&text.len()) && text.chars().all(|letter| letter.is_ascii_graphic());
-    if is_one {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("{:?} is no UUID of a GPU", text.chars().take(LONGEST_UUID).collect::<String>()))
+/// Shares of one device have its UUID and a number. A plugin that tells no ids tells one device.
+fn id(device: &Device) -> Result<String, String> {
+    let Device { id, uuid, .. } = device;
+    let is_share = || id.strip_prefix(uuid.as_str()).is_some_and(|share| share.starts_with("::"));
+    match () {
+        () if id.is_empty() || id == uuid => self::uuid(uuid),
+        () if is_share() => self::uuid(id),
+        () => Err(format!("{:?} is no id of device {:?}", shortened(id), shortened(uuid))),
     }
+}
+
+/// What it was, where the node tells that: a plugin that tells no ids leaves the models of parts to be looked up.
+fn kind(device: &Device) -> Result<Option<Kind>, String> {
+    if device.id.is_empty() || device.product.is_empty() {
+        return Ok(None);
+    }
+    let is_all_of_a_part = !device.instance_product.is_empty() && device.id == device.uuid;
+    let part = is_all_of_a_part.then(|| model(&device.instance_product)).transpose()?;
+    Ok(Some(Kind { board: model(&device.product)?, part }))
+}
+
+fn uuid(text: &str) -> Result<String, String> {
+    name(text, LONGEST_UUID).ok_or_else(|| format!("{:?} is no UUID of a GPU", shortened(text)))
+}
+
+fn model(text: &str) -> Result<String, String> {
+    name(text, LONGEST_MODEL).ok_or_else(|| format!("{:?} is no model of a GPU", shortened(text)))
+}
+
+fn name(text: &str, longest: usize) -> Option<String> {
+    let is_one = (1..=longest).contains(&text.len()) && text.chars().all(|letter| letter.is_ascii_graphic());
+    is_one.then(|| text.to_owned())
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(LONGEST_UUID).collect()
 }
 
 #[cfg(test)]
@@ -78,6 +110,7 @@ mod tests {
                 gpu_uuid: uuid,
                 product: "H100".to_owned(),
                 milli_gpu: 1000,
+                ..Device::default()
             }),
             holder: Some(Holder { pod_uid: UID.to_owned(), pod_is_over: true, ..Holder::default() }),
             start_ms: 1000,
@@ -97,6 +130,33 @@ mod tests {
             (UnixMillis(1000), UnixMillis(3000), Duration(1500))
         );
         assert!(told.last, "with the pod, its device is over");
+    }
+
+    #[test]
+    fn a_record_says_which_share_it_was_and_what_the_device_was_then() {
+        let told = |id: &str, instance_product: &str| {
+            let mut record = record();
+            if let Some(device) = &mut record.device {
+                (device.id, device.instance_product) = (id.to_owned(), instance_product.to_owned());
+            }
+            let (Line::Of { told: Some(told), .. }, None) = parse(record) else { panic!("it is right") };
+            (told.id, told.device, told.kind)
+        };
+        let uuid = "GPU-00000000-0000-0000-0000-000000000000".to_owned();
+        let kind =
+            |part: Option<&str>| Some(Kind { board: "H100".to_owned(), part: part.map(str::to_owned) });
+        let share = format!("{uuid}::3");
+        assert_eq!(told("", ""), (uuid.clone(), uuid.clone(), None), "of a plugin that tells no ids");
+        assert_eq!(told(&uuid, ""), (uuid.clone(), uuid.clone(), kind(None)));
+        assert_eq!(
+            told(&uuid, "H100-MIG-1g.10gb"),
+            (uuid.clone(), uuid.clone(), kind(Some("H100-MIG-1g.10gb")))
+        );
+        assert_eq!(
+            told(&share, "H100-MIG-1g.10gb"),
+            (share, uuid, kind(None)),
+            "who shares a part hasn't got it"
+        );
     }
 
     #[test]
@@ -120,6 +180,13 @@ mod tests {
             (device(|device| device.milli_gpu = u32::MAX), "4294967295 thousandths"),
             (device(|device| device.uuid = "\n".repeat(10_000)), "no UUID"),
             (device(|device| device.gpu_uuid = String::new()), "no UUID"),
+            (device(|device| device.id = "GPU-1::0".to_owned()), "no id of device"),
+            (device(|device| device.id = device.uuid.clone() + "0"), "no id of device"),
+            (device(|device| device.id = device.uuid.clone() + "::" + &"0".repeat(10_000)), "no UUID"),
+            (
+                device(|device| (device.id, device.product) = (device.uuid.clone(), "H 100".to_owned())),
+                "no model",
+            ),
         ] {
             let (line, wrong) = parse(record);
             assert_eq!(line, Line::Of { pod: PodUid([5; 16]), told: None, over: true }, "{says}");

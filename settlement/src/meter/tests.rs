@@ -13,9 +13,11 @@ fn uid(pod: u16) -> PodUid {
 
 fn line(pod: u16) -> Line {
     let told = Told {
+        id: "GPU-0".to_owned(),
         device: "GPU-0".to_owned(),
         board: "GPU-0".to_owned(),
         milli: 1000,
+        kind: None,
         start: UnixMillis(1000),
         end: UnixMillis(2000),
         healthy: Duration(1000),

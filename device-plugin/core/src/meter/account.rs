@@ -97,8 +97,10 @@ impl Account {
         Record {
             sequence: 0,
             uuid: self.part.uuid.clone(),
+            id: self.part.id.clone(),
             gpu_uuid: String::new(),
             product: String::new(),
+            instance_product: self.part.product.clone(),
             milli_gpu: self.part.milli_gpu.min(WHOLE),
             holder: self.holder.clone(),
             start_ms: self.start_ms,

@@ -1,7 +1,7 @@
 //! What of a GPU is given to pods, and how much of it each part is.
 
 use super::{Part, WHOLE};
-use crate::{Gpu, Offers};
+use crate::{Gpu, Offers, instance_product};
 
 /// Slices of a divided GPU.
 const SLICES: u32 = 7;
@@ -13,6 +13,7 @@ pub fn parts(gpu: &Gpu, offered: &Offers) -> Vec<Part> {
         id: one.uuid.clone(),
         uuid: one.uuid.clone(),
         milli_gpu: (one.has.compute_slices.clamp(1, SLICES) * WHOLE) / SLICES,
+        product: instance_product(&gpu.name, &one.profile),
     });
     let mut parts: Vec<Part> = [Part::whole(&gpu.uuid)].into_iter().chain(instances).collect();
     let shared = offered.resources.values().flatten();
@@ -21,8 +22,9 @@ pub fn parts(gpu: &Gpu, offered: &Offers) -> Vec<Part> {
         let of = u32::try_from(shared.iter().filter(|one| one.device == replica.device).count()).unwrap_or(1);
         let device = parts.iter().find(|part| part.id == replica.device);
         let milli_gpu = device.map_or(WHOLE, |device| device.milli_gpu);
+        let product = device.map(|device| device.product.clone()).unwrap_or_default();
         let (id, uuid) = (replica.id.clone(), replica.device.clone());
-        parts.push(Part { id, uuid, milli_gpu: (milli_gpu / of.max(1)).max(1) });
+        parts.push(Part { id, uuid, milli_gpu: (milli_gpu / of.max(1)).max(1), product });
     }
     parts
 }
@@ -32,16 +34,18 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{GpuState, Mig, MigInstance, Offered, Share};
+    use crate::{GpuState, Mig, MigInstance, Offered, Profile, Share};
 
     fn gpu(instances: &[(&str, u32)]) -> Gpu {
         let instances = instances.iter().map(|(uuid, compute_slices)| MigInstance {
             uuid: (*uuid).to_owned(),
+            profile: Profile::named(&format!("NVIDIA H100 80GB HBM3 MIG {compute_slices}g.10gb")).unwrap(),
             has: Share { compute_slices: *compute_slices, ..Share::default() },
             ..MigInstance::default()
         });
         let mig = Mig { enabled: true, pending: true, instances: instances.collect() };
-        Gpu { uuid: "GPU-0".to_owned(), mig: Some(mig), ..Gpu::default() }
+        let name = "NVIDIA H100 80GB HBM3".to_owned();
+        Gpu { uuid: "GPU-0".to_owned(), name, mig: Some(mig), ..Gpu::default() }
     }
 
     fn replica(device: &str, number: u32) -> Offered {
@@ -81,5 +85,15 @@ mod tests {
         assert_eq!(told.len(), 4);
         let told = sizes(&gpu(&[("MIG-a", 1)]), &offered(&[("MIG-a", 2)]));
         assert_eq!(told[2], ("MIG-a::0".to_owned(), "MIG-a".to_owned(), 71));
+    }
+
+    #[test]
+    fn an_instance_and_its_shares_are_sold_as_what_they_are() {
+        let shared: Vec<_> = (0..2).map(|number| replica("MIG-a", number)).collect();
+        let offered = Offers { resources: BTreeMap::from([("r".to_owned(), shared)]), ..Offers::default() };
+        let products: Vec<_> =
+            parts(&gpu(&[("MIG-a", 1)]), &offered).into_iter().map(|part| part.product).collect();
+        let instance = "NVIDIA-H100-80GB-HBM3-MIG-1g.10gb";
+        assert_eq!(products, ["", instance, instance, instance], "the GPU itself is told apart by its board");
     }
 }

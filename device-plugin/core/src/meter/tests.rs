@@ -1,5 +1,6 @@
 //! Whatever happens to looks, clocks, drivers, the kubelet and this program: nothing is lost, nothing is doubled.
 
+mod held;
 mod properties;
 mod world;
 
@@ -134,7 +135,7 @@ fn a_sick_gpu_is_held_and_not_healthy() {
 #[test]
 fn a_sick_instance_is_not_healthy_and_its_neighbour_is() {
     let mut world = World::new(&[1]);
-    let instance = |uuid: &str| Part { id: uuid.to_owned(), uuid: uuid.to_owned(), milli_gpu: 142 };
+    let instance = |uuid: &str| Part { milli_gpu: 142, ..Part::whole(uuid) };
     let parts = vec![Part::whole(&gpu(0)), instance("MIG-a"), instance("MIG-b")];
     world.parts[0].clone_from(&parts);
     world.hold("a", 0, 1, 1_000_000);

@@ -15,9 +15,11 @@ fn uid(pod: u8) -> PodUid {
 /// A second of a device for a pod: the n-th record is the n-th second, so that each can be told from the others.
 fn line(pod: u8, sequence: u64, over: bool) -> Line {
     let told = Told {
+        id: format!("GPU-{pod}"),
         device: format!("GPU-{pod}"),
         board: format!("GPU-{pod}"),
         milli: WHOLE,
+        kind: None,
         start: UnixMillis(sequence * 1000),
         end: UnixMillis(sequence * 1000 + 1000),
         healthy: Duration(1000),

@@ -9,9 +9,11 @@ const LIFE: Life =
 
 fn told(device: &str, (start, end): (u64, u64), healthy: u64) -> Told {
     Told {
+        id: device.to_owned(),
         device: device.to_owned(),
         board: device.to_owned(),
         milli: WHOLE,
+        kind: None,
         start: UnixMillis(start),
         end: UnixMillis(end),
         healthy: Duration(healthy),
@@ -71,6 +73,49 @@ fn a_part_of_a_device_costs_that_part_rounded_down() {
     assert!(matches!(sold_as_it_is, Usage::Known { device_ms: 999, .. }), "{sold_as_it_is:?}");
 }
 
+/// A quarter of a GPU, as a plugin that tells ids has it, and as an older one has it.
+fn share(id: Option<&str>, span: (u64, u64), last: bool) -> Told {
+    let healthy = span.1 - span.0;
+    let told = Told { milli: 250, last, ..told("GPU-1", span, healthy) };
+    Told { id: id.unwrap_or("GPU-1").to_owned(), ..told }
+}
+
+#[test]
+fn each_share_of_one_gpu_counts() {
+    let (first, second) = (Some("GPU-1::0"), Some("GPU-1::3"));
+    let mut two = meter(&[share(first, (5000, 9000), true), share(second, (5000, 9000), true)]);
+    two.end();
+    assert_eq!((device_ms(&two, &LIFE), two.is_complete()), (2000, true));
+    let uuids: Vec<_> = two.devices().map(|(uuid, held)| (uuid, held.board.as_str())).collect();
+    assert_eq!(uuids, [("GPU-1", "GPU-1"); 2]);
+    let again = meter(&[share(first, (5000, 9000), true), share(first, (5000, 9000), true)]);
+    assert_eq!(device_ms(&again, &LIFE), 1000, "one share that is told twice");
+}
+
+#[test]
+fn what_a_plugin_without_ids_told_counts_and_goes_on_under_the_ids_of_the_next() {
+    let older = share(None, (5000, 6000), false);
+    assert_eq!(device_ms(&meter([&older]), &LIFE), 250);
+    let later = ["GPU-1::0", "GPU-1::3"].map(|id| share(Some(id), (6000, 8000), true));
+    let mut both = meter([&older].into_iter().chain(&later));
+    both.end();
+    assert_eq!((device_ms(&both, &LIFE), both.is_complete()), (250 + 2 * 500, true));
+}
+
+#[test]
+fn sums_that_were_kept_without_ids_and_kinds_are_read() {
+    let kept = r#"{"devices":{"GPU-1":{"board":"GPU-1","milli":1000,"start":5000,"end":6000,"healthy":1000,"ended":false}},
+        "simulated":false,"over":false}"#;
+    let mut kept: PodMeter = serde_json::from_str(kept).unwrap();
+    let kind = Some(Kind { board: "H100".to_owned(), part: None });
+    kept.add(&Told { kind: kind.clone(), ..told("GPU-1", (6000, 7000), 1000) });
+    assert_eq!(device_ms(&kept, &LIFE), 2000);
+    let [(uuid, held)] = kept.devices().collect::<Vec<_>>()[..] else { panic!("one device: {kept:?}") };
+    assert_eq!((uuid, &held.kind), ("GPU-1", &kind));
+    let written = serde_json::to_string(&kept).unwrap();
+    assert_eq!(serde_json::from_str::<PodMeter>(&written).unwrap(), kept);
+}
+
 #[test]
 fn more_devices_than_were_asked_for_are_not_billed() {
     let all: Vec<_> = ["a", "b", "c", "d", "e", "f"].map(|name| told(name, (5000, 6000), 1000)).into();
@@ -122,14 +167,16 @@ fn simulated_is_what_any_record_says_is() {
     assert!(meter(&[told("a", (5000, 6000), 1000), simulated]).is_simulated());
 }
 
-/// A device's time cut into spans that follow each other, each healthy for a part of it: what a right meter tells.
+/// The time of each of a GPU's shares cut into spans that follow each other, each healthy for a part of it: what a right
+/// meter tells.
 fn truth() -> impl Strategy<Value = Vec<Told>> {
     vec((1_u64..5000, 0_u64..=100, 0_u8..3), 1..20).prop_map(|cuts| {
         let mut now = [5000_u64; 3];
         let tell = |(length, percent, device): (u64, u64, u8)| {
             let start = now[usize::from(device)];
             now[usize::from(device)] += length;
-            told(&device.to_string(), (start, start + length), length * percent / 100)
+            let told = told("GPU", (start, start + length), length * percent / 100);
+            Told { id: format!("GPU::{device}"), ..told }
         };
         cuts.into_iter().map(tell).collect()
     })

@@ -82,9 +82,11 @@ fn uid(pod: u8) -> PodUid {
 /// The n-th second of a device, for a pod.
 fn second(sequence: u64, pod: u8) -> Line {
     let told = Told {
+        id: "GPU-0".to_owned(),
         device: "GPU-0".to_owned(),
         board: "GPU-0".to_owned(),
         milli: 1000,
+        kind: None,
         start: UnixMillis(sequence * 1000),
         end: UnixMillis(sequence * 1000 + 1000),
         healthy: Span(1000),

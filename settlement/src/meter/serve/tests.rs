@@ -190,7 +190,7 @@ fn record(sequence: u64, holder: Option<Holder>) -> Message {
     let uuid = "GPU-0".to_owned();
     Message::Record(Record {
         sequence,
-        device: Some(Device { uuid: uuid.clone(), gpu_uuid: uuid, product: String::new(), milli_gpu: 1000 }),
+        device: Some(Device { uuid: uuid.clone(), gpu_uuid: uuid, milli_gpu: 1000, ..Device::default() }),
         holder,
         start_ms: sequence.saturating_mul(1000),
         end_ms: sequence.saturating_mul(1000).saturating_add(1000),

@@ -32,7 +32,9 @@ impl World {
     pub(super) fn new(boards: &[u32]) -> Self {
         let part = |board: usize, of: u32, n: u32| match of {
             1 => Part::whole(&gpu(board)),
-            of => Part { id: format!("{}::{n}", gpu(board)), uuid: gpu(board), milli_gpu: 1000 / of },
+            of => {
+                Part { id: format!("{}::{n}", gpu(board)), milli_gpu: 1000 / of, ..Part::whole(&gpu(board)) }
+            }
         };
         let parts = boards.iter().enumerate();
         Self {

@@ -1,12 +1,13 @@
-//! Keeps dirty GPUs from being offered: those that somebody uses although no pod holds them.
+//! Keeps GPUs from being offered of which somebody has a part already: the dirty ones, which somebody uses although no pod holds
+//! them, and those that a pod holds in another way than they are offered.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     time::{Duration, Instant},
 };
 
 use clap::{Args, ValueEnum};
-use plasma_device_plugin_core::{Dirt, DirtRules, Holdings, Inventory};
+use plasma_device_plugin_core::{Dirt, DirtRules, Holdings, Inventory, held_otherwise};
 use tokio::sync::watch;
 
 use crate::inventory::{Judged, Observed, Publisher, newer};
@@ -50,35 +51,37 @@ pub(crate) fn start(
     holdings: watch::Receiver<Holdings>,
     publish: Publisher,
 ) {
-    if args.dirty_gpus == Policy::Offer {
-        publish.judged(Judged::default());
-    } else {
-        let rules = DirtRules {
-            tolerated_bytes: args.leftover_memory_mib << 20,
-            grace: Duration::from_secs(args.dirty_after_seconds),
-        };
-        tokio::spawn(judge(rules, observed, holdings, publish));
-    }
+    let rules = DirtRules {
+        tolerated_bytes: args.leftover_memory_mib << 20,
+        grace: Duration::from_secs(args.dirty_after_seconds),
+    };
+    let rules = (args.dirty_gpus == Policy::Withhold).then_some(rules);
+    tokio::spawn(judge(rules, observed, holdings, publish));
 }
 
 /// Judges at each look, and when other pods hold GPUs than before.
 async fn judge(
-    rules: DirtRules,
+    rules: Option<DirtRules>,
     mut observed: watch::Receiver<Observed>,
     mut holdings: watch::Receiver<Holdings>,
     publish: Publisher,
 ) {
     let begun = Instant::now();
     let mut dirt = Dirt::default();
-    let mut told = None;
+    let mut told: Option<Judged> = None;
     loop {
         let seen = observed.borrow_and_update().clone();
         let held = holdings.borrow_and_update().clone();
         let waits_for_holders = held == Holdings::Unknown && begun.elapsed() < HOLDERS_WITHIN;
         if let Some((looked, occupancies)) = seen.occupancies() {
             let looked = looked.saturating_duration_since(begun);
-            dirt.observe(rules, (looked, begun.elapsed()), (&devices(seen.seen()), occupancies), &held);
-            let now = Judged { dirty: dirt.all(), unsure: dirt.unsure() };
+            if let Some(rules) = rules {
+                dirt.observe(rules, (looked, begun.elapsed()), (&devices(seen.seen()), occupancies), &held);
+            }
+            // While nobody knows who holds what, it is as it was.
+            let before = || told.as_ref().map(|told| told.otherwise.clone()).unwrap_or_default();
+            let otherwise = held_otherwise(&seen.offers(), &held).unwrap_or_else(before);
+            let now = Judged { dirty: dirt.all(), unsure: dirt.unsure(), otherwise };
             if !now.unsure.is_empty() {
                 publish.look_soon();
             }
@@ -103,12 +106,15 @@ fn devices(inventory: &Inventory) -> BTreeSet<String> {
 }
 
 fn log(before: Option<&Judged>, now: &Judged) {
-    let none = BTreeMap::new();
-    let before = before.map_or(&none, |before| &before.dirty);
-    for (gpu, why) in now.dirty.iter().filter(|(gpu, _)| !before.contains_key(*gpu)) {
-        tracing::warn!("GPU {gpu} is not given to pods: {why}");
-    }
-    for gpu in before.keys().filter(|gpu| !now.dirty.contains_key(*gpu)) {
-        tracing::info!("GPU {gpu} is no longer dirty");
+    let none = Judged::default();
+    let before = before.unwrap_or(&none);
+    let kinds = [(&before.dirty, &now.dirty, "dirty"), (&before.otherwise, &now.otherwise, "held otherwise")];
+    for (before, now, what) in kinds {
+        for (gpu, why) in now.iter().filter(|(gpu, _)| !before.contains_key(*gpu)) {
+            tracing::warn!("GPU {gpu} is not given to pods: {why}");
+        }
+        for gpu in before.keys().filter(|gpu| !now.contains_key(*gpu)) {
+            tracing::info!("GPU {gpu} is no longer {what}");
+        }
     }
 }

@@ -72,6 +72,8 @@ pub(crate) struct Judged {
     pub(crate) dirty: BTreeMap<String, String>,
     /// Those whose pod has just ended, which no look has found clean since. It takes a moment, and is no fault.
     pub(crate) unsure: BTreeSet<String>,
+    /// Those that a pod holds in another way than they are offered, and how. They are well, and the pod's time on them counts.
+    pub(crate) otherwise: BTreeMap<String, String>,
 }
 
 /// When a look was.
@@ -155,7 +157,11 @@ impl Observed {
 
     /// What the kubelet is offered of what should be believed now.
     pub(crate) fn offers(&self) -> Offers {
-        offers(&self.believed(), &self.policy)
+        let offers = offers(&self.believed(), &self.policy);
+        match &self.judged {
+            Some(judged) => offers.without(&judged.otherwise),
+            None => offers,
+        }
     }
 
     /// Whether NVML ever said what this node has.

@@ -6,10 +6,8 @@ use std::{
     time::Duration,
 };
 
-use crate::Holdings;
+use crate::{Holdings, holding::SHARE};
 
-/// What separates a device's id from the number of its share, where it is shared.
-const SHARE: &str = "::";
 /// So many processes are named.
 const NAMED: usize = 3;
 

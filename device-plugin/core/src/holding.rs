@@ -1,6 +1,7 @@
 //! Who holds which device, as the kubelet says.
 
 mod known;
+mod otherwise;
 mod tenants;
 
 use std::collections::BTreeMap;
@@ -8,7 +9,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use known::Known;
+pub use otherwise::held_otherwise;
 pub use tenants::{ContainerSeen, Listed, PodSeen, Tenants};
+
+/// What separates a device's id from the number of its share, where it is shared.
+pub(crate) const SHARE: &str = "::";
 
 /// One container of one pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -35,7 +35,9 @@ pub use driver_files::{
 pub use gpu::{Gpu, GpuState, Look, Recovery, Scan, Seen, product_label};
 pub use handover::HandOver;
 pub use health::{HealthRules, Instance, Signs, Silence, Xid};
-pub use holding::{ContainerSeen, End, Holder, Holdings, Known, Listed, PodSeen, Tenants, Tenure};
+pub use holding::{
+    ContainerSeen, End, Holder, Holdings, Known, Listed, PodSeen, Tenants, Tenure, held_otherwise,
+};
 pub use inventory::Inventory;
 pub use limit::{
     MemoryShare, Obstacles, is_of_container, is_of_pod, leads_to_pods, memory_shares, shares_instances,

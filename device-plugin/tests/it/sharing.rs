@@ -8,6 +8,7 @@ use plasma_proto::deviceplugin::{
 
 use crate::{
     kubelet::{Kubelet, Registered},
+    node_pods::{NodePod, NodePods},
     plugin::{Node, gpu},
 };
 
@@ -59,6 +60,31 @@ async fn shared_gpus_are_a_resource_of_their_own_and_a_fault_hits_every_share() 
     });
     assert_eq!(shares.next_list().await, list(&[(0, 0, true), (0, 1, true), (1, 0, false), (1, 1, false)]));
     assert!(shares.allocate(allocate(&[id(1, 0)])).await.is_err());
+}
+
+#[tokio::test]
+async fn a_gpu_that_a_pod_has_as_a_whole_is_offered_in_shares_once_that_is_over() {
+    let node = Node::new(2);
+    let pods = NodePods::start(&node, true);
+    let pod = NodePod {
+        uid: "u".to_owned(),
+        name: "p".to_owned(),
+        devices: vec![gpu(0).uuid],
+        started: Some(1_000),
+        finished: None,
+    };
+    pods.set(pod.clone());
+    let mut kubelet = Kubelet::start(node.sockets());
+    let plugin = node.plugin_with(&["--scan-seconds", "1", "--replicas", "2", "--dirty-gpus", "offer"]);
+    let mut shares = kubelet.registered().await;
+    let free = [(0, 0, false), (0, 1, false), (1, 0, true), (1, 1, true)];
+    assert_eq!(shares.next_list().await, list(&free));
+    let refused = shares.allocate(allocate(&[id(0, 1)])).await.unwrap_err();
+    assert!(refused.message().contains("pod team/p has all of it"), "{}", refused.message());
+    plugin.must_say(&format!("GPU {} is not given to pods: pod team/p has all of it", gpu(0).uuid)).await;
+    pods.set(NodePod { finished: Some(1_050), ..pod });
+    assert_eq!(shares.next_list().await, list(&free.map(|(index, replica, _)| (index, replica, true))));
+    assert!(shares.allocate(allocate(&[id(0, 1)])).await.is_ok());
 }
 
 #[tokio::test]

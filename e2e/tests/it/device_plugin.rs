@@ -80,7 +80,7 @@ async fn a_pod_gets_its_gpu_through_the_container_runtime_by_its_name_in_cdi() {
 }
 
 /// A pod that asks for one GPU and runs this command.
-fn pod(command: &str) -> Pod {
+pub(super) fn pod(command: &str) -> Pod {
     let pod = json!({
         "metadata": { "generateName": "has-a-gpu-" },
         "spec": {
@@ -147,7 +147,7 @@ async fn a_restarted_kubelet_has_every_gpu_again_and_pods_keep_theirs() {
 }
 
 /// The pod's container, once it runs, and its GPUs, by the kubelet's word.
-async fn held(pods: &Api<Pod>, name: &str) -> (String, Vec<String>) {
+pub(super) async fn held(pods: &Api<Pod>, name: &str) -> (String, Vec<String>) {
     let begun = Instant::now();
     loop {
         let status = pods.get(name).await.expect("the pod").status.unwrap_or_default();
@@ -219,7 +219,7 @@ pub(super) async fn offered(world: &World, resource: &str) -> (i64, i64) {
     (count(status.capacity), count(status.allocatable))
 }
 
-async fn node(world: &World) -> Node {
+pub(super) async fn node(world: &World) -> Node {
     let nodes: Api<Node> = Api::all(world.client.clone());
     nodes.list(&ListParams::default()).await.expect("nodes").items.into_iter().next().expect("a node")
 }

@@ -5,10 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt as _,
-    api::{DeleteParams, ListParams, LogParams, PostParams},
+    api::{DeleteParams, LogParams, PostParams},
 };
 use plasma_api::{
     Gang,
@@ -17,7 +17,7 @@ use plasma_api::{
 use plasma_e2e::{NAMESPACE, World, helm};
 use serde_json::{Value, json};
 
-use super::device_plugin::{becomes, every_gpu, offered};
+use super::device_plugin::{becomes, every_gpu, held, node, offered, pod};
 
 const SHARE: &str = "nvidia.com/gpu.shared";
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/plasma");
@@ -28,8 +28,12 @@ const OTHERS: &str = "e2e-others";
 async fn shares_of_a_gpu_go_to_one_namespace_at_a_time_and_nobody_goes_around_that() {
     let world = World::connect().await;
     let all = every_gpu(&world).await;
+    let pods: Api<Pod> = Api::namespaced(world.client.clone(), "default");
+    let holder =
+        pods.create(&PostParams::default(), &pod("exec sleep 600")).await.expect("it is made").name_any();
+    held(&pods, &holder).await;
     share(2, "packed");
-    let outcome = tokio::spawn(while_shared(all.0)).await;
+    let outcome = tokio::spawn(while_shared(all.0, holder)).await;
     share(0, "distributed");
     outcome.unwrap_or_else(|fault| resume_unwind(fault.into_panic()));
     becomes(&world, all).await;
@@ -45,11 +49,14 @@ fn share(replicas: u32, placement: &str) {
     assert!(said.succeeded, "{said:?}");
 }
 
-/// Each of so many GPUs is two shares.
-async fn while_shared(gpus: i64) {
+/// Each of so many GPUs is two shares, once the pod is over that has one as a whole.
+async fn while_shared(gpus: i64, holder: String) {
     let world = World::connect().await;
-    gives_away(&world, SHARE, 2 * gpus).await;
+    gives_away(&world, SHARE, 2 * (gpus - 1)).await;
     gives_away(&world, GPU_RESOURCE, 0).await;
+    let holders: Api<Pod> = Api::namespaced(world.client.clone(), "default");
+    holders.delete(&holder, &DeleteParams::default().grace_period(1)).await.expect("it goes");
+    gives_away(&world, SHARE, 2 * gpus).await;
     go_around(&world).await;
 
     let pods: Api<Pod> = Api::namespaced(world.client.clone(), NAMESPACE);
@@ -57,6 +64,7 @@ async fn while_shared(gpus: i64) {
     let (ours, its) = (says(&pods, &one).await, says(&pods, &two).await);
     assert!(ours.starts_with("GPU-") && ours.lines().count() == 1, "{ours:?}");
     assert_eq!(ours, its, "the second sits beside the first");
+    says_that_nothing_limits_memory(&world).await;
 
     world.namespace(OTHERS).await;
     let gangs: Api<Gang> = Api::namespaced(world.client.clone(), OTHERS);
@@ -91,10 +99,28 @@ async fn gives_away(world: &World, resource: &str, count: i64) {
     }
 }
 
+/// The stand-in's limits can't be written down in the pod, and cgroups of version 1 have none: the node's labels say so.
+async fn says_that_nothing_limits_memory(world: &World) {
+    let expected = [
+        ("compute.plasma.dev/memory-limit", "none"),
+        ("nvidia.com/gpu.sharing-strategy", "time-slicing"),
+        ("nvidia.com/gpu.replicas", "2"),
+    ];
+    let begun = Instant::now();
+    loop {
+        let node = node(world).await;
+        let labels = expected.map(|(label, _)| (label, node.labels().get(label).map_or("", String::as_str)));
+        if labels == expected {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{labels:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// Another scheduler, or a node that is named, would seat a pod beside anybody.
 async fn go_around(world: &World) {
-    let nodes: Api<Node> = Api::all(world.client.clone());
-    let node = nodes.list(&ListParams::default()).await.expect("nodes").items[0].name_any();
+    let node = node(world).await.name_any();
     let pods: Api<Pod> = Api::namespaced(world.client.clone(), NAMESPACE);
     for (field, value) in [("schedulerName", "default-scheduler"), ("nodeName", node.as_str())] {
         let mut around = asks();

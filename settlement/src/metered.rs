@@ -221,7 +221,7 @@ impl Evidence<'_> {
         let told = self.view.told.iter().filter(|_| is_metered).flat_map(PodMeter::devices);
         let mut products: Vec<_> = told.filter_map(|(_, held)| self.board_product(held)).collect();
         if products.is_empty() {
-            products.extend(self.gpus().first().map(sold_as));
+            products.extend(self.presumed());
         }
         if products.is_empty() {
             return billing.class_of(None);
@@ -229,6 +229,13 @@ impl Evidence<'_> {
         let classes: Option<Vec<_>> =
             products.into_iter().map(|product| billing.class_of(Some(product))).collect();
         cheapest(billing, classes?)
+    }
+
+    /// The model that prices what it asked for, where nobody tells what it got: a part counts as its share of its board.
+    fn presumed(&self) -> Option<&str> {
+        let parts = pods::has_parts(&self.over.pod);
+        let gpu = self.gpus().iter().find(|gpu| gpu.instances.is_empty() != parts).or(self.gpus().first())?;
+        Some(if parts { &gpu.product } else { sold_as(gpu) })
     }
 
     /// The model of a device's board: as the records say that it was, or, where they don't, as it is.

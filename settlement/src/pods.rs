@@ -1,5 +1,7 @@
 //! From a pod object to what the core measures, and taking our finalizer off.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{
     api::core::v1::{ContainerStatus, Pod},
     apimachinery::pkg::apis::meta::v1::Time,
@@ -8,7 +10,11 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
 };
-use plasma_api::{has_run, is_told, names::SETTLEMENT_FINALIZER, started_at};
+use plasma_api::{
+    has_run, is_told,
+    names::{GPU_RESOURCE, SETTLEMENT_FINALIZER},
+    size, started_at,
+};
 use plasma_settlement_core::{ContainerRun, PodRun};
 use plasma_types::UnixMillis;
 
@@ -44,7 +50,7 @@ pub(crate) fn run_of(pod: &Pod, seen_over: UnixMillis) -> PodRun {
     let admitted = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
     PodRun {
         containers: statuses.map(|status| container_run(status, admitted)).collect(),
-        gpus: gpus(pod),
+        milli_gpus: milli_gpus(pod),
         created: created(pod),
         seen_over,
     }
@@ -73,8 +79,7 @@ pub(crate) fn ended(pod: &Pod) -> Option<UnixMillis> {
 
 /// How many devices it asked for, whole GPUs and parts of them: no more are billed.
 pub(crate) fn devices(pod: &Pod) -> u32 {
-    let devices = pod.spec.as_ref().and_then(|spec| plasma_api::devices(spec).ok()).unwrap_or_default();
-    devices.into_values().fold(0, u32::saturating_add)
+    asked(pod).into_values().fold(0, u32::saturating_add)
 }
 
 /// `admitted` is when the kubelet took the pod, and with it its GPUs.
@@ -94,9 +99,25 @@ pub(crate) fn millis(time: &Time) -> Option<UnixMillis> {
     u64::try_from(time.0.as_millisecond()).ok().map(UnixMillis)
 }
 
-/// How many GPUs it held. A request that isn't a whole number never became a pod: the API server refuses it.
-pub(crate) fn gpus(pod: &Pod) -> u32 {
-    pod.spec.as_ref().and_then(|spec| plasma_api::gpus(spec).ok()).unwrap_or(0)
+/// How much of GPUs it held, in thousandths, as far as its request alone says: of a share nobody but the node's meter knows
+/// among how many it was, so it counts as nothing, in the payer's favour.
+fn milli_gpus(pod: &Pod) -> u64 {
+    let milli = |resource: &str| match size::of(resource).profile {
+        _ if resource == GPU_RESOURCE => size::WHOLE,
+        profile => profile.and_then(size::part).unwrap_or(0),
+    };
+    let held = asked(pod).into_iter().map(|(resource, count)| u64::from(count) * u64::from(milli(resource)));
+    held.fold(0, u64::saturating_add)
+}
+
+/// Whether it asked for parts of divided GPUs, by their names.
+pub(crate) fn has_parts(pod: &Pod) -> bool {
+    asked(pod).into_keys().any(|resource| size::of(resource).profile.is_some())
+}
+
+/// The devices that it asked for, by resource. A request that isn't a whole number never became a pod: the API server refuses it.
+fn asked(pod: &Pod) -> BTreeMap<&str, u32> {
+    pod.spec.as_ref().and_then(|spec| plasma_api::devices(spec).ok()).unwrap_or_default()
 }
 
 /// Takes our finalizer off this very pod, and no other's.
@@ -224,7 +245,19 @@ mod tests {
         let asks = |resource: &str, count: &str| json!({ "name": "c", "resources": { "limits": { resource: count, "cpu": "4" } } });
         let spec = json!({ "initContainers": [asks("nvidia.com/gpu", "2")],
             "containers": [asks("nvidia.com/gpu", "1"), asks("nvidia.com/mig-1g.10gb", "3")] });
-        assert_eq!(devices(&pod(json!({}), spec, json!({}))), 5);
+        assert_eq!(devices(&pod(json!({}), spec.clone(), json!({}))), 5);
+        assert_eq!(
+            run_of(&pod(json!({}), spec, json!({})), SEEN).milli_gpus,
+            2426,
+            "two GPUs, and three sevenths, each rounded down"
+        );
+        let shares = json!({ "containers": [asks("nvidia.com/gpu.shared", "2")] });
+        let shares = pod(json!({}), shares, json!({}));
+        assert_eq!(
+            (devices(&shares), run_of(&shares, SEEN).milli_gpus),
+            (2, 0),
+            "of how many, only its node knows"
+        );
         let none = json!({ "containers": [asks("example.com/nic", "2")] });
         assert_eq!(devices(&pod(json!({}), none, json!({}))), 0);
     }

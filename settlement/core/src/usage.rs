@@ -2,6 +2,8 @@
 
 use plasma_types::{Duration, UnixMillis};
 
+use crate::WHOLE;
+
 /// One container, as the kubelet reported it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContainerRun {
@@ -21,8 +23,8 @@ pub enum ContainerRun {
 pub struct PodRun {
     /// Every container, init containers among them.
     pub containers: Vec<ContainerRun>,
-    /// How many GPUs it held.
-    pub gpus: u32,
+    /// How much of GPUs it held, in thousandths.
+    pub milli_gpus: u64,
     /// When the API server made it: nothing of it ran before, whatever its node's clock says.
     pub created: UnixMillis,
     /// When it was seen to run no more: it ended by then, and exactly then where the kubelet never told an end.
@@ -40,7 +42,7 @@ pub enum Usage {
         end: UnixMillis,
         /// The span.
         duration: Duration,
-        /// The span times the GPUs.
+        /// The span times the GPUs, rounded down, in the payer's favour.
         device_ms: u64,
     },
     /// It ran, and nobody knows for how long: billed as nothing, in the payer's favour.
@@ -67,7 +69,8 @@ pub fn measure(pod: &PodRun) -> Usage {
     };
     let (start, end) = (first.max(pod.created), last.min(pod.seen_over));
     let duration = end.since(start);
-    Usage::Known { end, duration, device_ms: duration.0.saturating_mul(u64::from(pod.gpus)) }
+    let device_ms = u128::from(duration.0) * u128::from(pod.milli_gpus) / u128::from(WHOLE);
+    Usage::Known { end, duration, device_ms: u64::try_from(device_ms).unwrap_or(u64::MAX) }
 }
 
 #[cfg(test)]
@@ -82,7 +85,7 @@ mod tests {
 
     fn pod(containers: &[ContainerRun]) -> PodRun {
         let (created, seen_over) = (UnixMillis(500), UnixMillis(99_000));
-        PodRun { containers: containers.to_vec(), gpus: 2, created, seen_over }
+        PodRun { containers: containers.to_vec(), milli_gpus: 2000, created, seen_over }
     }
 
     #[test]
@@ -90,6 +93,13 @@ mod tests {
         let told = [ran(Some(3000), Some(9000)), ran(Some(1000), Some(4000)), ContainerRun::Never];
         let expected = Usage::Known { end: UnixMillis(9000), duration: Duration(8000), device_ms: 16_000 };
         assert_eq!(measure(&pod(&told)), expected);
+    }
+
+    #[test]
+    fn a_part_of_a_gpu_counts_as_the_part_that_it_is() {
+        let part = PodRun { milli_gpus: 142, ..pod(&[ran(Some(1000), Some(9999))]) };
+        let expected = Usage::Known { end: UnixMillis(9999), duration: Duration(8999), device_ms: 1277 };
+        assert_eq!(measure(&part), expected, "rounded down");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What parts and shares of GPUs cost, by the records as they come over the wire.
 
-use std::slice::from_ref;
+use std::{collections::BTreeMap, slice::from_ref};
 
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use plasma_api::gpu_node::MigInstance;
 use plasma_proto::meter::{Device, Holder, Record};
 
@@ -92,6 +93,27 @@ fn a_part_of_a_gpu_costs_its_share_or_what_the_queue_says_such_a_part_costs() {
         assert_eq!(bill_of(&prices, pod, &[whole]), (2, 4000, 0), "one such part");
         assert_eq!(bill_of(&prices, pod + 1, &[share]), (1, 284, 0), "who shares one hasn't got one");
     }
+}
+
+#[test]
+fn without_a_meter_a_part_costs_its_share_of_its_board_and_a_whole_gpu_is_no_part() {
+    let mut prices = metering();
+    divide(&mut prices, true);
+    price_instances(&mut prices);
+    let bill_of = |prices: &Prices, resource: &str| {
+        let limits = BTreeMap::from([(resource.to_owned(), Quantity("1".to_owned()))]);
+        let mut asks = pod("team", "q", "n");
+        let containers = &mut asks.spec.as_mut().expect("a spec").containers;
+        containers[0].resources.as_mut().expect("resources").limits = Some(limits);
+        let leaf = receipt(bill(prices, &asks, USED)).leaf;
+        assert_eq!(leaf.flags & flag::FROM_POD_STATUS, flag::FROM_POD_STATUS);
+        leaf.price_class
+    };
+    prices.nodes.values_mut().for_each(|node| node.spec.meter = None);
+    assert_eq!(bill_of(&prices, "nvidia.com/mig-1g.10gb"), 1, "at an H100's price");
+    assert_eq!(bill_of(&prices, "nvidia.com/gpu"), 1, "the other GPU, which is whole");
+    prices.nodes.values_mut().for_each(|node| node.spec.gpus.truncate(1));
+    assert_eq!(bill_of(&prices, "nvidia.com/gpu"), 2, "where all are divided, one such part");
 }
 
 #[test]

@@ -1,0 +1,164 @@
+//! A cluster with a gang, on an API server that a test can spoil, and a scheduler that sees of it what its watches show.
+
+use clap::Parser as _;
+use k8s_openapi::{
+    api::core::v1::Node,
+    jiff::{SignedDuration, Timestamp},
+};
+use kube::{
+    api::DynamicObject,
+    core::DeserializeGuard,
+    runtime::{reflector::store::Writer, watcher::Event},
+};
+use plasma_api::{Gang, names};
+use plasma_runtime::prometheus::Registry;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::api_server::ApiServer;
+use crate::{
+    args::Args,
+    cycle::Scheduler,
+    metrics::Metrics,
+    observe::{Watched, pod_resource},
+};
+
+/// A cluster with one gang of two pods, a GPU each, and what a scheduler's watches show of it.
+pub(super) struct Cluster {
+    pub(super) server: ApiServer,
+    pods: Writer<DynamicObject>,
+    nodes: Writer<Node>,
+    pub(super) gangs: Writer<DeserializeGuard<Gang>>,
+    pub(super) now: Timestamp,
+}
+
+pub(super) const UIDS: [&str; 2] =
+    ["00000000-0000-4000-8000-000000000000", "00000000-0000-4000-8000-000000000001"];
+
+impl Cluster {
+    pub(super) fn new() -> Self {
+        let server = ApiServer::default();
+        {
+            let mut objects = server.objects();
+            objects.nodes.insert("n".to_owned(), node());
+            objects.gangs.insert("g".to_owned(), gang());
+            objects.pods.insert("p0".to_owned(), pod(0));
+            objects.pods.insert("p1".to_owned(), pod(1));
+        }
+        let now = Timestamp::now();
+        let (pods, nodes, gangs) = (Writer::new(pod_resource()), Writer::default(), Writer::default());
+        let mut cluster = Self { server, pods, nodes, gangs, now };
+        cluster.show();
+        cluster
+    }
+
+    /// A gang as a scheduler leaves it that dies after it wrote its plan, with a deadline in so many seconds.
+    pub(super) fn with_journal(seconds: i64) -> Self {
+        let mut cluster = Self::new();
+        let deadline = cluster.now + SignedDuration::from_secs(seconds);
+        let place = |pod: usize| json!({ "pod": format!("p{pod}"), "podUid": UIDS[pod], "node": "n" });
+        let journal = json!({ "deadline": deadline.to_string(), "placements": [place(0), place(1)] });
+        cluster.set_gang("status", json!({ "phase": "Binding", "journal": journal }));
+        cluster
+    }
+
+    /// The watches catch up with the API server.
+    pub(super) fn show(&mut self) {
+        let objects = self.server.objects();
+        show(&mut self.pods, objects.pods.values());
+        show(&mut self.nodes, objects.nodes.values());
+        show(&mut self.gangs, objects.gangs.values());
+    }
+
+    /// A scheduler that just started.
+    pub(super) fn scheduler(&self) -> Scheduler {
+        let watched =
+            Watched::for_tests(self.pods.as_reader(), self.nodes.as_reader(), self.gangs.as_reader());
+        let metrics = Metrics::register(&Registry::new());
+        let args = Args::parse_from(["plasma-scheduler"]);
+        let mut scheduler = Scheduler::new(args, self.server.client(), watched, metrics);
+        scheduler.begin();
+        scheduler
+    }
+
+    /// The scheduler's next cycle, so much later, after the watches have caught up.
+    pub(super) async fn later(&mut self, scheduler: &mut Scheduler, seconds: i64) {
+        self.now += SignedDuration::from_secs(seconds);
+        self.show();
+        scheduler.cycle(self.now).await;
+    }
+
+    pub(super) fn set_gang(&mut self, field: &str, value: Value) {
+        self.server.objects().gangs.get_mut("g").unwrap()[field] = value;
+        self.show();
+    }
+
+    /// Changes a pod; the watches don't show it yet.
+    pub(super) fn change_pod(&self, name: &str, change: impl FnOnce(&mut Value)) {
+        change(self.server.objects().pods.get_mut(name).unwrap());
+    }
+
+    pub(super) fn status(&self) -> Value {
+        self.server.objects().gangs["g"]["status"].clone()
+    }
+
+    pub(super) fn node_of(&self, pod: &str) -> Value {
+        self.server.objects().pods[pod]["spec"]["nodeName"].clone()
+    }
+
+    pub(super) fn pods(&self) -> Vec<String> {
+        self.server.objects().pods.keys().cloned().collect()
+    }
+
+    pub(super) fn lines(&self, begin: &str) -> Vec<String> {
+        self.server.lines(begin)
+    }
+}
+
+pub(super) fn show<'a, K>(writer: &mut Writer<K>, objects: impl Iterator<Item = &'a Value>)
+where
+    K: kube::Resource + Clone + DeserializeOwned + 'static,
+    K::DynamicType: Clone + Eq + std::hash::Hash,
+{
+    writer.apply_watcher_event(&Event::Init);
+    for object in objects {
+        writer.apply_watcher_event(&Event::InitApply(serde_json::from_value(object.clone()).unwrap()));
+    }
+    writer.apply_watcher_event(&Event::InitDone);
+}
+
+fn node() -> Value {
+    let free = json!({ "nvidia.com/gpu": "2", "pods": "10" });
+    json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n" }, "status": { "allocatable": free } })
+}
+
+fn gang() -> Value {
+    json!({
+        "apiVersion": "compute.plasma.dev/v1alpha1", "kind": "Gang", "spec": { "minMember": 2 },
+        "metadata": { "name": "g", "namespace": "ns", "uid": "the-gang", "resourceVersion": "1" },
+    })
+}
+
+fn pod(index: usize) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": format!("p{index}"), "namespace": "ns", "uid": UIDS[index],
+            "labels": { names::GANG_LABEL: "g" },
+        },
+        "spec": {
+            "schedulerName": names::SCHEDULER_NAME,
+            "containers": [{ "name": "c", "resources": { "requests": { "nvidia.com/gpu": "1" } } }],
+        },
+        "status": { "phase": "Pending" },
+    })
+}
+
+pub(super) fn is_bound(pod: &mut Value) {
+    pod["spec"]["nodeName"] = json!("n");
+}
+
+pub(super) fn runs(pod: &mut Value) {
+    is_bound(pod);
+    pod["status"]["phase"] = json!("Running");
+}

@@ -1,0 +1,85 @@
+//! What a gang's status says of its pods and of what it waits for, and which pods are its own.
+
+use kube::{Api, api::ListParams};
+use plasma_api::{Gang, names};
+use plasma_runtime::{CancellationToken, Health};
+use serde_json::json;
+
+use super::cluster::{Cluster, runs};
+use crate::observe;
+
+#[tokio::test]
+async fn a_gang_without_pods_says_so_until_it_was_scheduled() {
+    let mut cluster = Cluster::new();
+    cluster.server.objects().pods.clear();
+    let mut scheduler = cluster.scheduler();
+    cluster.later(&mut scheduler, 0).await;
+    let status = cluster.status();
+    assert_eq!((&status["phase"], &status["message"]), (&json!("Gathering"), &json!("0 of 2 pods exist")));
+    cluster.set_gang("status", json!({ "phase": "Scheduled", "bound": 2 }));
+    cluster.later(&mut scheduler, 0).await;
+    assert_eq!(cluster.status()["phase"], "Scheduled");
+}
+
+#[tokio::test]
+async fn a_scheduling_gate_is_named_as_what_the_gang_waits_for() {
+    let mut cluster = Cluster::new();
+    cluster.change_pod("p1", |pod| pod["spec"]["schedulingGates"] = json!([{ "name": "quota.example" }]));
+    let mut scheduler = cluster.scheduler();
+    cluster.later(&mut scheduler, 0).await;
+    let status = cluster.status();
+    assert_eq!(status["phase"], "Waiting");
+    let expected = "1 of 2 pods wait for scheduling gate quota.example to be taken off";
+    assert_eq!(status["message"], expected);
+    assert_eq!(status["blockers"][0]["subject"], "quota.example");
+    assert_eq!(cluster.lines("POST"), [""; 0]);
+}
+
+#[tokio::test]
+async fn pods_of_an_earlier_job_of_the_same_name_are_no_members() {
+    let mut cluster = Cluster::new();
+    cluster.server.objects().gangs.get_mut("g").unwrap()["metadata"]["labels"] =
+        json!({ names::JOB_UID_LABEL: "new" });
+    cluster.change_pod("p0", |pod| pod["metadata"]["labels"][names::JOB_UID_LABEL] = json!("new"));
+    cluster.change_pod("p1", |pod| pod["metadata"]["labels"][names::JOB_UID_LABEL] = json!("old"));
+    let mut scheduler = cluster.scheduler();
+    cluster.later(&mut scheduler, 0).await;
+    assert_eq!(cluster.status()["message"], "1 of 2 pods exist");
+    cluster.change_pod("p1", |pod| pod["metadata"]["labels"][names::JOB_UID_LABEL] = json!("new"));
+    cluster.later(&mut scheduler, 0).await;
+    assert_eq!(cluster.status()["phase"], "Scheduled");
+}
+
+#[tokio::test]
+async fn a_gang_that_lost_a_pod_counts_what_is_bound_and_counts_all_when_it_is_whole_again() {
+    let mut cluster = Cluster::new();
+    cluster.set_gang("status", json!({ "phase": "Scheduled", "bound": 2 }));
+    cluster.change_pod("p0", runs);
+    let lost = cluster.server.objects().pods.remove("p1").unwrap();
+    let mut scheduler = cluster.scheduler();
+    cluster.later(&mut scheduler, 0).await;
+    assert_eq!((&cluster.status()["bound"], &cluster.status()["phase"]), (&json!(1), &json!("Gathering")));
+    cluster.server.objects().pods.insert("p1".to_owned(), lost);
+    cluster.later(&mut scheduler, 0).await;
+    assert_eq!((&cluster.status()["bound"], &cluster.status()["phase"]), (&json!(2), &json!("Scheduled")));
+}
+
+#[tokio::test]
+async fn a_gang_that_cannot_be_read_keeps_no_other_from_being_seen() {
+    let cluster = Cluster::new();
+    let unreadable = json!({
+        "apiVersion": "compute.plasma.dev/v1alpha1", "kind": "Gang", "spec": { "minMember": "two" },
+        "metadata": { "name": "bad", "namespace": "ns" },
+    });
+    cluster.server.objects().gangs.insert("bad".to_owned(), unreadable);
+    let typed: Result<_, kube::Error> =
+        Api::<Gang>::all(cluster.server.client()).list(&ListParams::default()).await;
+    assert!(typed.is_err(), "a list of plain Gangs fails as a whole, so the test shows something");
+    let shutdown = CancellationToken::new();
+    let watched =
+        observe::start(&cluster.server.client(), Health::default().gate("watches"), shutdown.clone());
+    let listed = watched.wait_until_complete();
+    tokio::time::timeout(std::time::Duration::from_secs(20), listed).await.unwrap();
+    assert_eq!(watched.gangs.state().iter().filter(|gang| gang.0.is_ok()).count(), 1);
+    shutdown.cancel();
+}

@@ -1,0 +1,96 @@
+//! A plan that can't be carried out is undone: its pods are told, then deleted, and nobody else's are.
+
+use serde_json::json;
+
+use super::{
+    api_server::Fault,
+    cluster::{Cluster, UIDS, is_bound, runs},
+};
+
+#[tokio::test]
+async fn a_pod_that_another_scheduler_bound_undoes_the_rest() {
+    let mut cluster = Cluster::new();
+    cluster.change_pod("p0", |pod| pod["spec"]["nodeName"] = json!("elsewhere"));
+    let mut scheduler = cluster.scheduler();
+    scheduler.cycle(cluster.now).await;
+    cluster.later(&mut scheduler, 2).await;
+    assert_eq!(cluster.lines("PATCH"), ["PATCH pods/p1/status"]);
+    assert_eq!(cluster.lines("DELETE"), ["DELETE pods/p1"]);
+    assert_eq!(cluster.node_of("p0"), "elsewhere");
+    let status = cluster.status();
+    assert_eq!((&status["phase"], &status["bound"]), (&json!("RollingBack"), &json!(0)));
+    assert!(status["journal"].is_null());
+}
+
+#[tokio::test]
+async fn at_the_deadline_every_pod_is_told_to_be_disrupted_and_then_deleted() {
+    let mut cluster = Cluster::with_journal(-1);
+    cluster.change_pod("p0", runs);
+    cluster.server.fail("POST pods/p1/binding", usize::MAX, Fault::Refused(403));
+    cluster.show();
+    cluster.scheduler().cycle(cluster.now).await;
+    let asked = cluster.server.asked();
+    for (pod, uid) in ["p0", "p1"].into_iter().zip(UIDS) {
+        let at = |line: String| asked.iter().position(|asked| asked.line == line).unwrap();
+        let (told, deleted) = (at(format!("PATCH pods/{pod}/status")), at(format!("DELETE pods/{pod}")));
+        assert!(told < deleted);
+        assert_eq!(asked[told].body["status"]["conditions"][0]["type"], "DisruptionTarget");
+        assert_eq!(asked[told].body["metadata"]["uid"], uid);
+        assert_eq!(asked[deleted].body["preconditions"]["uid"], uid);
+    }
+    assert_eq!(cluster.status()["phase"], "RollingBack");
+    assert!(cluster.status()["journal"].is_null());
+}
+
+#[tokio::test]
+async fn a_pod_that_could_not_be_told_is_not_deleted_and_the_journal_stays_until_it_is() {
+    for fault in [Fault::Refused(500), Fault::Refused(403), Fault::RequestLost] {
+        let mut cluster = Cluster::with_journal(-1);
+        cluster.change_pod("p0", is_bound);
+        cluster.server.fail("POST pods/p1/binding", usize::MAX, Fault::Refused(403));
+        cluster.server.fail("PATCH pods/p0/status", 1, fault);
+        let mut scheduler = cluster.scheduler();
+        cluster.later(&mut scheduler, 0).await;
+        assert_eq!(cluster.pods(), ["p0"]);
+        assert!(cluster.status()["journal"].is_object(), "{}", cluster.status());
+        cluster.later(&mut scheduler, 2).await;
+        assert!(cluster.pods().is_empty());
+        assert!(cluster.status()["journal"].is_null(), "{}", cluster.status());
+        assert_eq!(cluster.lines("POST").len(), 1, "what was given up is not bound again");
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_could_not_be_deleted_keeps_the_journal() {
+    let mut cluster = Cluster::with_journal(-1);
+    cluster.server.fail("POST pods/p1/binding", usize::MAX, Fault::Refused(403));
+    cluster.server.fail("DELETE pods/p0", 1, Fault::Refused(500));
+    let mut scheduler = cluster.scheduler();
+    cluster.later(&mut scheduler, 0).await;
+    assert!(cluster.status()["journal"].is_object());
+    cluster.later(&mut scheduler, 2).await;
+    assert!(cluster.pods().is_empty() && cluster.status()["journal"].is_null());
+}
+
+#[tokio::test]
+async fn a_pod_made_anew_under_its_name_is_not_undone() {
+    let cluster = Cluster::with_journal(30);
+    let another = "00000000-0000-4000-8000-00000000ffff";
+    cluster.change_pod("p0", |pod| pod["metadata"]["uid"] = json!(another));
+    cluster.scheduler().cycle(cluster.now).await;
+    assert_eq!(cluster.pods(), ["p0"]);
+    assert!(cluster.node_of("p0").is_null());
+    assert_eq!(cluster.status()["phase"], "RollingBack");
+}
+
+#[tokio::test]
+async fn long_after_the_deadline_pods_that_run_are_left_alone() {
+    let mut cluster = Cluster::with_journal(-3600);
+    cluster.change_pod("p0", runs);
+    cluster.server.objects().pods.remove("p1");
+    let mut scheduler = cluster.scheduler();
+    cluster.later(&mut scheduler, 0).await;
+    assert_eq!(cluster.lines("DELETE"), [""; 0]);
+    assert!(cluster.status()["journal"].is_null());
+    assert_eq!(cluster.status()["bound"], 1);
+}

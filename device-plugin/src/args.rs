@@ -74,6 +74,11 @@ pub(crate) struct Args {
     #[arg(long, env = "PODS_API_SOCKET", default_value = "/var/lib/kubelet/pods-api/pods-api.sock")]
     pub(crate) pods_api_socket: PathBuf,
 
+    /// Seconds for which the pods must be told of again, after a time in which nobody did, before the meter takes it for the
+    /// truth: a kubelet that was started anew tells old news at first.
+    #[arg(long, env = "SETTLE_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) settle_seconds: u64,
+
     #[command(flatten)]
     pub(crate) hand_over: HandOverArgs,
 

@@ -88,7 +88,7 @@ pub(crate) fn start(args: &Args, node: &str) -> Pods {
     let follower = Follower {
         tenants: Tenants::default(),
         begun: Instant::now(),
-        known: Known::default(),
+        known: Known::new(Duration::from_secs(args.settle_seconds)),
         seen_ms: 0,
         remembered,
         good_until: Instant::now(),

@@ -146,8 +146,17 @@ fn cargo(what: &str, arguments: &[&str]) -> Result<()> {
     progress::step(what, Some(&log), || {
         let mut cargo = command::cargo();
         cargo.current_dir(paths::repository()).env("RUST_BACKTRACE", "0").args(arguments);
+        if std::env::var_os("RUST_TEST_THREADS").is_none() {
+            cargo.env("RUST_TEST_THREADS", test_threads().to_string());
+        }
         command::logged(&mut cargo, &log)
     })
+}
+
+/// How many tests run at once: those of whole programs wait far more than they compute, so there are more than cores.
+fn test_threads() -> usize {
+    const LEAST: usize = 8;
+    std::thread::available_parallelism().map_or(LEAST, |cores| cores.get().max(LEAST))
 }
 
 /// The version of cargo-deny that decides.

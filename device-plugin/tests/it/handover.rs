@@ -148,16 +148,18 @@ async fn device_nodes_and_the_variable_are_for_those_who_ask_for_them() {
     }
 }
 
-/// As `plasma-device-plugin` is asked: how long the slowest of so many allocations took.
-async fn slowest_of(device_plugin: &mut Registered, count: u32) -> Duration {
-    let mut slowest = Duration::ZERO;
+/// How long most of so many allocations took, at the longest: all but one in twenty, which may have waited for a core of a busy
+/// machine. Whoever waits for NVML waits each time.
+async fn longest_of_most(device_plugin: &mut Registered, count: usize) -> Duration {
+    let mut took = Vec::new();
     for _ in 0..count {
         let asked = Instant::now();
         // Granted while the last look is believed, refused later: both at once.
         let _ = device_plugin.allocate(allocate(&gpu(0).uuid)).await;
-        slowest = slowest.max(asked.elapsed());
+        took.push(asked.elapsed());
     }
-    slowest
+    took.sort_unstable();
+    took[count - 1 - count / 20]
 }
 
 #[tokio::test]
@@ -172,8 +174,8 @@ async fn the_kubelet_is_answered_in_time_while_nvml_hangs() {
     });
     for nvml_up in [1, 0] {
         plugin.becomes("/metrics", &format!("plasma_nvml_up {nvml_up}")).await;
-        let slowest = slowest_of(&mut device_plugin, 100).await;
-        assert!(slowest < Duration::from_millis(500), "{slowest:?} with plasma_nvml_up {nvml_up}");
+        let longest = longest_of_most(&mut device_plugin, 100).await;
+        assert!(longest < Duration::from_millis(500), "{longest:?} with plasma_nvml_up {nvml_up}");
         let request = ContainerPreferredAllocationRequest {
             available_device_i_ds: (0..16).map(|index| gpu(index).uuid).collect(),
             must_include_device_i_ds: Vec::new(),

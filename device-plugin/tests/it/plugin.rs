@@ -145,6 +145,8 @@ impl Node {
             .arg(self.meter())
             .arg("--cdi-dir")
             .arg(self.cdi())
+            // This kubelet never tells old news, and nobody has half a minute for each start.
+            .args(["--settle-seconds", "1"])
             .args(arguments)
             .stdin(Stdio::null())
             .stderr(File::create(&log).unwrap())

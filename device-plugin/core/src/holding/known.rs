@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-/// How long after the pods are told of again it may take until it is right how they are. A kubelet that was started anew
-/// tells what the API server had last, until it has looked at its containers: a pod that ended meanwhile still runs there.
-const SETTLES: Duration = Duration::from_secs(30);
-
 /// Follows how far what is told can be relied on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
+    /// How long after the pods are told of again it may take until it is right how they are.
+    settles: Duration,
     /// Since when somebody tells of all pods, by the monotonic clock; `None` while nobody does.
     told_since: Option<Duration>,
     /// From when on what is told is right.
@@ -20,6 +18,13 @@ pub struct Known {
 }
 
 impl Known {
+    /// Nothing is known yet. `settles` is how long after the pods are told of again it may take until it is right how they
+    /// are: a kubelet that was started anew tells what the API server had last, until it has looked at its containers, and a
+    /// pod that ended meanwhile still runs there.
+    pub fn new(settles: Duration) -> Self {
+        Self { settles, told_since: None, settled_at: None, until_ms: None, has_remembered: false }
+    }
+
     /// All was known up to `last_ms` to an earlier process; 0 where there was none.
     pub fn remember(&mut self, last_ms: u64) {
         self.has_remembered = true;
@@ -53,8 +58,8 @@ impl Known {
 
     /// Before the first time that all was known nothing was metered, so nothing of it can be wrong.
     fn is_certain(&mut self, since: Duration, now: Duration) -> bool {
-        let is_first = self.until_ms.is_none();
-        let settled_at = *self.settled_at.get_or_insert(if is_first { since } else { since + SETTLES });
+        let settles = if self.until_ms.is_none() { Duration::ZERO } else { self.settles };
+        let settled_at = *self.settled_at.get_or_insert(since + settles);
         now >= settled_at
     }
 }
@@ -65,13 +70,17 @@ mod tests {
 
     const FIRST: Duration = Duration::from_secs(100);
 
+    fn nothing() -> Known {
+        Known::new(Duration::from_secs(30))
+    }
+
     fn after(seconds: u64) -> Duration {
         FIRST + Duration::from_secs(seconds)
     }
 
     #[test]
     fn of_a_silent_stretch_nothing_is_known_until_what_is_told_after_it_has_settled() {
-        let mut known = Known::default();
+        let mut known = nothing();
         known.is_told(FIRST);
         known.remember(0);
         assert_eq!(known.until(after(1), 1_000, None), Some(1_000), "nothing was before");
@@ -85,7 +94,7 @@ mod tests {
 
     #[test]
     fn another_process_goes_on_where_the_one_before_knew_all() {
-        let mut known = Known::default();
+        let mut known = nothing();
         assert_eq!(known.until(FIRST, 5_000, None), None);
         known.is_told(FIRST);
         assert_eq!(known.until(after(1), 6_000, None), None, "what was before isn't known yet");
@@ -93,7 +102,7 @@ mod tests {
         assert_eq!(known.until(after(2), 7_000, None), Some(4_000));
         assert_eq!(known.until(after(30), 35_000, None), Some(35_000));
         // It waited beside the other one, and was told all along.
-        let mut known = Known::default();
+        let mut known = nothing();
         known.is_told(FIRST);
         known.remember(4_000);
         assert_eq!(known.until(after(40), 45_000, None), Some(45_000));
@@ -101,7 +110,7 @@ mod tests {
 
     #[test]
     fn nothing_is_known_since_a_container_began_of_which_it_is_not_clear_what_it_holds() {
-        let mut known = Known::default();
+        let mut known = nothing();
         known.is_told(FIRST);
         known.remember(0);
         assert_eq!(known.until(after(9), 9_000, Some(7_000)), Some(7_000));

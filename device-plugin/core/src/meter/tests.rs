@@ -243,7 +243,8 @@ fn what_was_over_before_it_was_told_of_has_its_record_and_no_time() {
 #[test]
 fn a_pod_that_ended_while_the_kubelet_was_away_has_its_own_end() {
     let mut world = World::new(&[1]);
-    let (mut known, at) = (Known::default(), |world: &World| Duration::from_millis(world.now));
+    let (mut known, at) =
+        (Known::new(Duration::from_secs(30)), |world: &World| Duration::from_millis(world.now));
     let advance = |world: &mut World, known: &mut Known| {
         world.counters[0] += 10;
         let complete_ms = known.until(at(world), world.now, None).unwrap();

@@ -13,7 +13,7 @@ use plasma_device_plugin_core::{
 };
 
 use crate::{
-    labels::{Labels, labels, limited_by_driver},
+    labels::{Labels, NodeLabels, labels, limited_by_driver},
     limits::Limits,
     meter::MeterState,
 };
@@ -36,6 +36,16 @@ impl Described {
             limited_by_driver(labels);
         }
         self
+    }
+
+    /// The same, with what its labels say beyond the GPUs.
+    pub(crate) fn labelled(self, node: &mut NodeLabels) -> Self {
+        match self {
+            Self::Known(spec, status, labels) => {
+                Self::Known(spec, status, node.complete(labels, Timestamp::now().as_second()))
+            }
+            unknown => unknown,
+        }
     }
 }
 

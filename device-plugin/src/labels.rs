@@ -1,12 +1,15 @@
 //! The node's labels, under the names that GPU feature discovery made usual.
 
+mod node;
 mod parts;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use plasma_api::names;
-use plasma_device_plugin_core::{Inventory, Policy, product_label};
+use plasma_device_plugin_core::{Gpu, Inventory, Mode, Policy, product_label};
+
+pub(crate) use node::NodeLabels;
 
 /// The node's labels. One without a value is taken off.
 pub(crate) type Labels = BTreeMap<String, Option<String>>;
@@ -16,6 +19,12 @@ const PRODUCT_COUNT: &str = "gpu-count.compute.plasma.dev/";
 
 /// Who limits the memory that a container takes of a GPU that it shares, where GPUs are shared.
 const MEMORY_LIMIT: &str = "compute.plasma.dev/memory-limit";
+
+/// What the machine is called. The GPUs don't know it, so it is unknown until it is told.
+const MACHINE: &str = "nvidia.com/gpu.machine";
+
+/// Whether GPUs are shared through CUDA's Multi-Process Service. It is never this plugin that does so.
+const MPS_CAPABLE: &str = "nvidia.com/mps.capable";
 
 /// The node's labels. Model, memory and capability are the first GPU's: where a node has several models, there is a count of
 /// each, and its GpuNode names each GPU.
@@ -39,7 +48,10 @@ pub(crate) fn labels(inventory: &Inventory, policy: &Policy, simulated: bool) ->
         ("nvidia.com/cuda.runtime-version.major", cuda.map(|(major, _)| major.to_string())),
         ("nvidia.com/cuda.runtime-version.minor", cuda.map(|(_, minor)| minor.to_string())),
         ("nvidia.com/cuda.runtime-version.full", cuda.map(|(major, minor)| format!("{major}.{minor}"))),
-        ("nvidia.com/mig.capable", first.map(|gpu| gpu.mig.is_some().to_string())),
+        ("nvidia.com/gpu.mode", first.map(|_| mode(gpus.iter().map(|(gpu, _)| *gpu)).label().to_owned())),
+        (MACHINE, first.map(|_| "unknown".to_owned())),
+        ("nvidia.com/mig.capable", first.map(|_| gpus.iter().any(|(gpu, _)| gpu.mig.is_some()).to_string())),
+        (MPS_CAPABLE, first.map(|_| "false".to_owned())),
         (names::SIMULATED_LABEL, simulated.then(|| "true".to_owned())),
         // Until the driver has said that it does: nothing keeps one container from taking the memory of another one.
         (MEMORY_LIMIT, (!policy.shared.is_empty() && first.is_some()).then(|| "none".to_owned())),
@@ -98,6 +110,12 @@ fn is_number(part: &str) -> bool {
     !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// What all GPUs are made for: unknown where they differ.
+fn mode<'a>(gpus: impl Iterator<Item = &'a Gpu>) -> Mode {
+    let one = gpus.map(|gpu| gpu.mode).reduce(|one, other| if one == other { one } else { Mode::Unknown });
+    one.unwrap_or_default()
+}
+
 /// The architecture's name by compute capability (docs.nvidia.com/cuda/cuda-c-programming-guide).
 fn family(major: u32, minor: u32) -> &'static str {
     match (major, minor) {
@@ -109,6 +127,7 @@ fn family(major: u32, minor: u32) -> &'static str {
         (8, _) => "ada-lovelace",
         (9, _) => "hopper",
         (10 | 12, _) => "blackwell",
+        (13, _) => "rubin",
         _ => "undefined",
     }
 }

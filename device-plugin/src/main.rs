@@ -71,6 +71,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         holdings: pods.holdings.clone(),
         looks,
         node: node.clone(),
+        observes: args.observe,
         dcgm_names: args.dcgm_metric_names,
     };
     let metrics = metrics::start(&runtime.registry, sources)?;

@@ -27,6 +27,8 @@ pub(crate) struct Sources {
     pub(crate) looks: LookMetrics,
     /// This node's name.
     pub(crate) node: String,
+    /// Whether another plugin offers the GPUs to the kubelet.
+    pub(crate) observes: bool,
     /// Whether the same values are told under dcgm-exporter's names too.
     pub(crate) dcgm_names: bool,
 }
@@ -36,6 +38,7 @@ pub(crate) struct Sources {
 /// # Errors
 /// When a name is taken.
 pub(crate) fn start(registry: &Registry, sources: Sources) -> Result<KubeletMetrics, Error> {
+    let observes = sources.observes;
     registry.register(Box::new(gpus::GpuMetrics::new(sources)?))?;
-    KubeletMetrics::register(registry)
+    KubeletMetrics::register(registry, observes)
 }

@@ -20,7 +20,7 @@ use std::{
 };
 
 use nvml_wrapper::{Device, Nvml, error::NvmlError};
-use plasma_device_plugin_core::{Gpu, Look, Occupancy, Scan, Seen, Silence, Topology};
+use plasma_device_plugin_core::{Gpu, Look, Mode, Occupancy, Scan, Seen, Silence, Topology};
 
 use events::Events;
 use figures::Measuring;
@@ -211,18 +211,30 @@ impl<'lib> Session<'lib> {
 fn facts(index: u32, device: &Device<'_>, substitute: bool) -> Result<Gpu, NvmlError> {
     let pci_bus_id = device.pci_info().ok().map(|pci| pci.bus_id);
     // Behind a simulated GPU there is neither a device node nor a PCI device of this machine.
+    let pci = pci_bus_id.as_deref().filter(|_| !substitute);
     let (device_node, numa_node) = if substitute {
         (None, device.numa_node_id().ok())
     } else {
-        let node = format!("/dev/nvidia{}", device.minor_number()?);
-        (Some(node), pci_bus_id.as_deref().and_then(numa_node))
+        (Some(format!("/dev/nvidia{}", device.minor_number()?)), pci.and_then(numa_node))
     };
+    let mode = pci.and_then(pci_class).map(Mode::of_pci_class).unwrap_or_default();
     let (uuid, name, memory_bytes) = (device.uuid()?, device.name()?, figures::memory(device)?.total);
     let capability = device.cuda_compute_capability().ok();
     let compute_capability =
         capability.and_then(|has| Some((has.major.try_into().ok()?, has.minor.try_into().ok()?)));
     let mig = mig::mig(device, substitute)?;
-    Ok(Gpu { uuid, index, device_node, name, memory_bytes, pci_bus_id, numa_node, compute_capability, mig })
+    Ok(Gpu {
+        uuid,
+        index,
+        device_node,
+        name,
+        memory_bytes,
+        pci_bus_id,
+        mode,
+        numa_node,
+        compute_capability,
+        mig,
+    })
 }
 
 /// 13000 is CUDA 13.0, 12080 is 12.8.
@@ -233,10 +245,20 @@ fn cuda_version(told: i32) -> Option<(u32, u32)> {
 
 /// The kernel knows on which NUMA node a PCI device hangs; NVML's own number means something else.
 fn numa_node(pci_bus_id: &str) -> Option<u32> {
+    // -1 is a machine with a single one.
+    kernel_says(pci_bus_id, "numa_node")?.parse().ok()
+}
+
+/// What kind of PCI device it is. Newer drivers' NVML tells it too; the kernel always does.
+fn pci_class(pci_bus_id: &str) -> Option<u32> {
+    u32::from_str_radix(kernel_says(pci_bus_id, "class")?.strip_prefix("0x")?, 16).ok()
+}
+
+/// One of the kernel's facts about a PCI device.
+fn kernel_says(pci_bus_id: &str, fact: &str) -> Option<String> {
     // NVML writes an eight-digit domain, sysfs a four-digit one.
     let address = pci_bus_id.to_lowercase();
     let address = if address.len() > 12 { address.get(address.len() - 12..)? } else { &address };
-    let text = std::fs::read_to_string(format!("/sys/bus/pci/devices/{address}/numa_node")).ok()?;
-    // -1 is a machine with a single one.
-    text.trim().parse().ok()
+    let text = std::fs::read_to_string(format!("/sys/bus/pci/devices/{address}/{fact}")).ok()?;
+    Some(text.trim().to_owned())
 }

@@ -6,6 +6,39 @@ use crate::{
     topology::Topology,
 };
 
+/// What a GPU is made for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Nobody told, or it is something else.
+    #[default]
+    Unknown,
+    /// To compute: it has no display.
+    Compute,
+    /// To draw.
+    Graphics,
+}
+
+impl Mode {
+    /// By the PCI class: base class, sub-class and interface in three bytes (PCI Code and ID Assignment Specification, display
+    /// controllers: 3D, or compatible with VGA).
+    pub fn of_pci_class(class: u32) -> Self {
+        match class {
+            0x03_02_00 => Self::Compute,
+            0x03_00_00 => Self::Graphics,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// As the label `nvidia.com/gpu.mode` has it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Compute => "compute",
+            Self::Graphics => "graphics",
+        }
+    }
+}
+
 /// A GPU's unchanging facts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gpu {
@@ -21,6 +54,8 @@ pub struct Gpu {
     pub memory_bytes: u64,
     /// PCI address, where NVML gave one.
     pub pci_bus_id: Option<String>,
+    /// What it is made for.
+    pub mode: Mode,
     /// CPU NUMA node, where the machine has several.
     pub numa_node: Option<u32>,
     /// CUDA's compute capability: major, minor.
@@ -61,6 +96,7 @@ pub enum Recovery {
 
 /// What one GPU said in one look.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one a GPU, and nearly all of them answer")]
 pub enum Seen {
     /// It answered.
     Answered {
@@ -149,10 +185,10 @@ impl GpuState {
 
 /// A model as the label `nvidia.com/gpu.product` has it: blanks become dashes, what a label can't hold is left out.
 pub fn product_label(name: &str) -> String {
-    let dashed = name.split_whitespace().collect::<Vec<_>>().join("-");
-    let allowed: String =
-        dashed.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(63).collect();
-    allowed.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
+    let is_allowed = |c: &char| c.is_ascii_alphanumeric() || c.is_whitespace() || "-_.".contains(*c);
+    let allowed: String = name.chars().filter(is_allowed).collect();
+    let dashed: String = allowed.split_whitespace().collect::<Vec<_>>().join("-").chars().take(63).collect();
+    dashed.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
 
 #[cfg(test)]
@@ -165,6 +201,13 @@ mod tests {
     fn the_product_label_is_as_gpu_feature_discovery_writes_it() {
         assert_eq!(product_label("NVIDIA H100 80GB HBM3"), "NVIDIA-H100-80GB-HBM3");
         assert_eq!(product_label("  odd (name) "), "odd-name");
+        assert_eq!(product_label("one + two"), "one-two");
+    }
+
+    #[test]
+    fn a_gpu_is_made_for_what_its_pci_class_says() {
+        let modes = [0x03_00_00, 0x03_02_00, 0x12_00_00].map(|class| Mode::of_pci_class(class).label());
+        assert_eq!(modes, ["graphics", "compute", "unknown"]);
     }
 
     proptest! {

@@ -32,7 +32,7 @@ pub use driver_files::{
     DATA, Driver, DriverFile, FileKind, LIBRARIES, LIBRARY_PLACES, Library, PROGRAM_PLACES, PROGRAMS,
     SOCKETS, is_handed_over, names,
 };
-pub use gpu::{Gpu, GpuState, Look, Recovery, Scan, Seen, product_label};
+pub use gpu::{Gpu, GpuState, Look, Mode, Recovery, Scan, Seen, product_label};
 pub use handover::HandOver;
 pub use health::{HealthRules, Instance, Signs, Silence, Xid};
 pub use holding::{

@@ -6,13 +6,17 @@ use plasma_device_plugin_core::{
     product_label,
 };
 
+/// How it is shared.
+const REPLICAS: &str = ".replicas";
+const STRATEGY: &str = ".sharing-strategy";
+
 /// What labels say of each kind of thing that is offered.
 const FACTS: [&str; 13] = [
     ".product",
     ".count",
     ".memory",
-    ".replicas",
-    ".sharing-strategy",
+    REPLICAS,
+    STRATEGY,
     ".multiprocessors",
     ".slices.gi",
     ".slices.ci",
@@ -94,6 +98,11 @@ impl Kind {
 /// Whether a label is one of ours that is about a profile.
 pub(super) fn is_of_profile(name: &str) -> bool {
     name.starts_with(PROFILE) && FACTS.iter().any(|fact| name.ends_with(fact))
+}
+
+/// Whether a label says how something is shared.
+pub(super) fn is_about_sharing(name: &str) -> bool {
+    [REPLICAS, STRATEGY].iter().any(|fact| name.ends_with(fact))
 }
 
 /// The labels of everything that is offered.

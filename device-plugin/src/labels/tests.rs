@@ -29,6 +29,7 @@ fn gpu(index: u32, profiles: Option<&[&str]>) -> Gpu {
         name: "NVIDIA H100 80GB HBM3".to_owned(),
         memory_bytes: 81_559 << 20,
         compute_capability: Some((9, 0)),
+        mode: Mode::Compute,
         mig: Some(Mig { enabled: profiles.is_some(), pending: profiles.is_some(), instances }),
         ..Gpu::default()
     }
@@ -79,6 +80,9 @@ fn a_node_is_labelled_as_gpu_feature_discovery_does() {
             ("nvidia.com/cuda.runtime-version.minor", "0"),
             ("nvidia.com/cuda.runtime-version.full", "13.0"),
             ("nvidia.com/mig.capable", "true"),
+            ("nvidia.com/mps.capable", "false"),
+            ("nvidia.com/gpu.mode", "compute"),
+            ("nvidia.com/gpu.machine", "unknown"),
             ("compute.plasma.dev/simulated", "true"),
             ("gpu-count.compute.plasma.dev/NVIDIA-H100-80GB-HBM3", "2"),
         ],
@@ -163,6 +167,32 @@ fn labels_of_an_earlier_layout_are_taken_off_and_those_of_others_stay() {
             "nvidia.com/mig-2g.20gb.engines.ofa"
         ]
     );
+}
+
+#[test]
+fn the_mode_is_what_all_gpus_are_made_for() {
+    use Mode::{Compute, Graphics, Unknown};
+    let mode_of = |modes: &[Mode]| {
+        let gpus: Vec<Gpu> = modes.iter().map(|mode| Gpu { mode: *mode, ..gpu(0, None) }).collect();
+        mode(gpus.iter())
+    };
+    assert_eq!((mode_of(&[Graphics; 2]), mode_of(&[Compute; 3])), (Graphics, Compute));
+    for unclear in
+        [&[Compute, Compute, Graphics][..], &[Compute, Graphics, Unknown, Compute], &[Unknown, Compute]]
+    {
+        assert_eq!(mode_of(unclear), Unknown);
+    }
+}
+
+#[test]
+fn a_node_is_capable_of_mig_where_any_gpu_is() {
+    let without = Gpu { mig: None, ..gpu(0, None) };
+    for (gpus, capable) in [(vec![without.clone(), gpu(1, None)], "true"), (vec![without], "false")] {
+        must_say(
+            &labels(&node(gpus, "580"), &policy(MigStrategy::None), false),
+            &[("nvidia.com/mig.capable", capable)],
+        );
+    }
 }
 
 #[test]

@@ -232,6 +232,7 @@ mod tests {
             holdings: watch::channel(holdings).1,
             looks: LookMetrics::register(&registry).unwrap(),
             node: "node-a".to_owned(),
+            observes: false,
             dcgm_names: true,
         };
         registry.register(Box::new(GpuMetrics::new(sources).unwrap())).unwrap();

@@ -11,7 +11,8 @@ pub(crate) struct KubeletMetrics {
 }
 
 impl KubeletMetrics {
-    pub(super) fn register(registry: &Registry) -> Result<Self, Error> {
+    /// Where another plugin offers the GPUs, nothing is said of a registration: there is to be none.
+    pub(super) fn register(registry: &Registry, observes: bool) -> Result<Self, Error> {
         let metrics = Self {
             registered: IntGauge::new(
                 "plasma_device_plugin_registered",
@@ -26,7 +27,9 @@ impl KubeletMetrics {
                 &["outcome"],
             )?,
         };
-        registry.register(Box::new(metrics.registered.clone()))?;
+        if !observes {
+            registry.register(Box::new(metrics.registered.clone()))?;
+        }
         registry.register(Box::new(metrics.registrations.clone()))?;
         registry.register(Box::new(metrics.allocations.clone()))?;
         Ok(metrics)

@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 mod command;
+mod journal;
 mod processes;
 mod rental;
 
@@ -25,6 +26,7 @@ use plasma_types::{JobUid, PodUid, Xpl};
 use serde_json::{Value, json};
 
 pub use command::{Said, helm, kubectl, kubectl_plasma};
+pub use journal::{Recorded, recorded as recorded_on_the_node};
 pub use processes::{Victim, all_run, containers_started, kill, kill_kubelet, resume, runs, stop};
 pub use rental::fresh_queue;
 

@@ -92,6 +92,12 @@ pub fn runs(victim: Victim) -> bool {
     !processes(victim).is_empty()
 }
 
+/// A file as the program sees it; `None` where it doesn't run, or has no such file.
+pub(crate) fn file_of(victim: Victim, path: &str) -> Option<Vec<u8>> {
+    let root = |pid: Pid| format!("/proc/{}/root{path}", pid.as_raw_nonzero());
+    processes(victim).into_iter().find_map(|pid| fs::read(root(pid)).ok())
+}
+
 /// Waits until all of them run: whoever was killed before may still wait for the kubelet.
 ///
 /// # Panics

@@ -22,7 +22,8 @@ use plasma_api::{
     ComputeJob, GpuNode, compute_job::Phase, names::SYSTEM_NAMESPACE, settlement_batch::Receipt,
 };
 use plasma_e2e::{
-    NAMESPACE, Victim, World, all_run, helm, job, kill, kubectl_plasma, phase, resume, settled, stop,
+    NAMESPACE, Victim, World, all_run, helm, job, kill, kubectl_plasma, phase, recorded_on_the_node, resume,
+    settled, stop,
 };
 use plasma_types::{PodUid, Xpl, flag};
 use serde_json::json;
@@ -47,6 +48,7 @@ async fn a_pod_is_billed_for_the_time_that_it_held_its_gpus() {
     let paid = world.wait(&made, "paid", 120, |job| settled(job) == 2).await;
     let receipts = receipts(&world, &paid).await;
     are_what_was_held(&receipts, &ran);
+    are_what_was_recorded(&world, &receipts, &ran).await;
     let masks: Vec<_> = receipts.values().map(|receipt| receipt.device_mask).collect();
     assert!(masks.iter().all(|mask| mask.count_ones() == 1) && masks[0] != masks[1], "{masks:?}");
     are_paid_once(&world, &paid, &receipts).await;
@@ -69,8 +71,11 @@ async fn time_on_a_sick_gpu_is_not_billed() {
     say(&world, &sick).await;
     tokio::time::sleep(Duration::from_secs(6)).await;
     say(&world, &before).await;
+    let ran = times(&world, &made, 1).await;
     let paid = world.wait(&made, "paid", 120, |job| settled(job) == 1).await;
-    let receipt = receipts(&world, &paid).await.into_values().next().expect("a receipt");
+    let receipts = receipts(&world, &paid).await;
+    are_what_was_recorded(&world, &receipts, &ran).await;
+    let receipt = receipts.into_values().next().expect("a receipt");
     let unhealthy = receipt.duration.0.saturating_sub(receipt.device_ms);
     assert!((2_000..16_000).contains(&unhealthy), "{unhealthy} ms of {receipt:?}");
     world.delete(&paid).await;
@@ -90,6 +95,7 @@ async fn what_is_told_while_settlement_is_away_is_neither_lost_nor_doubled() {
     let paid = world.wait(&made, "paid", 180, |job| settled(job) == 2).await;
     let receipts = receipts(&world, &paid).await;
     are_what_was_held(&receipts, &ran);
+    are_what_was_recorded(&world, &receipts, &ran).await;
     are_paid_once(&world, &paid, &receipts).await;
     world.delete(&paid).await;
 }
@@ -113,6 +119,7 @@ async fn a_stream_that_is_cut_and_a_settlement_that_dies_change_no_bill() {
     let paid = world.wait(&made, "paid", 240, |job| settled(job) == 2).await;
     let receipts = receipts(&world, &paid).await;
     are_what_was_held(&receipts, &ran);
+    are_what_was_recorded(&world, &receipts, &ran).await;
     are_paid_once(&world, &paid, &receipts).await;
     world.delete(&paid).await;
 }
@@ -212,6 +219,35 @@ fn are_what_was_held(receipts: &BTreeMap<PodUid, Receipt>, ran: &BTreeMap<PodUid
         if receipt.flags & flag::LATE == 0 {
             let end = i64::try_from(receipt.end.0).expect("a time");
             assert!((end - ended).abs() <= AROUND, "{uid} gave its GPU back at {end}, and ended at {ended}");
+        }
+    }
+}
+
+/// Each receipt is what the plugin's records of its pod say: the same devices, and to the millisecond the same time, which
+/// ends at the latest in the second that the pod's status tells.
+async fn are_what_was_recorded(
+    world: &World,
+    receipts: &BTreeMap<PodUid, Receipt>,
+    ran: &BTreeMap<PodUid, (i64, i64)>,
+) {
+    let nodes: Api<GpuNode> = Api::all(world.client.clone());
+    let gpus = nodes.list(&ListParams::default()).await.expect("GpuNodes").items.into_iter();
+    let bits: BTreeMap<_, _> = gpus
+        .flat_map(|node| node.spec.gpus)
+        .map(|gpu| (gpu.uuid, 1_u64 << u32::try_from(gpu.index).expect("an index")))
+        .collect();
+    let all = recorded_on_the_node();
+    for (uid, receipt) in receipts {
+        let recorded = all.get(uid).unwrap_or_else(|| panic!("the plugin has no record of {uid}"));
+        assert!(recorded.is_over, "{recorded:?}");
+        let end = recorded.end.min(ran[uid].1.cast_unsigned() + 1000);
+        let healthy: u64 = recorded.healthy.values().sum();
+        assert_eq!(receipt.device_ms, healthy - (recorded.end - end), "{receipt:?} {recorded:?}");
+        assert_eq!(receipt.duration.0, end - recorded.start, "{receipt:?} {recorded:?}");
+        // What came late was moved to where others may have the device.
+        if receipt.flags & flag::LATE == 0 {
+            let mask = recorded.healthy.keys().fold(0, |mask, device| mask | bits[device]);
+            assert_eq!((receipt.device_mask, receipt.end.0), (mask, end), "{receipt:?} {recorded:?}");
         }
     }
 }

@@ -1,14 +1,28 @@
 //! Who calls: the node in a device plugin's token, by the API server's word, and no other.
 
+mod reviewed;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use kube::{Api, Client, api::PostParams};
 use plasma_proto::meter::AUDIENCE;
+use tokio::{sync::Semaphore, time::timeout};
 use tonic::{Status, metadata::MetadataMap};
+
+use reviewed::Reviewed;
 
 /// Where the API server says which node a token's pod runs on.
 const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 /// No token is longer.
 const LONGEST_TOKEN: usize = 16 * 1024;
+
+/// So many reviews are asked of the API server at once, whoever calls how often; the others wait, but no longer than this.
+const AT_ONCE: usize = 8;
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Tells who calls.
 #[derive(Clone)]
@@ -16,21 +30,37 @@ pub(crate) struct Callers {
     client: Client,
     /// The user that device plugins are.
     account: String,
+    reviewed: Arc<Reviewed>,
+    turns: Arc<Semaphore>,
 }
 
 impl Callers {
     /// Device plugins run in this namespace.
     pub(crate) fn new(client: Client, namespace: &str) -> Self {
-        Self { client, account: format!("system:serviceaccount:{namespace}:plasma-device-plugin") }
+        let account = format!("system:serviceaccount:{namespace}:plasma-device-plugin");
+        Self { client, account, reviewed: Arc::default(), turns: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     /// The node that the caller may speak for.
     ///
     /// # Errors
     /// `unauthenticated` without a valid token, `permission_denied` for somebody who is no device plugin, `unavailable` when
-    /// the API server doesn't answer.
+    /// the API server doesn't answer, or too many call.
     pub(crate) async fn node(&self, metadata: &MetadataMap) -> Result<String, Status> {
         let token = token(metadata)?;
+        if let Some(node) = self.reviewed.node(&token, Instant::now()) {
+            return Ok(node);
+        }
+        // Nobody closes it.
+        let Ok(Ok(_turn)) = timeout(PATIENCE, self.turns.acquire()).await else {
+            return Err(Status::unavailable("too many callers wait for a review of their tokens: try again"));
+        };
+        let node = self.review(token.clone()).await?;
+        self.reviewed.keep(&token, &node, Instant::now());
+        Ok(node)
+    }
+
+    async fn review(&self, token: String) -> Result<String, Status> {
         let review = TokenReview {
             spec: TokenReviewSpec { token, audiences: Some(vec![AUDIENCE.to_owned()]) },
             ..TokenReview::default()
@@ -79,3 +109,6 @@ fn token(metadata: &MetadataMap) -> Result<String, Status> {
     }
     Ok(token.to_owned())
 }
+
+#[cfg(test)]
+mod tests;

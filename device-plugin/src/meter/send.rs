@@ -33,8 +33,8 @@ const RETRY_LAST: Duration = Duration::from_secs(30);
 const WORKED: Duration = Duration::from_secs(60);
 /// So many records are read at once, and may be on their way.
 const AT_ONCE: usize = 64;
-/// That all up to some moment is sent is said this often at most.
-const SAY_COMPLETE: Duration = Duration::from_secs(2);
+/// What is new, and until when that is all, is sent this often at most: a receipt waits for it.
+const SEND: Duration = Duration::from_millis(500);
 
 /// Sends what lies in the outbox.
 pub(crate) struct Sender {
@@ -147,7 +147,7 @@ async fn feed(
             requests.send(complete).await.map_err(|_| "settlement ended the call".to_owned())?;
             said_ms = Some(until_ms);
         }
-        tokio::time::sleep(SAY_COMPLETE).await;
+        tokio::time::sleep(SEND).await;
         if outbox.changed().await.is_err() {
             return Ok(());
         }

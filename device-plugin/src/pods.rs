@@ -167,8 +167,10 @@ impl Follower {
         }
     }
 
-    /// Follows one source until it ends; an error where it failed before it told of all pods.
+    /// Follows one source until it ends; an error where it failed before it told of all pods, or tells old news.
     async fn follow(&mut self, source: &mut Source, socket: &Path) -> Result<(), String> {
+        let at_second_hand = source.is_api_server();
+        self.kubelet_is_there(at_second_hand).await?;
         let mut tick = tokio::time::interval(TICK);
         let mut began: Option<Vec<PodSeen>> = Some(Vec::new());
         loop {
@@ -184,7 +186,7 @@ impl Follower {
                     return Ok(());
                 }
                 None if source.is_outdated(socket) => return Ok(()),
-                None => {}
+                None => self.kubelet_is_there(at_second_hand).await?,
             }
             if began.is_none() {
                 self.seen_ms = now_ms();
@@ -198,6 +200,11 @@ impl Follower {
             }
             self.publish();
         }
+    }
+
+    /// Whoever tells of pods at second hand does so also while their kubelet is away, and doesn't know that one has ended.
+    async fn kubelet_is_there(&self, at_second_hand: bool) -> Result<(), String> {
+        if at_second_hand { self.lister.listens().await } else { Ok(()) }
     }
 
     /// `began` has the pods that are told of at first, until that is all.
@@ -303,3 +310,6 @@ fn say_changes(was: &Holdings, now: &Holdings) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

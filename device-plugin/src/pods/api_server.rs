@@ -136,7 +136,7 @@ pub(super) mod tests {
         } })
     }
 
-    fn list(pods: &[Value]) -> (u16, Vec<Value>) {
+    pub(in super::super) fn list(pods: &[Value]) -> (u16, Vec<Value>) {
         (
             200,
             vec![

@@ -1,6 +1,7 @@
 //! The kubelet's two sockets: its pods, and the devices that it gave them.
 
 use std::{
+    io::ErrorKind,
     path::{Path, PathBuf},
     pin::Pin,
     time::Duration,
@@ -14,6 +15,7 @@ use plasma_proto::{
         EventType, GetPodRequest, ListPodsRequest, WatchPodsEvent, WatchPodsRequest, pods_client::PodsClient,
     },
 };
+use tokio::net::UnixStream;
 use tonic::{Status, Streaming, transport::Channel};
 
 use super::source::{self, News, Run, Source};
@@ -148,6 +150,18 @@ impl Lister {
         let before = source.pods().await?;
         let listed = self.list().await?;
         Ok((before, listed, source.pods().await?))
+    }
+
+    /// Fails where the kubelet left its socket behind and nobody listens on it: then it is away.
+    ///
+    /// # Errors
+    /// In words.
+    pub(super) async fn listens(&self) -> Result<(), String> {
+        let dialled = UnixStream::connect(&self.socket).await;
+        match dialled.err().filter(|fault| fault.kind() == ErrorKind::ConnectionRefused) {
+            None => Ok(()),
+            Some(fault) => Err(format!("the kubelet is away: {}: {fault}", self.socket.display())),
+        }
     }
 
     async fn list(&mut self) -> Result<Vec<Listed>, String> {

@@ -109,6 +109,11 @@ impl Source {
         }
     }
 
+    /// Whether it isn't the kubelet itself.
+    pub(super) fn is_api_server(&self) -> bool {
+        matches!(self, Self::ApiServer(..))
+    }
+
     /// Whether something has happened of which it isn't known yet what.
     pub(super) fn is_behind(&self) -> bool {
         matches!(self, Self::PodsApi(kubelet, _) if kubelet.is_behind())

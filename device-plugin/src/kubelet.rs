@@ -10,6 +10,7 @@ mod watched;
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -78,8 +79,17 @@ impl Standing {
 }
 
 impl Kubelet {
-    /// Serves the kubelet until the program is asked to end.
-    pub(crate) async fn run(mut self) {
+    /// Serves the kubelet until the program is asked to end, on this thread alone: whatever the program does besides, a
+    /// kubelet that asks doesn't wait for it.
+    ///
+    /// # Errors
+    /// The system gives us no way to wait for sockets.
+    pub(crate) fn run(self) -> io::Result<()> {
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(self.serve_and_end());
+        Ok(())
+    }
+
+    async fn serve_and_end(mut self) {
         let shutdown = self.shutdown.clone();
         let mut desks = BTreeMap::new();
         shutdown.run_until_cancelled(self.serve(&mut desks)).await;

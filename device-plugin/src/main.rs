@@ -38,8 +38,8 @@ use metrics::{LookMetrics, Sources};
 use plasma_device_plugin_core::HandOver;
 use plasma_runtime::Runtime;
 
-// Two, however many CPUs the node has: one answers the kubelet while the other talks to the cluster, and each costs memory.
-#[tokio::main(worker_threads = 2)]
+// The kubelet has a thread of its own; all the rest has this one.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let command = CommandLine::parse();
     plasma_runtime::exit(match command.verb {
@@ -92,7 +92,8 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         dirt::start(args.dirt, observed.clone(), pods.holdings.clone(), publish.clone());
         handover::start(&args.hand_over, &runtime.registry, (observed.clone(), publish))?;
         let standing = Arc::new(Standing::new(gate, metrics.clone()));
-        Kubelet { args: Arc::new(args), observed, metrics, shutdown, standing }.run().await;
+        let kubelet = Kubelet { args: Arc::new(args), observed, metrics, shutdown, standing };
+        tokio::task::spawn_blocking(move || kubelet.run()).await??;
     }
     Ok(())
 }

@@ -6,9 +6,10 @@ use clap::{Args, ValueEnum};
 use plasma_device_plugin_core::{HealthRules, Inventory};
 
 use crate::{
+    aside::{Fault, PatienceArgs},
     handover::{DriverRootArgs, ToHandOver},
-    inspect::print,
-    nvml::{DRIVER_LIBRARY, Library, Session, Source},
+    inspect::{look, print},
+    nvml::{DRIVER_LIBRARY, Source},
 };
 
 /// In which language the spec is.
@@ -33,26 +34,28 @@ pub(crate) struct Printing {
     format: Format,
 
     #[command(flatten)]
+    patience: PatienceArgs,
+
+    #[command(flatten)]
     driver_root: DriverRootArgs,
 }
 
 /// Prints the spec that containers would get their GPUs by.
 ///
 /// # Errors
-/// In words: NVML can't be used, or the driver's files aren't there.
-pub(crate) fn cdi(printing: &Printing) -> Result<(), String> {
+/// In words: NVML can't be used or doesn't answer in time, or the driver's files aren't there.
+pub(crate) fn cdi(printing: &Printing) -> Result<(), Fault> {
     let source = Source { library: printing.nvml_library.clone(), root: printing.driver_root.root() };
-    let library = Library::load(&source)?;
-    let (scan, _) = Session::new(&library, 0).look();
+    let (scan, _, substitute) = look(source, printing.patience.patience())?;
     let mut inventory = Inventory::new(HealthRules::default());
     inventory.observe(scan);
     if let Some(fault) = inventory.fault() {
-        return Err(fault.to_owned());
+        return Err(fault.to_owned().into());
     }
-    let devices = ToHandOver::new(&inventory, library.is_substitute());
+    let devices = ToHandOver::new(&inventory, substitute);
     let spec = devices.spec(|version| printing.driver_root.root().find(version))?;
-    print(&match printing.format {
+    Ok(print(&match printing.format {
         Format::Yaml => serde_saphyr::to_string(&spec).map_err(|fault| fault.to_string())?,
         Format::Json => serde_json::to_string_pretty(&spec).map_err(|fault| fault.to_string())?,
-    })
+    })?)
 }

@@ -10,7 +10,10 @@ use clap::{Args, ValueEnum};
 use plasma_device_plugin_core::{Dirt, DirtRules, Holdings, Inventory, held_otherwise};
 use tokio::sync::watch;
 
-use crate::inventory::{Judged, Observed, Publisher, newer};
+use crate::{
+    inventory::{Judged, Observed, Publisher, newer},
+    vital::Vital,
+};
 
 /// At the start the kubelet is told of GPUs when it is known who holds them, or after this long: a GPU that the plugin before
 /// kept back must not be offered meanwhile.
@@ -50,13 +53,14 @@ pub(crate) fn start(
     observed: watch::Receiver<Observed>,
     holdings: watch::Receiver<Holdings>,
     publish: Publisher,
+    vital: &Vital,
 ) {
     let rules = DirtRules {
         tolerated_bytes: args.leftover_memory_mib << 20,
         grace: Duration::from_secs(args.dirty_after_seconds),
     };
     let rules = (args.dirty_gpus == Policy::Withhold).then_some(rules);
-    tokio::spawn(judge(rules, observed, holdings, publish));
+    vital.spawn("the watch over dirty GPUs", judge(rules, observed, holdings, publish));
 }
 
 /// Judges at each look, and when other pods hold GPUs than before.

@@ -17,6 +17,7 @@ use crate::{
     cdi_file::{self, Written},
     driver_root::DriverRoot,
     inventory::{Observed, Publisher, newer},
+    vital::Vital,
 };
 
 /// The driver's files are looked for anew after this long at the latest: somebody may have added to them.
@@ -214,6 +215,7 @@ pub(crate) fn start(
     args: &HandOverArgs,
     registry: &Registry,
     (observed, publish): (watch::Receiver<Observed>, Publisher),
+    vital: &Vital,
 ) -> Result<(), Error> {
     if args.device_list_strategy != Strategy::CdiCri {
         publish.hand_over(HandOver::NeedsNothing);
@@ -221,7 +223,7 @@ pub(crate) fn start(
     }
     let metrics = Metrics::register(registry)?;
     let preparer = Preparer { folder: args.cdi_dir.clone(), root: args.driver_root.root(), found: None };
-    tokio::spawn(keep(preparer, metrics, observed, publish));
+    vital.spawn("the CDI spec", keep(preparer, metrics, observed, publish));
     Ok(())
 }
 

@@ -1,22 +1,21 @@
-//! `plasma-device-plugin inspect` and `check`: what this machine's NVML says, without Kubernetes.
+//! `plasma-device-plugin inspect`: what the plugin sees of this machine's GPUs, without Kubernetes.
 
 use std::{
     io::{self, Write as _},
     path::PathBuf,
-    sync::mpsc,
-    thread,
     time::Duration,
 };
 
 use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets::NOTHING};
-use plasma_device_plugin_core::{HealthRules, Inventory, MigStrategy, Policy};
+use plasma_device_plugin_core::{HealthRules, Inventory, MigStrategy, Policy, Scan};
 use serde_json::{Value, json};
 
 use crate::{
+    aside::{self, Fault, PatienceArgs},
     describe::{self, Described},
     handover::DriverRootArgs,
-    nvml::{Answer, DRIVER_LIBRARY, Figures, Library, Session, Source, ask_all},
+    nvml::{DRIVER_LIBRARY, Figures, Library, Session, Source},
 };
 
 /// How the output looks.
@@ -40,16 +39,19 @@ pub(crate) struct Looking {
     #[arg(long, short, value_enum, default_value_t)]
     pub(crate) output: Output,
 
-    /// A question that isn't answered within so many seconds is one that hangs.
-    #[arg(long, default_value_t = 20)]
-    pub(crate) patience_seconds: u64,
+    #[command(flatten)]
+    patience: PatienceArgs,
 
     #[command(flatten)]
     driver_root: DriverRootArgs,
 }
 
 impl Looking {
-    fn nvml(&self) -> Source {
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience.patience()
+    }
+
+    pub(crate) fn nvml(&self) -> Source {
         Source { library: self.nvml_library.clone(), root: self.driver_root.root() }
     }
 }
@@ -57,25 +59,37 @@ impl Looking {
 /// Prints what the plugin sees of this machine's GPUs.
 ///
 /// # Errors
-/// In words: NVML can't be used.
-pub(crate) fn inspect(looking: &Looking) -> Result<(), String> {
-    let library = Library::load(&looking.nvml())?;
-    let (scan, figures) = Session::new(&library, 0).look();
+/// In words: NVML can't be used, or doesn't answer in time.
+pub(crate) fn inspect(looking: &Looking) -> Result<(), Fault> {
+    let (scan, figures, substitute) = look(looking.nvml(), looking.patience())?;
     let mut inventory = Inventory::new(HealthRules::default());
     inventory.observe(scan);
     // Everything that is there, whichever way it is offered.
     let policy = Policy { mig: MigStrategy::Mixed, ..Policy::default() };
-    let (spec, status) = match describe::describe(&inventory, &policy, library.is_substitute()) {
+    let (spec, status) = match describe::describe(&inventory, &policy, substitute) {
         Described::Known(spec, status, _) => (spec, status),
-        Described::Unknown { fault, .. } => return Err(fault),
-        Described::Nothing => return Err("NVML said nothing".to_owned()),
+        Described::Unknown { fault, .. } => return Err(fault.into()),
+        Described::Nothing => return Err("NVML said nothing".to_owned().into()),
     };
     let seen = json!({ "spec": spec, "status": status, "figures": figures.iter().map(of_figures).collect::<Vec<_>>() });
     let text = match looking.output {
         Output::Json => serde_json::to_string_pretty(&seen).map_err(|fault| fault.to_string())?,
         Output::Table => table(&seen),
     };
-    print(&text)
+    Ok(print(&text)?)
+}
+
+/// One look at all GPUs, and whether a substitute of NVML says what was seen.
+///
+/// # Errors
+/// In words: NVML can't be used, or doesn't answer in time.
+pub(crate) fn look(nvml: Source, patience: Duration) -> Result<(Scan, Vec<Figures>, bool), Fault> {
+    let seen = aside::within(patience, move || {
+        let library = Library::load(&nvml)?;
+        let (scan, figures) = Session::new(&library, 0).look();
+        Ok((scan, figures, library.is_substitute()))
+    });
+    seen?.map_err(Fault::Refused)
 }
 
 fn of_figures(figures: &Figures) -> Value {
@@ -140,90 +154,6 @@ fn table(seen: &Value) -> String {
     let message =
         seen["status"]["message"].as_str().map(|message| format!("\n{message}")).unwrap_or_default();
     format!("{driver}{simulated}{message}\n{table}")
-}
-
-/// What the asking thread says.
-enum Said {
-    Asking(Option<u32>, &'static str),
-    Answered(Answer),
-}
-
-/// Asks NVML everything that the plugin relies on, and prints each answer. A question that hangs is named.
-///
-/// # Errors
-/// In words: NVML can't be used, or a question was never answered.
-pub(crate) fn check(looking: &Looking) -> Result<(), String> {
-    let (say, hear) = mpsc::channel();
-    let source = looking.nvml();
-    thread::spawn(move || {
-        // Whoever listens may have given up on us: nobody is left to be told.
-        let loaded = say.send(Said::Asking(None, "nvmlInit_v2")).and_then(|()| {
-            let library = match Library::load(&source) {
-                Ok(library) => library,
-                Err(fault) => return say.send(answer("nvmlInit_v2", Err(fault))),
-            };
-            say.send(answer("nvmlInit_v2", Ok("loaded".to_owned())))?;
-            let asking = &mut |gpu, question| drop(say.send(Said::Asking(gpu, question)));
-            ask_all(&library, asking, &mut |answer| drop(say.send(Said::Answered(answer))));
-            Ok(())
-        });
-        drop(loaded);
-    });
-    let patience = Duration::from_secs(looking.patience_seconds);
-    let (answers, hangs) = collect(&hear, patience);
-    let loaded = answers.first().is_some_and(|first| first.answer.is_ok());
-    print(&match looking.output {
-        Output::Json => {
-            let all: Vec<Value> = answers.iter().map(of_answer).collect();
-            serde_json::to_string_pretty(&all).map_err(|fault| fault.to_string())?
-        }
-        Output::Table => answers.iter().map(line).collect::<Vec<_>>().join("\n"),
-    })?;
-    match hangs {
-        Some(question) => Err(format!("{question} has not been answered for {patience:?}: the driver hangs")),
-        None if loaded => Ok(()),
-        None => Err("NVML can't be used: is the driver installed, and loaded?".to_owned()),
-    }
-}
-
-fn answer(question: &'static str, answer: Result<String, String>) -> Said {
-    Said::Answered(Answer { question, gpu: None, answer, took: None })
-}
-
-/// Everything that was answered, and the question that wasn't.
-fn collect(hear: &mpsc::Receiver<Said>, patience: Duration) -> (Vec<Answer>, Option<String>) {
-    let (mut answers, mut asked) = (Vec::new(), None);
-    loop {
-        match hear.recv_timeout(patience) {
-            Ok(Said::Asking(gpu, question)) => asked = Some((gpu, question)),
-            Ok(Said::Answered(answer)) => answers.push(answer),
-            Err(mpsc::RecvTimeoutError::Disconnected) => return (answers, None),
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                let of_gpu = |gpu: u32| format!("GPU {gpu}: ");
-                let named =
-                    asked.map(|(gpu, question)| format!("{}{question}", gpu.map(of_gpu).unwrap_or_default()));
-                return (answers, Some(named.unwrap_or_default()));
-            }
-        }
-    }
-}
-
-fn of_answer(answer: &Answer) -> Value {
-    let (told, fault) = (answer.answer.as_ref().ok(), answer.answer.as_ref().err());
-    let microseconds = answer.took.map(|took| took.as_micros() as u64);
-    json!({
-        "question": answer.question, "gpu": answer.gpu, "answer": told, "fault": fault,
-        "microseconds": microseconds,
-    })
-}
-
-fn line(answer: &Answer) -> String {
-    let gpu = answer.gpu.map(|gpu| format!("GPU {gpu}  ")).unwrap_or_default();
-    let took = answer.took.map(|took| format!("  [{} µs]", took.as_micros())).unwrap_or_default();
-    match &answer.answer {
-        Ok(told) => format!("ok    {gpu}{}: {told}{took}", answer.question),
-        Err(fault) => format!("no    {gpu}{}: {fault}{took}", answer.question),
-    }
 }
 
 /// Prints it; a reader that has gone is no fault.

@@ -3,6 +3,7 @@
 //! Nobody else waits for NVML. When it hangs, the last values grow old, and [`Observed::believed`] says so.
 
 mod log;
+mod publisher;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +29,10 @@ use crate::{
     limits::{Limiter, Limits},
     metrics::LookMetrics,
     nvml::{Figures, Library, Session, Source},
+    vital::{self, Vital},
 };
+
+pub(crate) use publisher::Publisher;
 
 /// How often the GPUs' events are taken in.
 const HEAR: Duration = Duration::from_millis(200);
@@ -178,34 +182,6 @@ pub(crate) async fn newer(observed: &mut watch::Receiver<Observed>, at_most: Dur
     }
 }
 
-/// Adds what isn't NVML's to say.
-#[derive(Clone)]
-pub(crate) struct Publisher {
-    observed: Arc<watch::Sender<Observed>>,
-    look_soon: Arc<AtomicBool>,
-}
-
-impl Publisher {
-    /// Says whether GPUs can be handed over. The same again wakes nobody.
-    pub(crate) fn hand_over(&self, now: HandOver) {
-        self.observed.send_if_modified(|observed| {
-            let changes = observed.hand_over != now;
-            observed.hand_over = now;
-            changes
-        });
-    }
-
-    /// Says which GPUs are dirty, and which aren't known to be clean yet.
-    pub(crate) fn judged(&self, now: Judged) {
-        self.observed.send_modify(|observed| observed.judged = Some(now));
-    }
-
-    /// Asks for a look as soon as one may be.
-    pub(crate) fn look_soon(&self) {
-        self.look_soon.store(true, Ordering::Relaxed);
-    }
-}
-
 /// Starts the thread; the receiver always has the newest values.
 ///
 /// # Errors
@@ -215,6 +191,7 @@ pub(crate) fn start(
     rules: HealthRules,
     (metrics, policy): (LookMetrics, Policy),
     limiter: Option<Limiter>,
+    vital: &Vital,
 ) -> io::Result<(watch::Receiver<Observed>, Publisher)> {
     let period = Duration::from_secs(args.scan_seconds);
     let patience = period * MISSED_LOOKS;
@@ -238,7 +215,9 @@ pub(crate) fn start(
     let look_soon = Arc::new(AtomicBool::new(false));
     let mut looker =
         Looker { publish: publish.clone(), look_soon: look_soon.clone(), period, metrics, limiter };
-    thread::Builder::new().name("nvml".to_owned()).spawn(move || looker.look_forever(&source))?;
+    vital.thread("nvml", move || {
+        looker.look_forever(|looker, session| looker.look_while_it_answers(&source, session));
+    })?;
     Ok((receive, Publisher { observed: publish, look_soon }))
 }
 
@@ -252,35 +231,38 @@ struct Looker {
 }
 
 impl Looker {
-    fn look_forever(&mut self, source: &Source) {
+    /// Until nobody asks any more, which is the end of the program. What a look says is whether any succeeded, or why there was
+    /// none; one that panics is said, and the next one begins with a library that is loaded anew.
+    fn look_forever(&mut self, mut look: impl FnMut(&mut Self, u64) -> Result<bool, String>) {
         let mut backoff = Backoff::new(RELOAD_FIRST, RELOAD_LAST);
         for session in 0.. {
             if self.publish.is_closed() {
                 return;
             }
+            let looked = vital::caught(|| look(self, session))
+                .unwrap_or_else(|why| Err(format!("the GPUs can't be looked at: {why}; it begins again")));
+            if looked == Ok(true) {
+                backoff.reset();
+            }
             // The library is gone by the time of the pause: a driver is only reloaded when nobody has it open.
-            let pause = match Library::load(source) {
-                Ok(library) => {
-                    tracing::info!(
-                        substitute = library.is_substitute(),
-                        "NVML is loaded from {}",
-                        library.file().display()
-                    );
-                    if self.look_until_it_fails(&library, session) {
-                        backoff.reset();
-                    }
-                    backoff.pause()
-                }
-                Err(fault) => {
-                    let pause = backoff.pause();
-                    tracing::debug!("trying again in {pause:?}");
-                    self.metrics.not_loaded();
-                    self.tell(Scan::Failed(fault), Vec::new(), None, pause);
-                    pause
-                }
-            };
+            let pause = backoff.pause();
+            if let Err(fault) = looked {
+                tracing::debug!("trying again in {pause:?}");
+                self.tell(Scan::Failed(fault), Vec::new(), None, pause);
+            }
             thread::sleep(pause);
         }
+    }
+
+    /// Whether any look succeeded before the library failed.
+    ///
+    /// # Errors
+    /// In words: it can't be loaded.
+    fn look_while_it_answers(&mut self, source: &Source, session: u64) -> Result<bool, String> {
+        let library = Library::load(source).inspect_err(|_| self.metrics.not_loaded())?;
+        let substitute = library.is_substitute();
+        tracing::info!(substitute, "NVML is loaded from {}", library.file().display());
+        Ok(self.look_until_it_fails(&library, session))
     }
 
     /// Returns when the library itself fails, so that it is loaded anew: a driver that was reloaded needs that.
@@ -394,3 +376,6 @@ fn answered(scan: &Scan) -> impl Iterator<Item = &str> {
     });
     answered.flat_map(Gpu::uuids)
 }
+
+#[cfg(test)]
+mod tests;

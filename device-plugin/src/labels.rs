@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use plasma_api::names;
-use plasma_device_plugin_core::{Gpu, Inventory, Mode, Policy, product_label};
+use plasma_device_plugin_core::{Gpu, Inventory, Mode, Policy, offers, product_label};
 
 pub(crate) use node::NodeLabels;
 
@@ -54,7 +54,7 @@ pub(crate) fn labels(inventory: &Inventory, policy: &Policy, simulated: bool) ->
         (MPS_CAPABLE, first.map(|_| "false".to_owned())),
         (names::SIMULATED_LABEL, simulated.then(|| "true".to_owned())),
         // Until the driver has said that it does: nothing keeps one container from taking the memory of another one.
-        (MEMORY_LIMIT, (!policy.shared.is_empty() && first.is_some()).then(|| "none".to_owned())),
+        (MEMORY_LIMIT, is_anything_shared(inventory, policy).then(|| "none".to_owned())),
     ];
     let mut labels: Labels = facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     labels.extend(parts::labels(inventory, policy));
@@ -67,6 +67,12 @@ pub(crate) fn labels(inventory: &Inventory, policy: &Policy, simulated: bool) ->
             .map(|(product, count)| (PRODUCT_COUNT.to_owned() + &product, Some(count.to_string()))),
     );
     labels
+}
+
+/// Whether this node has something that several containers may have at once.
+fn is_anything_shared(inventory: &Inventory, policy: &Policy) -> bool {
+    let offers = offers(inventory, policy);
+    offers.resources.values().flatten().any(|device| device.replica.is_some())
 }
 
 /// Says that the driver limits the memory of those who share GPUs, where GPUs are shared.

@@ -2,10 +2,12 @@
 
 mod announce;
 mod args;
+mod aside;
 mod authority;
 mod backoff;
 mod cdi;
 mod cdi_file;
+mod check;
 mod describe;
 mod dirt;
 mod driver_root;
@@ -26,10 +28,12 @@ mod preference;
 mod report;
 mod service;
 mod socket;
+mod vital;
 
 use std::{error::Error, process::ExitCode, sync::Arc};
 
 use args::{Args, CommandLine, Verb};
+use aside::Fault;
 use clap::Parser as _;
 use kubelet::{Kubelet, Standing};
 use limits::Limiter;
@@ -37,17 +41,29 @@ use meter::MeterArgs;
 use metrics::{LookMetrics, Sources};
 use plasma_device_plugin_core::HandOver;
 use plasma_runtime::Runtime;
+use vital::Vital;
+
+/// The exit code of a verb to which the driver didn't answer in time. 1 is any other failure, 2 a wrong flag.
+const HANGS: u8 = 3;
 
 // The kubelet has a thread of its own; all the rest has this one.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let command = CommandLine::parse();
-    plasma_runtime::exit(match command.verb {
-        Some(Verb::Inspect(looking)) => inspect::inspect(&looking).map_err(Into::into),
-        Some(Verb::Check(looking)) => inspect::check(&looking).map_err(Into::into),
-        Some(Verb::Cdi(printing)) => cdi::cdi(&printing).map_err(Into::into),
-        None => run(command.serve).await,
-    })
+    let shown = match command.verb {
+        Some(Verb::Inspect(looking)) => inspect::inspect(&looking),
+        Some(Verb::Check(looking)) => check::check(&looking),
+        Some(Verb::Cdi(printing)) => cdi::cdi(&printing),
+        None => return plasma_runtime::exit(run(command.serve).await),
+    };
+    match shown {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Fault::Refused(why)) => plasma_runtime::exit(Err(why)),
+        Err(Fault::Hangs(why)) => {
+            plasma_runtime::exit(Err(why));
+            ExitCode::from(HANGS)
+        }
+    }
 }
 
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
@@ -61,11 +77,12 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let rules = health_config::read(args.health_config.as_deref())?;
     let policy = args.policy.policy(&args.resource_name)?;
     let looks = LookMetrics::register(&runtime.registry)?;
-    let pods = pods::start(&args, &node);
+    let vital = Vital::new(shutdown.clone());
+    let pods = pods::start(&args, &node, &vital);
     let limits = !args.observe && !policy.shared.is_empty();
     let limiter =
         limits.then(|| Limiter::new(args.cgroup_root.clone(), pods.holdings.clone(), pods.running.clone()));
-    let (observed, publish) = inventory::start(&args, rules, (looks.clone(), policy), limiter)?;
+    let (observed, publish) = inventory::start(&args, rules, (looks.clone(), policy), limiter, &vital)?;
     let sources = Sources {
         observed: observed.clone(),
         holdings: pods.holdings.clone(),
@@ -76,24 +93,25 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     };
     let metrics = metrics::start(&runtime.registry, sources)?;
     let meter_args = MeterArgs { look_ms: args.scan_seconds.saturating_mul(1000), ..args.meter.clone() };
-    let around = (&runtime.registry, shutdown.clone());
+    let around = (&runtime.registry, shutdown.clone(), &vital);
     let meter = meter::start(meter_args, node.clone(), (observed.clone(), pods.clone()), around)?;
-    tokio::spawn(report::run(
+    let report = report::run(
         (node, args.observe),
         (observed.clone(), meter),
         (args.account.clone(), shutdown.clone()),
-    ));
+    );
+    vital.spawn("the report to the cluster", report);
     if args.observe {
         publish.hand_over(HandOver::NeedsNothing);
         tracing::info!("observing: another plugin offers the GPUs to the kubelet");
         gate.set(true);
         shutdown.cancelled().await;
     } else {
-        dirt::start(args.dirt, observed.clone(), pods.holdings.clone(), publish.clone());
-        handover::start(&args.hand_over, &runtime.registry, (observed.clone(), publish))?;
+        dirt::start(args.dirt, observed.clone(), pods.holdings.clone(), publish.clone(), &vital);
+        handover::start(&args.hand_over, &runtime.registry, (observed.clone(), publish), &vital)?;
         let standing = Arc::new(Standing::new(gate, metrics.clone()));
         let kubelet = Kubelet { args: Arc::new(args), observed, metrics, shutdown, standing };
         tokio::task::spawn_blocking(move || kubelet.run()).await??;
     }
-    Ok(())
+    Ok(vital.outcome()?)
 }

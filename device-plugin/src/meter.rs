@@ -12,8 +12,6 @@ mod send;
 mod wire;
 
 use std::{
-    any::Any,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -25,7 +23,11 @@ use plasma_device_plugin_core::{
 use plasma_runtime::{CancellationToken, prometheus};
 use tokio::sync::watch;
 
-use crate::{inventory::Observed, pods::Pods};
+use crate::{
+    inventory::Observed,
+    pods::Pods,
+    vital::{self, Vital},
+};
 pub(crate) use acknowledged::Acknowledged;
 pub(crate) use args::MeterArgs;
 use figures::Figures;
@@ -76,7 +78,7 @@ pub(crate) fn start(
     args: MeterArgs,
     node: String,
     inputs: (watch::Receiver<Observed>, Pods),
-    (registry, shutdown): (&prometheus::Registry, CancellationToken),
+    (registry, shutdown, vital): (&prometheus::Registry, CancellationToken, &Vital),
 ) -> Result<watch::Receiver<MeterState>, Box<dyn std::error::Error>> {
     let reports = args.meter_address.is_some();
     let (state, state_is) = watch::channel(MeterState { reports, ..MeterState::default() });
@@ -84,12 +86,15 @@ pub(crate) fn start(
     let figures = Figures::register(registry)?;
     if args.meter_address.is_some() {
         let sender = send::Sender::new(args.clone(), node.clone(), outbox_is);
-        tokio::spawn(async move { shutdown.run_until_cancelled(sender.send_forever()).await });
+        let send = async move {
+            shutdown.run_until_cancelled(sender.send_forever()).await;
+        };
+        vital.spawn("the meter's sender", send);
     }
     let (observed, pods) = inputs;
     let meter = Meter { args, node, observed, pods, state, outbox, figures };
     let run = move || meter.keep_running(Meter::run, OPEN_AGAIN);
-    thread::Builder::new().name("meter".to_owned()).spawn(run)?;
+    vital.thread("meter", run)?;
     Ok(state_is)
 }
 
@@ -120,13 +125,13 @@ impl Meter {
     /// Runs, and where that panics, says so and begins again with what is on the disk: a fault in here must neither stop
     /// the GPUs from being served nor go unnoticed.
     fn keep_running(&self, run: impl Fn(&Self), pause: Duration) {
-        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(self))) {
+        while let Err(why) = vital::caught(|| run(self)) {
             self.figures.fault();
             // Whoever still sends from the journal mustn't hold it against its next process, which is this one.
             if let Some(journal) = self.outbox.send_replace(Outbox::default()).journal {
                 lock(&journal).let_go();
             }
-            self.say(format!("it panicked ({}), which is a bug; it begins again", words(&*panic)));
+            self.say(format!("{why}; it begins again"));
             thread::sleep(pause);
         }
     }
@@ -305,12 +310,6 @@ impl Meter {
 fn sick(instances: Vec<(&MigInstance, &GpuState)>) -> Vec<String> {
     let sick = instances.into_iter().filter(|(_, state)| !state.is_offered());
     sick.map(|(instance, _)| instance.uuid.clone()).collect()
-}
-
-/// What a panic said.
-fn words(panic: &(dyn Any + Send)) -> &str {
-    let literal = panic.downcast_ref::<&str>().copied();
-    literal.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("it said nothing")
 }
 
 /// The journal. Nobody panics while holding it; if somebody did, what is on the disk is whole all the same.

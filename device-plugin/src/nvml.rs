@@ -29,7 +29,7 @@ use limits::MemoryLimits;
 pub(crate) use figures::{Figures, THROTTLES};
 pub(crate) use gpm::Activity;
 pub(crate) use limits::Limited;
-pub(crate) use questions::{Answer, ask_all};
+pub(crate) use questions::{Answer, COUNT, LOAD, ask_all, of_gpu, of_library};
 pub(crate) use source::Source;
 
 /// The driver's own library.

@@ -18,7 +18,7 @@ use plasma_device_plugin_core::{Holder, Holdings, Known, PodSeen, Tenants, Tenur
 use plasma_runtime::ServiceAccount;
 use tokio::sync::{mpsc, watch};
 
-use crate::{args::Args, backoff::Backoff};
+use crate::{args::Args, backoff::Backoff, vital::Vital};
 use kubelet::Lister;
 use source::{News, Opener, Source};
 
@@ -80,7 +80,7 @@ impl Pods {
 }
 
 /// Begins to follow the pods.
-pub(crate) fn start(args: &Args, node: &str) -> Pods {
+pub(crate) fn start(args: &Args, node: &str, vital: &Vital) -> Pods {
     let (remember, remembered) = mpsc::unbounded_channel();
     let (holdings, holdings_are) = watch::channel(Holdings::Unknown);
     let (told, told_is) = watch::channel(Told::default());
@@ -100,7 +100,7 @@ pub(crate) fn start(args: &Args, node: &str) -> Pods {
         running,
     };
     let (socket, node) = (args.pods_api_socket.clone(), node.to_owned());
-    tokio::spawn(follower.follow_forever(socket, node, args.account.clone()));
+    vital.spawn("who holds which GPU", follower.follow_forever(socket, node, args.account.clone()));
     Pods { holdings: holdings_are, told: told_is, running: running_are, remember }
 }
 

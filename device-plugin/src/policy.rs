@@ -125,11 +125,16 @@ impl PolicyArgs {
             MigStrategy::Single => core::MigStrategy::Single,
             MigStrategy::Mixed => core::MigStrategy::Mixed,
         };
+        let policy = Policy { resource: resource.to_owned(), mig, ..Policy::default() };
+        if let Some(path) = &self.config_file {
+            let refused = shared.keys().find_map(|name| policy.can_offer(name).err());
+            refused.map_or(Ok(()), |why| Err(format!("--config-file {}: {why}", path.display())))?;
+        }
         let placement = match self.shared_placement {
             SharedPlacement::Distributed => core::Placement::Distributed,
             SharedPlacement::Packed => core::Placement::Packed,
         };
-        Ok(Policy { resource: resource.to_owned(), mig, shared, placement })
+        Ok(Policy { shared, placement, ..policy })
     }
 }
 
@@ -156,12 +161,6 @@ impl TimeSlicing {
             if !(2..=MOST_REPLICAS).contains(&replicas) {
                 return Err(format!(
                     "{name} can't have {replicas} replicas: 2 to {MOST_REPLICAS} containers share one"
-                ));
-            }
-            if name.ends_with(SHARED) || !name.contains('/') {
-                return Err(format!(
-                    "{name:?} can't be shared: name what is offered otherwise, such as nvidia.com/gpu or \
-                     nvidia.com/mig-1g.10gb"
                 ));
             }
             let sharing = Sharing { replicas, one_each: self.fail_requests_greater_than_one };
@@ -199,7 +198,10 @@ mod tests {
         assert_eq!(policy.shared[GPU], Sharing { replicas: 4, one_each: true });
         assert_eq!(policy.shared["nvidia.com/mig-1g.10gb"].replicas, 2);
         let flag = PolicyArgs { mig_strategy: Some(MigStrategy::Single), ..PolicyArgs::default() };
-        assert_eq!(from(text, flag).unwrap().mig, core::MigStrategy::Single, "the flag wins");
+        let mixed = "{version: v1, flags: {migStrategy: mixed}}";
+        assert_eq!(from(mixed, flag.clone()).unwrap().mig, core::MigStrategy::Single, "the flag wins");
+        let refused = from(text, flag).unwrap_err();
+        assert!(refused.contains("nvidia.com/mig-1g.10gb") && refused.contains("mixed alone"), "{refused}");
     }
 
     #[test]
@@ -221,8 +223,11 @@ mod tests {
             ("{version: v1, sharing: {timeSlicing: {renameByDefault: false}}}".to_owned(), "always named"),
             (resources("{name: nvidia.com/gpu, replicas: 1}"), "can't have 1 replicas"),
             (resources("{name: nvidia.com/gpu, replicas: 257}"), "can't have 257 replicas"),
+            (resources("{name: nvidia.com/gpuu, replicas: 2}"), "\"nvidia.com/gpuu\" is never offered"),
             (resources("{name: nvidia.com/gpu.shared, replicas: 2}"), "can't be shared"),
             (resources("{name: gpu, replicas: 2}"), "can't be shared"),
+            (resources("{name: nvidia.com/mig-1g.10gb, replicas: 2}"), "mixed alone"),
+            (resources("{name: nvidia.com/gpu, replica: 2}"), "replica"),
             (resources("{name: a/b, replicas: 2}, {name: a/b, replicas: 3}"), "named twice"),
             (resources("{name: a/b, replicas: 2, devices: all}"), "devices"),
         ] {

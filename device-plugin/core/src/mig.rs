@@ -94,6 +94,11 @@ impl Profile {
     }
 }
 
+/// Whether a profile may be called so in resources and labels.
+pub(crate) fn is_label(label: &str) -> bool {
+    label.len() <= LONGEST && is_profile(&label.replacen("gb.", "gb+", 1))
+}
+
 /// `[<n>c.]<n>g.<n>gb`, then attributes after a plus or minus sign.
 fn is_profile(name: &str) -> bool {
     let is_word = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric());

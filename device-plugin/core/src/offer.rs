@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Gpu, GpuState, HandOut, Instance, Inventory, MigInstance, Placement, Profile};
+use crate::{Gpu, GpuState, HandOut, Instance, Inventory, MigInstance, Placement, Profile, mig};
 
 /// How divided GPUs are offered. The names are those of NVIDIA's plugin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,8 +97,33 @@ impl Offers {
 impl Policy {
     /// The resource that an instance of that profile is, where each profile has its own: `nvidia.com/mig-1g.10gb`.
     pub fn resource_of(&self, profile: &Profile) -> String {
+        self.of_profiles() + &profile.label()
+    }
+
+    /// What the resources of profiles begin with.
+    fn of_profiles(&self) -> String {
         let domain = self.resource.rsplit_once('/').map_or(String::new(), |(domain, _)| format!("{domain}/"));
-        format!("{domain}mig-{}", profile.label())
+        format!("{domain}mig-")
+    }
+
+    /// Whether a resource of that name can be offered on any node, so that it can be shared.
+    ///
+    /// # Errors
+    /// In words: what it is called, and which names there are.
+    pub fn can_offer(&self, resource: &str) -> Result<(), String> {
+        let (whole, of_profiles) = (&self.resource, self.of_profiles());
+        let is_profile = resource.strip_prefix(&of_profiles).is_some_and(mig::is_label);
+        let there_is = match (resource == whole, is_profile, self.mig) {
+            (true, ..) | (_, true, MigStrategy::Mixed) => return Ok(()),
+            (_, true, _) => "profiles are resources of their own with MIG strategy mixed alone".to_owned(),
+            (.., MigStrategy::Mixed) => {
+                format!("there are {whole} and profiles such as {of_profiles}1g.10gb")
+            }
+            _ => format!("there is {whole} alone"),
+        };
+        Err(format!(
+            "{resource:?} is never offered, so it can't be shared: {there_is}; name what is offered, or leave it out"
+        ))
     }
 }
 
@@ -109,7 +134,26 @@ pub fn offers(inventory: &Inventory, policy: &Policy) -> Offers {
         MigStrategy::Single => all_alike(inventory, policy),
         MigStrategy::Mixed => each_profile(inventory, policy),
     };
-    shared(offers, policy)
+    let complaint = profiles_that_are_nowhere(inventory, &offers, policy);
+    let mut offers = shared(offers, policy);
+    offers.complaints.extend(complaint);
+    offers
+}
+
+/// A node whose GPUs are divided, but not so as it is to be shared, may have been divided by mistake, or the name is one.
+fn profiles_that_are_nowhere(inventory: &Inventory, offers: &Offers, policy: &Policy) -> Option<String> {
+    let is_divided = inventory.gpus().iter().any(|(gpu, _)| !gpu.instances().is_empty());
+    let is_nowhere = |name: &&String| **name != policy.resource && offers.of(name).is_empty();
+    let nowhere: Vec<&str> =
+        policy.shared.keys().filter(is_nowhere).filter(|_| is_divided).map(String::as_str).collect();
+    let there_are: Vec<&str> = offers.resources.keys().map(String::as_str).collect();
+    (!nowhere.is_empty()).then(|| {
+        format!(
+            "{} is to be shared, and no GPU of this node is divided so: it has {}",
+            nowhere.join(", "),
+            there_are.join(", ")
+        )
+    })
 }
 
 fn whole_alone(inventory: &Inventory, policy: &Policy) -> Offers {

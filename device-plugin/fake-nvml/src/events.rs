@@ -15,7 +15,7 @@ use nvml_wrapper_sys::bindings::{
 use crate::{
     Gpu, Instance, Xid, code,
     memory::write_value,
-    session::{ask, ask_gpu, handle},
+    session::{ask, ask_gpu, handle, note},
 };
 
 /// How often a waiting call looks for an event.
@@ -56,6 +56,7 @@ pub unsafe extern "C" fn nvmlEventSetCreate(set: *mut nvmlEventSet_t) -> nvmlRet
 /// As NVML's.
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlEventSetFree(set: nvmlEventSet_t) -> nvmlReturn_t {
+    note("nvmlEventSetFree");
     let mut sets = SETS.lock().unwrap_or_else(PoisonError::into_inner);
     let place = set.addr().checked_sub(1).and_then(|place| sets.get_mut(place));
     match place.and_then(Option::take) {

@@ -15,7 +15,7 @@ use nvml_wrapper_sys::bindings::{
 use crate::{
     code,
     memory::write_value,
-    session::{ask, ask_gpu},
+    session::{ask, ask_gpu, note},
 };
 
 /// NVML promises nothing about samples that lie nearer to each other.
@@ -76,6 +76,7 @@ pub unsafe extern "C" fn nvmlGpmSampleAlloc(sample: *mut nvmlGpmSample_t) -> nvm
 /// As NVML's.
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlGpmSampleFree(sample: nvmlGpmSample_t) -> nvmlReturn_t {
+    note("nvmlGpmSampleFree");
     match samples().get_mut(place(sample)).and_then(Option::take) {
         Some(_) => code::SUCCESS,
         None => code::INVALID_ARGUMENT,

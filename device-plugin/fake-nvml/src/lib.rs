@@ -28,7 +28,7 @@ pub mod topology;
 use std::ffi::{c_char, c_int, c_uint};
 
 use nvml_wrapper_sys::bindings::nvmlReturn_t;
-pub use state::{Gpu, Instance, Near, Process, STATE_VARIABLE, State, Xid};
+pub use state::{CALLS_VARIABLE, Gpu, Instance, Near, Process, STATE_VARIABLE, State, Xid};
 pub use telemetry::{FieldValue, Telemetry};
 
 /// NVML's return values that this stand-in uses of its own accord; a state file may ask for any.

@@ -2,7 +2,10 @@
 //! does the state file want this call to fail or to hang?
 
 use std::{
+    env,
     ffi::c_uint,
+    fs::OpenOptions,
+    io::Write as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -10,7 +13,7 @@ use std::{
 
 use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlReturn_t};
 
-use crate::{Gpu, Instance, State, code};
+use crate::{CALLS_VARIABLE, Gpu, Instance, State, code};
 
 /// How often a hanging call looks whether it may return.
 const HANG_LOOK: Duration = Duration::from_millis(20);
@@ -41,6 +44,7 @@ pub(crate) fn open(function: &str) -> nvmlReturn_t {
 }
 
 pub(crate) fn close() -> nvmlReturn_t {
+    note("nvmlShutdown");
     let mut session = session();
     match session.opened.checked_sub(1) {
         None => code::UNINITIALIZED,
@@ -51,8 +55,17 @@ pub(crate) fn close() -> nvmlReturn_t {
     }
 }
 
+/// Writes down that a function was called, where a file is named for that.
+pub(crate) fn note(function: &str) {
+    let Some(file) = env::var_os(CALLS_VARIABLE) else { return };
+    let open = OpenOptions::new().append(true).create(true).open(file);
+    // Whoever wants to know finds it missing.
+    let _ = open.and_then(|mut file| file.write_all(format!("{function}\n").as_bytes()));
+}
+
 /// Reads the state for this call; holds it up as long as the file says that it hangs.
 fn enter(function: &str) -> Result<Arc<State>, nvmlReturn_t> {
+    note(function);
     loop {
         let state = State::read().map_err(|_| code::DRIVER_NOT_LOADED)?;
         if state.hang.contains(function) {

@@ -13,6 +13,9 @@ use crate::Telemetry;
 /// The environment variable that names the state file.
 pub const STATE_VARIABLE: &str = "PLASMA_FAKE_NVML_STATE";
 
+/// The environment variable that names a file into which each function that is called is written, a line each.
+pub const CALLS_VARIABLE: &str = "PLASMA_FAKE_NVML_CALLS";
+
 /// What the stand-in pretends, as JSON.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -249,4 +249,9 @@ fn the_driver_limits_memory_only_where_it_says_so_and_gpus_are_shared() {
         limited_by_driver(&mut told);
         assert_eq!(told["compute.plasma.dev/memory-limit"].as_deref(), label);
     }
+    let shared =
+        BTreeMap::from([("nvidia.com/mig-1g.10gb".to_owned(), Sharing { replicas: 2, one_each: false })]);
+    let elsewhere = Policy { shared, ..policy(MigStrategy::Mixed) };
+    let told = labels(&node(vec![gpu(0, None)], "580"), &elsewhere, false);
+    assert_eq!(told["compute.plasma.dev/memory-limit"], None, "nothing of this node is shared");
 }

@@ -122,20 +122,21 @@ impl<'lib> Events<'lib> {
 }
 
 /// XIDs, and changes of the layout where the GPU has any: a kind that it hasn't would have all refused.
-fn wanted(device: &Device<'_>) -> EventTypes {
+pub(super) fn wanted(device: &Device<'_>) -> EventTypes {
     let supported = device.supported_event_types().unwrap_or(EventTypes::empty());
     EventTypes::CRITICAL_XID_ERROR | (supported & EventTypes::MIG_CONFIG_CHANGE)
 }
 
 /// One event of one GPU.
-enum Event {
+#[derive(Debug)]
+pub(super) enum Event {
     Xid(Xid),
     /// It is divided in another way: the next look says how.
     Layout,
 }
 
 /// The next event, if one has come.
-fn next(nvml: &Nvml, set: &EventSet<'_>) -> Result<Option<Event>, NvmlError> {
+pub(super) fn next(nvml: &Nvml, set: &EventSet<'_>) -> Result<Option<Event>, NvmlError> {
     let wait = nvml.lib().nvmlEventSetWait_v2.as_ref();
     let wait = wait.map_err(|fault| NvmlError::FailedToLoadSymbol(fault.to_string()))?;
     let mut event = MaybeUninit::<nvmlEventData_t>::zeroed();

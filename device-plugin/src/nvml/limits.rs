@@ -1,6 +1,10 @@
 //! Memory limits of cgroups, which drivers have since CUDA 13.4. nvml-wrapper doesn't know them: they are looked for by name.
 
-use std::{ffi::CString, os::unix::ffi::OsStrExt as _, path::Path};
+use std::{
+    ffi::{CStr, CString},
+    os::unix::ffi::OsStrExt as _,
+    path::Path,
+};
 
 use nvml_wrapper::{
     Device, Nvml,
@@ -10,6 +14,9 @@ use nvml_wrapper_sys::bindings::{nvmlDevice_t, nvmlReturn_t};
 
 const SET: &[u8] = b"nvmlDeviceSetMemoryLimits_v1\0";
 const GET: &[u8] = b"nvmlDeviceGetMemoryLimits_v1\0";
+
+/// The cgroup in which all others are.
+const ROOT: &CStr = c"/sys/fs/cgroup";
 
 /// `nvmlSetMemoryLimits_v1_t`
 #[repr(C)]
@@ -75,6 +82,14 @@ impl MemoryLimits {
         // SAFETY: the handle lives as long as its borrow, and the text as long as this call.
         nvml_try(unsafe { (self.set)(device.handle(), &raw mut limits) })?;
         self.ask(device, &cgroup)
+    }
+
+    /// What all cgroups together may take, if anybody has said so.
+    pub(super) fn of_all(&self, device: &Device<'_>) -> Result<Option<Limited>, NvmlError> {
+        match self.ask(device, &CString::from(ROOT)) {
+            Err(NvmlError::NotFound) => Ok(None),
+            told => told.map(Some),
+        }
     }
 
     fn ask(&self, device: &Device<'_>, cgroup: &CString) -> Result<Limited, NvmlError> {

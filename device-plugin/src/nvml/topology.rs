@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use nvml_wrapper::{Device, enum_wrappers::device::TopologyLevel};
+use nvml_wrapper::{
+    Device,
+    enum_wrappers::device::TopologyLevel,
+    error::{NvmlError, nvml_try},
+};
 use plasma_device_plugin_core::{Distance, Link, Topology};
 
 /// As many links as any GPU has (`NVML_NVLINK_MAX_LINKS`).
-const MOST_LINKS: u32 = 18;
+pub(super) const MOST_LINKS: u32 = 18;
 
 /// `nvmlIntNvLinkDeviceType_t`.
-const GPU: u32 = 0;
+pub(super) const GPU: u32 = 0;
 const SWITCH: u32 = 2;
 
 /// What a GPU's links lead to: how many to switches, and how many to each PCI address.
@@ -42,7 +46,7 @@ fn links(device: &Device<'_>) -> Links {
         if !link.is_active().unwrap_or(false) {
             continue;
         }
-        match leads_to(device, number) {
+        match leads_to(device, number).ok() {
             Some(SWITCH) => links.switches += 1,
             // Older drivers don't say what kind of device it is.
             Some(GPU) | None => {
@@ -56,13 +60,17 @@ fn links(device: &Device<'_>) -> Links {
     links
 }
 
-/// The library is asked itself: the wrapper gives "unknown" whatever it answers.
-fn leads_to(device: &Device<'_>, link: u32) -> Option<u32> {
-    let ask = device.nvml().lib().nvmlDeviceGetNvLinkRemoteDeviceType.as_ref().ok()?;
+/// What kind of device a link leads to. The library is asked itself: the wrapper gives "unknown" whatever it answers.
+///
+/// # Errors
+/// When the driver doesn't say.
+pub(super) fn leads_to(device: &Device<'_>, link: u32) -> Result<u32, NvmlError> {
+    let ask = device.nvml().lib().nvmlDeviceGetNvLinkRemoteDeviceType.as_ref();
+    let ask = ask.map_err(|fault| NvmlError::FailedToLoadSymbol(fault.to_string()))?;
     let mut kind = u32::MAX;
     // SAFETY: the handle lives as long as its borrow, and the library writes one number.
     let told = unsafe { ask(device.handle(), link, &mut kind) };
-    nvml_wrapper::error::nvml_try(told).ok().map(|()| kind)
+    nvml_try(told).map(|()| kind)
 }
 
 fn distance(one: &Device<'_>, other: &Device<'_>) -> Distance {

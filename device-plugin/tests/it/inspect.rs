@@ -1,8 +1,11 @@
 //! The verbs that need no kubelet.
 
-use std::process::{Command, Output};
+use std::{
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
 
-use plasma_fake_nvml::{Instance, STATE_VARIABLE};
+use plasma_fake_nvml::{Instance, Near, STATE_VARIABLE};
 use serde_json::Value;
 
 use crate::plugin::{Node, gpu};
@@ -50,7 +53,10 @@ fn checking_says_what_the_driver_answers_to_each_question() {
     for line in [
         "ok    nvmlInit_v2: loaded",
         "ok    GPU 0  field 230: GET_GPU_RECOVERY_ACTION: 0",
-        "ok    GPU 0  nvmlDeviceRegisterEvents (XIDs): ()",
+        "ok    GPU 0  nvmlDeviceRegisterEvents (XIDs): done",
+        "ok    GPU 0  nvmlEventSetWait_v2: None",
+        "ok    GPU 0  nvmlDeviceGetHandleByUUID: done",
+        "ok    GPU 0  nvmlDeviceGetMemoryLimits_v1 (of all cgroups): None",
         "no    GPU 0  nvmlDeviceGetMigMode: ",
     ] {
         assert!(told.lines().any(|found| found.starts_with(line)), "{line:?} is missing in\n{told}");
@@ -82,21 +88,74 @@ fn a_divided_gpu_is_shown_and_asked_with_its_instances() {
         "ok    GPU 0  nvmlDeviceGetName (of an instance): \"NVIDIA H100 80GB HBM3 MIG 1g.10gb\"",
         "ok    GPU 0  nvmlDeviceGetGpuInstanceId, nvmlDeviceGetComputeInstanceId: Instance { gpu: 7, compute: 0 }",
         "ok    GPU 0  nvmlDeviceGetAttributes_v2: ",
+        "ok    GPU 0  nvmlDeviceGetHandleByUUID (of an instance): done",
+        "ok    GPU 0  nvmlDeviceGetMemoryInfo_v2 (of an instance): ",
+        "no    GPU 0  nvmlDeviceGetComputeRunningProcesses_v3 (of an instance): ",
     ] {
         assert!(told.lines().any(|found| found.starts_with(line)), "{line:?} is missing in\n{told}");
     }
 }
 
 #[test]
+fn a_gpus_links_and_neighbours_are_asked_for() {
+    let node = Node::new(2);
+    node.change(|state| {
+        state.gpus[0].nvlinks = vec![gpu(1).uuid, "switch".to_owned()];
+        state.near = vec![Near { gpus: [0, 1], level: 10 }];
+    });
+    let told = text(&run(&node, &["check"]).stdout);
+    for line in [
+        "ok    GPU 0  nvmlDeviceGetNvLinkState (each link): [0, 1]",
+        "ok    GPU 0  nvmlDeviceGetNvLinkRemoteDeviceType (each active link): [0, 2]",
+        "ok    GPU 0  nvmlDeviceGetNvLinkRemotePciInfo_v2 (each link to a GPU): [\"",
+        "ok    GPU 0  nvmlDeviceGetTopologyCommonAncestor (each other GPU): [Single]",
+        "no    GPU 1  nvmlDeviceGetNvLinkState (each link): ",
+    ] {
+        assert!(told.lines().any(|found| found.starts_with(line)), "{line:?} is missing in\n{told}");
+    }
+}
+
+/// What a verb of a driver that hangs may take, patience aside.
+const SOON: Duration = Duration::from_secs(10);
+
+#[test]
 fn a_question_that_is_never_answered_is_named() {
-    let node = Node::new(1);
+    let node = Node::new(2);
     node.change(|state| {
         state.hang.insert("nvmlDeviceGetPowerUsage".to_owned());
     });
+    let begun = Instant::now();
     let checked = run(&node, &["check", "--patience-seconds", "1"]);
-    let fault = text(&checked.stderr);
-    assert!(!checked.status.success() && fault.contains("GPU 0: nvmlDeviceGetPowerUsage"), "{fault}");
-    assert!(text(&checked.stdout).contains("nvmlDeviceGetTemperature"), "what was answered before is shown");
+    let (fault, told) = (text(&checked.stderr), text(&checked.stdout));
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    assert_eq!(checked.status.code(), Some(3), "{fault}");
+    assert!(fault.contains("GPU 0: nvmlDeviceGetPowerUsage has not been answered for 1s"), "{fault}");
+    for line in [
+        "ok    GPU 0  nvmlDeviceGetTemperature: ",
+        "hangs GPU 0  nvmlDeviceGetPowerUsage: never answered",
+        "-     GPU 0  nvmlDeviceGetTotalEnergyConsumption: not asked",
+        "-     GPU 1  everything: not asked",
+    ] {
+        assert!(told.lines().any(|found| found.starts_with(line)), "{line:?} is missing in\n{told}");
+    }
+}
+
+#[test]
+fn a_driver_that_hangs_holds_up_no_other_verb() {
+    let node = Node::new(1);
+    for hangs in ["nvmlInit_v2", "nvmlDeviceGetUUID"] {
+        node.change(|state| state.hang = [hangs.to_owned()].into());
+        for verb in ["inspect", "cdi"] {
+            let begun = Instant::now();
+            let ended = run(&node, &[verb, "--patience-seconds", "1"]);
+            let fault = text(&ended.stderr);
+            assert!(begun.elapsed() < SOON, "{verb}: {:?}", begun.elapsed());
+            assert!(fault.contains("the driver has not answered for 1s"), "{verb}: {fault}");
+            assert_eq!((ended.status.code(), ended.stdout.len()), (Some(3), 0), "{verb}: {fault}");
+        }
+    }
+    let refused = run(&node, &["inspect", "--patience-seconds", "51"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
 }
 
 #[test]
@@ -117,6 +176,6 @@ fn without_a_driver_all_say_so() {
     for verb in ["inspect", "check", "cdi"] {
         let said = run(&node, &[verb]);
         let all = text(&said.stdout) + &text(&said.stderr);
-        assert!(!said.status.success() && all.contains("libnvidia-ml.so.1"), "{verb}: {all}");
+        assert!(said.status.code() == Some(1) && all.contains("libnvidia-ml.so.1"), "{verb}: {all}");
     }
 }

@@ -17,6 +17,7 @@ mod metrics;
 mod mig;
 mod node_pods;
 mod plugin;
+mod questions;
 mod settings;
 mod settlement;
 mod sharing;

@@ -59,7 +59,7 @@ pub(crate) fn talkative() -> Gpu {
 }
 
 /// A GPU that is divided in two. Nobody asks NVML how busy such a one is as a whole: it isn't told.
-fn divided() -> Gpu {
+pub(crate) fn divided() -> Gpu {
     let part = |gpu_instance: u32| Instance {
         uuid: format!("MIG-00000000-0000-0000-0000-00000000000{gpu_instance}"),
         profile: "3g.40gb".to_owned(),

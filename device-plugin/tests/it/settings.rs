@@ -24,6 +24,23 @@ async fn health_rules_that_are_not_understood() {
 }
 
 #[tokio::test]
+async fn sharing_of_what_is_never_offered() {
+    let node = Node::new(1);
+    let file = node.folder().join("config.yaml");
+    for (text, named) in [
+        (
+            "{version: v1, sharing: {timeSlicing: {resources: [{name: nvidia.com/gpuu, replicas: 2}]}}}",
+            "\"nvidia.com/gpuu\" is never offered, so it can't be shared: there is nvidia.com/gpu alone; name what is offered, \
+             or leave it out",
+        ),
+        ("{version: v1, sharing: {timeSlicing: {resuorces: []}}}", "resuorces"),
+    ] {
+        fs::write(&file, text).unwrap();
+        is_refused(&node, &["--config-file", file.to_str().unwrap()], &["--config-file", named]).await;
+    }
+}
+
+#[tokio::test]
 async fn unknown_flags_and_values() {
     let node = Node::new(1);
     is_refused(&node, &["--scan-minutes", "1"], &["unexpected argument '--scan-minutes'"]).await;

@@ -191,6 +191,42 @@ fn shared_gpus_have_a_resource_of_their_own_and_a_fault_hits_all_replicas() {
     assert_eq!((offers.of(name)[1].device.as_str(), offers.of(name)[1].replica), ("GPU-0", Some(1)));
 }
 
+#[test]
+fn what_no_node_ever_offers_cannot_be_shared() {
+    let refused = |mig, resource: &str| policy(mig).can_offer(resource).err().unwrap_or_default();
+    for mig in [MigStrategy::None, MigStrategy::Single, MigStrategy::Mixed] {
+        assert_eq!(refused(mig, GPU), "");
+        for typo in
+            ["nvidia.com/gpuu", "example.com/gpu", "nvidia.com/mig-1g.10g", "nvidia.com/gpu.shared", ""]
+        {
+            let why = refused(mig, typo);
+            assert!(why.contains(&format!("{typo:?} is never offered")) && why.contains(GPU), "{why}");
+        }
+    }
+    for profile in ["1g.10gb", "1c.3g.40gb", "1g.10gb.me", "2g.20gb.me.all"] {
+        let name = format!("nvidia.com/mig-{profile}");
+        assert_eq!(refused(MigStrategy::Mixed, &name), "");
+        assert!(refused(MigStrategy::Single, &name).contains("with MIG strategy mixed alone"), "{name}");
+    }
+}
+
+#[test]
+fn a_profile_that_is_to_be_shared_and_is_nowhere_is_said_where_gpus_are_divided() {
+    let mut shares = policy(MigStrategy::Mixed);
+    shares.shared.insert("nvidia.com/mig-1g.10gb".to_owned(), Sharing { replicas: 2, one_each: false });
+    let complaints = |gpus: &[Option<&[&str]>]| offers(&inventory(gpus), &shares).complaints;
+    let said = complaints(&[None, DIVIDED]);
+    assert_eq!(
+        said,
+        [
+            "nvidia.com/mig-1g.10gb is to be shared, and no GPU of this node is divided so: it has nvidia.com/gpu, \
+                       nvidia.com/mig-3g.40gb"
+        ]
+    );
+    assert!(complaints(&[None]).is_empty(), "it may be divided yet");
+    assert!(complaints(&[Some(&["1g.10gb"])]).is_empty());
+}
+
 fn layouts() -> impl Strategy<Value = Vec<Option<Vec<&'static str>>>> {
     let profile = prop::sample::select(vec!["1g.10gb", "2g.20gb", "1g.10gb+me"]);
     vec(prop::option::of(vec(profile, 0..4)), 0..5)

@@ -97,9 +97,7 @@ fn rules(objects: &[Value], expected: usize) -> Result<()> {
                 confined(name, pod)?;
                 key_mounts += key_mounts_of(name, pod)?;
             }
-            Some("ValidatingAdmissionPolicy") if name.ends_with("finalizer") => {
-                guards_every_way(name, object)?
-            }
+            Some("ValidatingAdmissionPolicy") => guards_every_way(name, object)?,
             _ => {}
         }
     }
@@ -163,12 +161,17 @@ fn key_mounts_of(name: &str, pod: &Value) -> Result<usize> {
     Ok(mounts)
 }
 
-/// A pod's metadata can be changed through its status, too.
+/// An object's metadata can be changed through its status, too.
 fn guards_every_way(name: &str, policy: &Value) -> Result<()> {
+    let ways: &[&str] = match name {
+        EXCEPTION => &["nodes", "nodes/status", "gpunodes", "gpunodes/status"],
+        name if name.ends_with("finalizer") => &["pods", "pods/status"],
+        _ => &[],
+    };
     let rules = items(&policy["spec"]["matchConstraints"]["resourceRules"]);
     let guarded: Vec<&Value> = rules.flat_map(|rule| items(&rule["resources"])).collect();
-    for way in ["pods", "pods/status"] {
-        ensure!(guarded.iter().any(|resource| *resource == way), "{name} doesn't look at {way}");
+    for way in ways {
+        ensure!(guarded.iter().any(|resource| resource == way), "{name} doesn't look at {way}");
     }
     Ok(())
 }

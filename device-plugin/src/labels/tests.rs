@@ -255,3 +255,18 @@ fn the_driver_limits_memory_only_where_it_says_so_and_gpus_are_shared() {
     let told = labels(&node(vec![gpu(0, None)], "580"), &elsewhere, false);
     assert_eq!(told["compute.plasma.dev/memory-limit"], None, "nothing of this node is shared");
 }
+
+#[test]
+fn the_charts_policy_lets_every_label_through() {
+    let policy = include_str!("../../../charts/plasma/templates/device-plugin-policy.yaml");
+    let ours = policy.split("- name: ours").nth(1).unwrap().split(']').next().unwrap();
+    let starts: Vec<&str> = ours.split('\'').skip(1).step_by(2).collect();
+    let divided: Option<&[&str]> = Some(&["1g.10gb"]);
+    for mig in [MigStrategy::None, MigStrategy::Single, MigStrategy::Mixed] {
+        let told = labels(&node(vec![gpu(0, None), gpu(1, divided)], "580"), &self::policy(mig), true);
+        let told = NodeLabels::new(false).complete(told, 1);
+        for name in told.keys() {
+            assert!(starts.iter().any(|start| name.starts_with(start)), "{name} would be refused");
+        }
+    }
+}

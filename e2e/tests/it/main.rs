@@ -11,6 +11,7 @@ mod key;
 mod kills;
 mod meter;
 mod network;
+mod own_node;
 mod receipts;
 mod refusals;
 mod retries;

@@ -8,7 +8,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use plasma_device_plugin_core::{Dirt, DirtRules, Holdings, Inventory, held_otherwise};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     inventory::{Judged, Observed, Publisher, newer},
@@ -20,6 +20,9 @@ use crate::{
 const HOLDERS_WITHIN: Duration = Duration::from_secs(2);
 /// How often that is looked at.
 const FIRST: Duration = Duration::from_millis(200);
+
+/// Which devices the kubelet was granted, and when.
+pub(crate) type Grants = mpsc::UnboundedReceiver<(String, Instant)>;
 
 /// What is done about a dirty GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -51,7 +54,7 @@ pub(crate) struct DirtArgs {
 pub(crate) fn start(
     args: DirtArgs,
     observed: watch::Receiver<Observed>,
-    holdings: watch::Receiver<Holdings>,
+    (holdings, grants): (watch::Receiver<Holdings>, Grants),
     publish: Publisher,
     vital: &Vital,
 ) {
@@ -60,14 +63,14 @@ pub(crate) fn start(
         grace: Duration::from_secs(args.dirty_after_seconds),
     };
     let rules = (args.dirty_gpus == Policy::Withhold).then_some(rules);
-    vital.spawn("the watch over dirty GPUs", judge(rules, observed, holdings, publish));
+    vital.spawn("the watch over dirty GPUs", judge(rules, observed, (holdings, grants), publish));
 }
 
 /// Judges at each look, and when other pods hold GPUs than before.
 async fn judge(
     rules: Option<DirtRules>,
     mut observed: watch::Receiver<Observed>,
-    mut holdings: watch::Receiver<Holdings>,
+    (mut holdings, mut grants): (watch::Receiver<Holdings>, Grants),
     publish: Publisher,
 ) {
     let begun = Instant::now();
@@ -76,6 +79,9 @@ async fn judge(
     loop {
         let seen = observed.borrow_and_update().clone();
         let held = holdings.borrow_and_update().clone();
+        while let Ok((device, at)) = grants.try_recv() {
+            dirt.granted(&device, at.saturating_duration_since(begun));
+        }
         let waits_for_holders = held == Holdings::Unknown && begun.elapsed() < HOLDERS_WITHIN;
         if let Some((looked, occupancies)) = seen.occupancies() {
             let looked = looked.saturating_duration_since(begun);
@@ -86,7 +92,7 @@ async fn judge(
             let before = || told.as_ref().map(|told| told.otherwise.clone()).unwrap_or_default();
             let otherwise = held_otherwise(&seen.offers(), &held).unwrap_or_else(before);
             let now = Judged { dirty: dirt.all(), unsure: dirt.unsure(), otherwise };
-            if !now.unsure.is_empty() {
+            if dirt.wants_look() {
                 publish.look_soon();
             }
             if told.as_ref() != Some(&now) && !(told.is_none() && waits_for_holders) {

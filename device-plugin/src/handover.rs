@@ -1,27 +1,24 @@
-//! Makes GPUs ready for containers: keeps the CDI spec as it should be, and says which GPUs can be handed over.
-//!
-//! Files are read and written beside everything else, at each look: a disk that hangs holds up nobody who asks for a GPU.
+//! How GPUs get into containers: the flags for it, what there is to hand over, and what must be there for it.
 
-use std::{
-    collections::BTreeSet,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+mod keep;
+mod metrics;
+mod prepare;
+
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use plasma_device_plugin_core::{CDI_KIND, Driver, HandOut, HandOver, Inventory, Spec, hand_outs, spec};
-use plasma_runtime::prometheus::{Error, IntCounterVec, IntGauge, Opts, Registry};
+use plasma_device_plugin_core::{Driver, HandOver, Inventory, Needs, Spec, spec};
+use plasma_runtime::prometheus::{Error, Registry};
 use tokio::sync::watch;
 
 use crate::{
-    cdi_file::{self, Written},
     driver_root::DriverRoot,
-    inventory::{Observed, Publisher, newer},
+    inventory::{Observed, Publisher},
     vital::Vital,
 };
-
-/// The driver's files are looked for anew after this long at the latest: somebody may have added to them.
-const FIND_AGAIN: Duration = Duration::from_secs(60);
+use keep::Keeper;
+use metrics::Metrics;
+use prepare::Preparer;
 
 /// Device nodes of the driver without which no program can use a GPU.
 const NEEDED_NODES: [&str; 2] = ["/dev/nvidiactl", "/dev/nvidia-uvm"];
@@ -88,26 +85,19 @@ impl DriverRootArgs {
 /// What there is to hand over.
 #[derive(Clone, Debug)]
 pub(crate) struct ToHandOver {
-    devices: Vec<HandOut>,
-    shared_nodes: Vec<String>,
-    driver_version: Option<String>,
+    needs: Needs,
     simulated: bool,
 }
 
 impl ToHandOver {
     /// As the last look that NVML answered has it; none before the first.
     pub(crate) fn of(observed: &Observed) -> Option<Self> {
-        let inventory = observed.believed();
-        inventory.is_known().then(|| Self::new(&inventory, observed.simulated))
+        let inventory = observed.seen();
+        inventory.is_known().then(|| Self::new(inventory, observed.simulated))
     }
 
     pub(crate) fn new(inventory: &Inventory, simulated: bool) -> Self {
-        Self {
-            devices: hand_outs(inventory),
-            shared_nodes: inventory.shared_nodes().to_vec(),
-            driver_version: inventory.driver_version.clone(),
-            simulated,
-        }
+        Self { needs: Needs::of(inventory), simulated }
     }
 
     /// The spec for it.
@@ -115,99 +105,29 @@ impl ToHandOver {
     /// # Errors
     /// In words: the driver's version isn't known, its files aren't there, or a device node that CUDA needs isn't.
     pub(crate) fn spec(&self, find: impl FnOnce(&str) -> Result<Driver, String>) -> Result<Spec, String> {
-        let driver = match (&self.driver_version, self.simulated) {
+        let driver = match (&self.needs.driver_version, self.simulated) {
             (_, true) => None,
             (Some(version), false) => Some(find(version)?),
             (None, false) => return Err("the driver's version isn't known".to_owned()),
         };
+        self.must_have_nodes()?;
+        Ok(spec(&self.needs.devices, &self.needs.shared_nodes, driver.as_ref()))
+    }
+
+    /// However a GPU is handed over, without these nodes it is of no use. Simulated ones have none.
+    fn must_have_nodes(&self) -> Result<(), String> {
         let is_missing =
-            |node: &&str| !self.simulated && !self.shared_nodes.iter().any(|there| there == node);
-        if let Some(missing) = NEEDED_NODES.into_iter().find(|node| is_missing(node)) {
-            return Err(format!(
+            |node: &&str| !self.simulated && !self.needs.shared_nodes.iter().any(|there| there == node);
+        match NEEDED_NODES.into_iter().find(|node| is_missing(node)) {
+            None => Ok(()),
+            Some(missing) => Err(format!(
                 "{missing} isn't there, without which CUDA fails: load its module and make it, as `nvidia-modprobe -u` does"
-            ));
-        }
-        Ok(spec(&self.devices, &self.shared_nodes, driver.as_ref()))
-    }
-}
-
-/// Keeps the spec, and knows where the driver's files are.
-struct Preparer {
-    folder: PathBuf,
-    root: DriverRoot,
-    found: Option<Found>,
-}
-
-struct Found {
-    version: String,
-    driver: Driver,
-    at: Instant,
-}
-
-impl Preparer {
-    /// Sees to it that the spec names what there is; which devices it names, and whether it had to be written.
-    fn prepare(&mut self, devices: &ToHandOver) -> Result<(BTreeSet<String>, Written), String> {
-        let spec = devices.spec(|version| self.driver(version))?;
-        let named: BTreeSet<String> = spec.devices.iter().map(|device| device.name.clone()).collect();
-        if named.is_empty() {
-            // Runtimes refuse a spec without devices.
-            cdi_file::remove(&self.folder)?;
-            return Ok((named, Written::Unchanged));
-        }
-        let text = serde_json::to_string_pretty(&spec).map_err(|fault| fault.to_string())?;
-        let written = cdi_file::ensure(&self.folder, &text)?;
-        Ok((named, written))
-    }
-
-    fn driver(&mut self, version: &str) -> Result<Driver, String> {
-        if let Some(found) = self.found.as_ref().filter(|found| self.holds(found, version)) {
-            return Ok(found.driver.clone());
-        }
-        self.found = None;
-        let driver = self.root.find(version)?;
-        self.found = Some(Found { version: version.to_owned(), driver: driver.clone(), at: Instant::now() });
-        Ok(driver)
-    }
-
-    /// A file that has gone would keep every container from starting.
-    fn holds(&self, found: &Found, version: &str) -> bool {
-        let libraries = found.driver.libraries.iter().map(|library| &library.host_path);
-        let mut paths = libraries.chain(found.driver.files.iter().map(|file| &file.host_path));
-        found.version == version
-            && found.at.elapsed() < FIND_AGAIN
-            && paths.all(|path| self.root.seen_of_host(path).is_some_and(|path| path.exists()))
-    }
-}
-
-/// What is counted of it.
-#[derive(Clone)]
-struct Metrics {
-    ready: IntGauge,
-    writes: IntCounterVec,
-}
-
-impl Metrics {
-    fn register(registry: &Registry) -> Result<Self, Error> {
-        let ready = IntGauge::new("plasma_device_plugin_cdi_ready", "1 if the CDI spec is as it should be")?;
-        let writes =
-            Opts::new("plasma_device_plugin_cdi_writes_total", "Times that the CDI spec had to be written");
-        let writes = IntCounterVec::new(writes, &["outcome"])?;
-        registry.register(Box::new(ready.clone()))?;
-        registry.register(Box::new(writes.clone()))?;
-        Ok(Self { ready, writes })
-    }
-
-    fn tell(&self, prepared: &Result<(BTreeSet<String>, Written), String>) {
-        self.ready.set(prepared.is_ok().into());
-        match prepared {
-            Ok((_, Written::Unchanged)) => {}
-            Ok((_, Written::Anew)) => self.writes.with_label_values(&["written"]).inc(),
-            Err(_) => self.writes.with_label_values(&["failed"]).inc(),
+            )),
         }
     }
 }
 
-/// Starts keeping the spec, where one is asked for.
+/// Starts making GPUs ready, where something has to be done or looked at for it.
 ///
 /// # Errors
 /// When a metric's name is taken.
@@ -217,101 +137,18 @@ pub(crate) fn start(
     (observed, publish): (watch::Receiver<Observed>, Publisher),
     vital: &Vital,
 ) -> Result<(), Error> {
-    if args.device_list_strategy != Strategy::CdiCri {
-        publish.hand_over(HandOver::NeedsNothing);
-        return Ok(());
-    }
-    let metrics = Metrics::register(registry)?;
-    let preparer = Preparer { folder: args.cdi_dir.clone(), root: args.driver_root.root(), found: None };
-    vital.spawn("the CDI spec", keep(preparer, metrics, observed, publish));
+    let (preparer, metrics) = match args.device_list_strategy {
+        Strategy::CdiCri => (
+            Preparer::spec(args.cdi_dir.clone(), args.driver_root.root()),
+            Some(Metrics::register(registry)?),
+        ),
+        Strategy::DeviceNodes => (Preparer::Nodes, None),
+        // NVIDIA's runtime makes what it needs.
+        Strategy::Envvar => {
+            publish.hand_over(HandOver::NeedsNothing);
+            return Ok(());
+        }
+    };
+    vital.spawn("what containers get", Keeper::new(metrics, publish).keep(preparer, observed));
     Ok(())
-}
-
-/// Looks at the spec again at each look at the GPUs, and as often where there is none.
-async fn keep(
-    mut preparer: Preparer,
-    metrics: Metrics,
-    mut observed: watch::Receiver<Observed>,
-    publish: Publisher,
-) {
-    let mut told = HandOver::Unknown;
-    loop {
-        let seen = observed.borrow_and_update().clone();
-        if let Some(devices) = ToHandOver::of(&seen) {
-            let work = tokio::task::spawn_blocking(move || {
-                let prepared = preparer.prepare(&devices);
-                (preparer, prepared)
-            });
-            // It ends early only when the program does.
-            let Ok((back, prepared)) = work.await else { return };
-            preparer = back;
-            metrics.tell(&prepared);
-            let now = match prepared {
-                Ok((devices, written)) => {
-                    if written == Written::Anew {
-                        tracing::info!(
-                            "the CDI spec of {CDI_KIND} is written, for {} devices",
-                            devices.len()
-                        );
-                    }
-                    HandOver::Ready(devices)
-                }
-                Err(why) => HandOver::Refused(format!("it can't be handed to containers: {why}")),
-            };
-            if let HandOver::Refused(why) = &now
-                && told != now
-            {
-                tracing::error!("no GPU is offered: {why}");
-            }
-            publish.hand_over(now.clone());
-            told = now;
-        }
-        newer(&mut observed, seen.period()).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    #[test]
-    fn a_file_of_the_driver_that_goes_is_no_longer_handed_over() {
-        let folder = tempfile::tempdir().unwrap();
-        let libraries = folder.path().join("usr/lib64");
-        fs::create_dir_all(&libraries).unwrap();
-        for name in ["libcuda.so.580.1", "libnvidia-x.so.580.1"] {
-            fs::write(libraries.join(name), "").unwrap();
-        }
-        let root = DriverRoot {
-            on_host: "/run/nvidia/driver".into(),
-            seen_at: folder.path().to_owned(),
-            ldconfig: None,
-        };
-        let mut preparer = Preparer { folder: folder.path().join("cdi"), root, found: None };
-        let devices = ToHandOver {
-            devices: vec![HandOut { id: "GPU-0".to_owned(), device_nodes: vec!["/dev/nvidia0".to_owned()] }],
-            shared_nodes: NEEDED_NODES.map(str::to_owned).to_vec(),
-            driver_version: Some("580.1".to_owned()),
-            simulated: false,
-        };
-        let all = BTreeSet::from(["GPU-0".to_owned()]);
-        let spec = || fs::read_to_string(folder.path().join("cdi/compute.plasma.dev-gpu.json")).unwrap();
-        assert_eq!(preparer.prepare(&devices), Ok((all.clone(), Written::Anew)));
-        assert_eq!(preparer.prepare(&devices), Ok((all.clone(), Written::Unchanged)));
-        assert!(spec().contains("/run/nvidia/driver/usr/lib64/libnvidia-x.so.580.1"));
-        fs::remove_file(libraries.join("libnvidia-x.so.580.1")).unwrap();
-        assert_eq!(preparer.prepare(&devices), Ok((all, Written::Anew)));
-        assert!(!spec().contains("libnvidia-x"));
-        fs::remove_file(libraries.join("libcuda.so.580.1")).unwrap();
-        assert!(preparer.prepare(&devices).unwrap_err().contains("libcuda.so.580.1"));
-        fs::write(libraries.join("libcuda.so.580.1"), "").unwrap();
-        let no_uvm = ToHandOver { shared_nodes: vec!["/dev/nvidiactl".to_owned()], ..devices.clone() };
-        let why = preparer.prepare(&no_uvm).unwrap_err();
-        assert!(why.contains("/dev/nvidia-uvm isn't there") && why.contains("nvidia-modprobe -u"), "{why}");
-        assert!(preparer.prepare(&ToHandOver { simulated: true, ..no_uvm }).is_ok(), "they have none");
-        let unknown = ToHandOver { driver_version: None, ..devices };
-        assert!(preparer.prepare(&unknown).unwrap_err().contains("version isn't known"));
-    }
 }

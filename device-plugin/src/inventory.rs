@@ -3,10 +3,11 @@
 //! Nobody else waits for NVML. When it hangs, the last values grow old, and [`Observed::believed`] says so.
 
 mod log;
+mod pending;
 mod publisher;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     path::Path,
     sync::{
@@ -18,8 +19,9 @@ use std::{
 };
 
 use log::{log_changes, log_offers};
+use pending::Pending;
 use plasma_device_plugin_core::{
-    Gpu, GpuState, HandOver, HealthRules, Inventory, Occupancy, Offers, Policy, Scan, Seen, offers,
+    Gpu, GpuState, HandOver, HealthRules, Inventory, Needs, Occupancy, Offers, Policy, Scan, Seen, offers,
 };
 use tokio::sync::watch;
 
@@ -32,7 +34,8 @@ use crate::{
     vital::{self, Vital},
 };
 
-pub(crate) use publisher::Publisher;
+pub(crate) use pending::PREPARED_WITHIN;
+pub(crate) use publisher::{Judged, Publisher};
 
 /// How often the GPUs' events are taken in.
 const HEAR: Duration = Duration::from_millis(200);
@@ -61,23 +64,14 @@ pub(crate) struct Observed {
     period: Duration,
     /// Whether GPUs can be handed to containers: said by whoever makes them ready.
     hand_over: HandOver,
+    /// The devices that aren't made ready as they are now.
+    pending: Pending,
     /// When the last look began, and who uses the GPUs that answered in it.
     occupancies: Option<(Instant, BTreeMap<String, Occupancy>)>,
     /// Which GPUs are dirty: said by whoever knows which pods hold them; `None` until then.
     judged: Option<Judged>,
     /// What containers may take of the memory of GPUs that they share, and whether the driver sees to it.
     pub(crate) limits: Limits,
-}
-
-/// Which GPUs aren't given to pods because of who uses them, or may.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Judged {
-    /// Those that somebody uses although no pod holds them, and how.
-    pub(crate) dirty: BTreeMap<String, String>,
-    /// Those whose pod has just ended, which no look has found clean since. It takes a moment, and is no fault.
-    pub(crate) unsure: BTreeSet<String>,
-    /// Those that a pod holds in another way than they are offered, and how. They are well, and the pod's time on them counts.
-    pub(crate) otherwise: BTreeMap<String, String>,
 }
 
 /// When a look was.
@@ -110,6 +104,7 @@ impl Observed {
             patience,
             period,
             hand_over,
+            pending: Pending::default(),
             occupancies: None,
             judged: Some(Judged::default()),
             limits: Limits::unknown(),
@@ -125,7 +120,9 @@ impl Observed {
             inventory.observe(Scan::Failed(fault));
         }
         let dirty = |gpu: &str| self.judged.as_ref()?.dirty.get(gpu).cloned();
-        inventory.hold_back(|gpu| self.hand_over.obstacle(gpu).or_else(|| dirty(gpu)));
+        let unprepared =
+            |gpu: &str| self.hand_over.obstacle().map(str::to_owned).or_else(|| self.pending.why_late(gpu));
+        inventory.hold_back(|gpu| unprepared(gpu).or_else(|| dirty(gpu)));
         inventory
     }
 
@@ -134,9 +131,24 @@ impl Observed {
         &self.inventory
     }
 
-    /// Whether the device is still being made ready for containers.
+    /// Whether containers don't get the device as it is now, because that is still being written.
     pub(crate) fn is_pending(&self, device: &str) -> bool {
-        self.hand_over.is_pending(device)
+        self.pending.has(device)
+    }
+
+    /// Whether the device has just come, and is about to be ready: so long it is no device that is ill.
+    pub(crate) fn is_coming(&self, device: &str) -> bool {
+        self.pending.has(device) && self.pending.why_late(device).is_none()
+    }
+
+    /// How many devices are pending.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.count()
+    }
+
+    /// The devices that have been pending for longer than it takes.
+    pub(crate) fn late(&self) -> Vec<String> {
+        self.pending.late()
     }
 
     /// How long it is from one look to the next.
@@ -149,9 +161,10 @@ impl Observed {
         self.occupancies.as_ref().map(|(looked, occupancies)| (*looked, occupancies))
     }
 
-    /// Whether nobody has looked at the device since its last pod ended: it is kept from the next pod until somebody has.
-    pub(crate) fn is_unsure(&self, device: &str) -> bool {
-        self.judged.as_ref().is_some_and(|judged| judged.unsure.contains(device))
+    /// Whether the device is kept from the next pod for a moment, which is no fault of it: nobody has looked at it since its
+    /// last pod ended, or what containers get with it is being written anew.
+    pub(crate) fn rests(&self, device: &str) -> bool {
+        self.is_pending(device) || self.judged.as_ref().is_some_and(|judged| judged.unsure.contains(device))
     }
 
     /// Whether the kubelet can be told: what this node has is known, whether it can be handed over, and what of it is dirty.
@@ -166,6 +179,11 @@ impl Observed {
             Some(judged) => offers.without(&judged.otherwise),
             None => offers,
         }
+    }
+
+    /// Works out anew which devices aren't made ready as they are now.
+    fn note_pending(&mut self) {
+        self.pending.note(self.hand_over.pending(&Needs::of(&self.inventory)));
     }
 
     /// Whether NVML ever said what this node has.
@@ -206,6 +224,7 @@ pub(crate) fn start(
         patience,
         period,
         hand_over: HandOver::Unknown,
+        pending: Pending::default(),
         occupancies: None,
         judged: None,
         limits: Limits::unknown(),
@@ -350,6 +369,7 @@ impl Looker {
                 observed.looked = Some(Looked { number, session, at_ms: crate::pods::now_ms() });
             }
             observed.inventory.observe(scan);
+            observed.note_pending();
             observed.figures = figures;
             observed.simulated = simulated.unwrap_or(observed.simulated);
             observed.good_until = Instant::now() + next + observed.patience;

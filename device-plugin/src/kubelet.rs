@@ -22,6 +22,7 @@ use crate::{
     args::Args,
     inventory::{Observed, newer},
     metrics::KubeletMetrics,
+    service::Granted,
     socket,
 };
 use desk::Desk;
@@ -39,6 +40,7 @@ pub(crate) struct Kubelet {
     pub(crate) metrics: KubeletMetrics,
     pub(crate) shutdown: CancellationToken,
     pub(crate) standing: Arc<Standing>,
+    pub(crate) granted: Granted,
 }
 
 /// Which resources the kubelet has taken.
@@ -128,7 +130,7 @@ impl Kubelet {
             }
             for (resource, devices) in offers.resources {
                 // What has just come is told of when it is ready, and not as an empty list before.
-                if !devices.is_empty() && devices.iter().all(|device| observed.is_pending(&device.device)) {
+                if !devices.is_empty() && devices.iter().all(|device| observed.is_coming(&device.device)) {
                     continue;
                 }
                 let open = || {

@@ -41,6 +41,7 @@ use meter::MeterArgs;
 use metrics::{LookMetrics, Sources};
 use plasma_device_plugin_core::HandOver;
 use plasma_runtime::Runtime;
+use tokio::sync::mpsc;
 use vital::Vital;
 
 /// The exit code of a verb to which the driver didn't answer in time. 1 is any other failure, 2 a wrong flag.
@@ -107,10 +108,11 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         gate.set(true);
         shutdown.cancelled().await;
     } else {
-        dirt::start(args.dirt, observed.clone(), pods.holdings.clone(), publish.clone(), &vital);
+        let (granted, grants) = mpsc::unbounded_channel();
+        dirt::start(args.dirt, observed.clone(), (pods.holdings.clone(), grants), publish.clone(), &vital);
         handover::start(&args.hand_over, &runtime.registry, (observed.clone(), publish), &vital)?;
         let standing = Arc::new(Standing::new(gate, metrics.clone()));
-        let kubelet = Kubelet { args: Arc::new(args), observed, metrics, shutdown, standing };
+        let kubelet = Kubelet { args: Arc::new(args), observed, metrics, shutdown, standing, granted };
         tokio::task::spawn_blocking(move || kubelet.run()).await??;
     }
     Ok(vital.outcome()?)

@@ -5,6 +5,7 @@
 
 mod api_server;
 mod kubelet;
+mod pulse;
 mod source;
 
 use std::{
@@ -20,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{args::Args, backoff::Backoff, vital::Vital};
 use kubelet::Lister;
-use source::{News, Opener, Source};
+use source::{Heard, News, Opener, Source};
 
 /// How often what grew old or is missing is looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -81,27 +82,34 @@ impl Pods {
 
 /// Begins to follow the pods.
 pub(crate) fn start(args: &Args, node: &str, vital: &Vital) -> Pods {
+    let settles = Duration::from_secs(args.settle_seconds);
+    let (follower, pods) = follower(&args.resource_name, &args.pod_resources_socket, settles);
+    let (socket, node) = (args.pods_api_socket.clone(), node.to_owned());
+    vital.spawn("who holds which GPU", follower.follow_forever(socket, node, args.account.clone()));
+    pods
+}
+
+/// One who knows nothing yet, and where it publishes.
+fn follower(resource: &str, pod_resources: &Path, settles: Duration) -> (Follower, Pods) {
     let (remember, remembered) = mpsc::unbounded_channel();
     let (holdings, holdings_are) = watch::channel(Holdings::Unknown);
     let (told, told_is) = watch::channel(Told::default());
     let (running, running_are) = watch::channel(Running::new());
     let follower = Follower {
-        tenants: Tenants::default(),
+        tenants: Tenants::with_resources_like(resource),
         begun: Instant::now(),
-        known: Known::new(Duration::from_secs(args.settle_seconds)),
+        known: Known::new(settles),
         seen_ms: 0,
         remembered,
         good_until: Instant::now(),
-        lister: Lister::new(&args.pod_resources_socket),
+        lister: Lister::new(pod_resources),
         list_fault: None,
         list_due: Instant::now(),
         holdings,
         told,
         running,
     };
-    let (socket, node) = (args.pods_api_socket.clone(), node.to_owned());
-    vital.spawn("who holds which GPU", follower.follow_forever(socket, node, args.account.clone()));
-    Pods { holdings: holdings_are, told: told_is, running: running_are, remember }
+    (follower, Pods { holdings: holdings_are, told: told_is, running: running_are, remember })
 }
 
 /// Milliseconds since 1970, by the node's clock.
@@ -182,15 +190,14 @@ impl Follower {
                 Some(Ok(news)) => self.take_in(news, &mut began),
                 Some(Err(fault)) if began.is_some() => return Err(fault),
                 Some(Err(fault)) => {
-                    tracing::info!("the node's pods must be asked for anew: {fault}");
+                    tracing::warn!("the node's pods must be asked for anew: {fault}");
                     return Ok(());
                 }
                 None if source.is_outdated(socket) => return Ok(()),
                 None => self.kubelet_is_there(at_second_hand).await?,
             }
             if began.is_none() {
-                self.seen_ms = now_ms();
-                self.good_until = Instant::now() + OLD;
+                self.hear(source.heard());
                 self.tenants.forget_before(now_ms().saturating_sub(REMEMBER_MS));
                 self.list(source).await;
             }
@@ -205,6 +212,12 @@ impl Follower {
     /// Whoever tells of pods at second hand does so also while their kubelet is away, and doesn't know that one has ended.
     async fn kubelet_is_there(&self, at_second_hand: bool) -> Result<(), String> {
         if at_second_hand { self.lister.listens().await } else { Ok(()) }
+    }
+
+    /// While the kubelet hangs nothing more is known than before.
+    fn hear(&mut self, heard: Heard) {
+        self.seen_ms = heard.ms;
+        self.good_until = heard.at + OLD;
     }
 
     /// `began` has the pods that are told of at first, until that is all.
@@ -281,7 +294,7 @@ impl Follower {
         replace(&self.holdings, holdings, say_changes);
         let unclear = self.tenants.unclear();
         let since_ms = unclear.as_ref().map(|(since_ms, _)| *since_ms);
-        let complete_ms = self.known.until(self.begun.elapsed(), now_ms(), since_ms);
+        let complete_ms = self.known.until(self.begun.elapsed(), self.seen_ms, since_ms);
         let tenures = Arc::new(self.tenants.tenures());
         let told = Told { tenures, complete_ms, unclear: self.long_unclear(unclear) };
         replace(&self.told, told, |_, _| {});
@@ -302,7 +315,7 @@ fn replace<T: PartialEq>(to: &watch::Sender<T>, now: T, about: impl FnOnce(&T, &
 
 /// Says who was given what.
 fn say_changes(was: &Holdings, now: &Holdings) {
-    let Holdings::Known(held) = now else { return };
+    let Some(held) = now.named() else { return };
     for (device, holders) in held {
         for holder in holders.iter().filter(|holder| !was.of(device).contains(holder)) {
             let Holder { pod_uid, namespace, pod, container } = holder;

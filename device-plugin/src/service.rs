@@ -2,10 +2,14 @@
 
 mod list;
 
-use std::{pin::Pin, sync::Arc};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use plasma_api::names::SIMULATED_LABEL;
-use plasma_device_plugin_core::{allocate, qualified};
+use plasma_device_plugin_core::{Offered, allocate, qualified};
 use plasma_proto::deviceplugin::{
     AllocateRequest, AllocateResponse, CdiDevice, ContainerAllocateRequest, ContainerAllocateResponse,
     ContainerPreferredAllocationResponse, DevicePluginOptions, DeviceSpec, Empty, ListAndWatchResponse,
@@ -30,6 +34,12 @@ pub(crate) use list::Listeners;
 /// How NVIDIA's container runtime is told which GPUs a container gets.
 const VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
 
+/// How long the kubelet may wait for what containers get to be written anew. A refusal fails the pod for good.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
+
+/// Where it is told when a GPU, or a part of one, was granted.
+pub(crate) type Granted = mpsc::UnboundedSender<(String, Instant)>;
+
 /// The service on one of our sockets, for one resource.
 pub(crate) struct Service {
     pub(crate) resource: String,
@@ -38,6 +48,8 @@ pub(crate) struct Service {
     pub(crate) strategy: Strategy,
     pub(crate) preferences: Preferences,
     pub(crate) listeners: Listeners,
+    /// Who judges dirt is told.
+    pub(crate) granted: Granted,
     /// Ends the streams.
     pub(crate) stop: CancellationToken,
 }
@@ -90,8 +102,8 @@ impl DevicePlugin for Service {
         &self,
         request: Request<AllocateRequest>,
     ) -> Result<Response<AllocateResponse>, Status> {
-        let observed = self.observed.borrow().clone();
         let requests = request.into_inner().container_requests;
+        let observed = self.once_written(&requests).await;
         let responses: Result<Vec<_>, Status> =
             requests.iter().map(|request| self.allocate_one(request, &observed)).collect();
         self.metrics.allocated(responses.is_ok());
@@ -110,15 +122,36 @@ impl DevicePlugin for Service {
 }
 
 impl Service {
+    /// What there is, once containers get these devices as they are now; as it is after a while, where they don't.
+    async fn once_written(&self, requests: &[ContainerAllocateRequest]) -> Observed {
+        let is_asked_for = |id: &String| requests.iter().any(|request| request.devices_ids.contains(id));
+        let is_written = |observed: &Observed| {
+            let is_pending =
+                |device: &Offered| is_asked_for(&device.id) && observed.is_pending(&device.device);
+            observed.pending() == 0 || !observed.offers().of(&self.resource).iter().any(is_pending)
+        };
+        let mut observed = self.observed.clone();
+        // Where nobody publishes any more, what was published last is all there is.
+        let waited = tokio::time::timeout(WRITTEN_WITHIN, observed.wait_for(is_written)).await;
+        drop(waited);
+        self.observed.borrow().clone()
+    }
+
     fn allocate_one(
         &self,
         request: &ContainerAllocateRequest,
         observed: &Observed,
     ) -> Result<ContainerAllocateResponse, Status> {
         let offers = observed.offers();
-        let granted = allocate(offers.of(&self.resource), &request.devices_ids);
+        let granted =
+            allocate(offers.of(&self.resource), &request.devices_ids, |device| observed.is_pending(device));
         let granted = granted.map_err(|why| Status::unavailable(why.to_string()))?;
         tracing::info!("allocating {}", request.devices_ids.join(", "));
+        let now = Instant::now();
+        for device in &granted {
+            // Where nobody judges dirt, nobody listens.
+            let _ = self.granted.send((device.id.clone(), now));
+        }
         let mut response = ContainerAllocateResponse::default();
         match self.strategy {
             Strategy::CdiCri => {
@@ -151,3 +184,6 @@ impl Service {
 fn device_spec(path: String) -> DeviceSpec {
     DeviceSpec { container_path: path.clone(), host_path: path, permissions: "rw".to_owned() }
 }
+
+#[cfg(test)]
+mod tests;

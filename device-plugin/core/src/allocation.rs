@@ -9,6 +9,8 @@ pub enum AllocateError {
     Unknown(String),
     /// The GPU is there, and can't be given away now.
     NotHealthy(String, String),
+    /// What containers get with the GPU isn't written yet as it is now.
+    NotWritten(String),
     /// A container asks for several shares, and the policy gives it one.
     OnlyOne(usize),
 }
@@ -21,6 +23,11 @@ impl std::fmt::Display for AllocateError {
                 "no GPU of this node is {id}: the kubelet's list is out of date, and will be renewed"
             ),
             Self::NotHealthy(id, why) => write!(f, "GPU {id} can't be given to a container: {why}"),
+            Self::NotWritten(id) => write!(
+                f,
+                "GPU {id} can't be given to a container: what the container runtime was told of it is of an earlier driver or \
+                 layout, and isn't written anew yet"
+            ),
             Self::OnlyOne(asked) => write!(
                 f,
                 "a container may ask for one share of a GPU, not for {asked}: with more it would be no faster"
@@ -30,11 +37,16 @@ impl std::fmt::Display for AllocateError {
 }
 
 /// What a container gets that is allocated these devices of one resource: one entry for each GPU or part of one, in their
-/// order. Replicas of one are one.
+/// order. Replicas of one are one. `is_pending` says of a GPU or part that the runtime has yet to be told what it is.
 ///
 /// # Errors
-/// When one of them is unknown or not healthy: better the pod is tried again than started without its GPU.
-pub fn allocate(offer: &[Offered], ids: &[String]) -> Result<Vec<HandOut>, AllocateError> {
+/// When one of them is unknown, not healthy, or not told of to the runtime: better the pod is tried again than started without
+/// its GPU, or with another one.
+pub fn allocate(
+    offer: &[Offered],
+    ids: &[String],
+    is_pending: impl Fn(&str) -> bool,
+) -> Result<Vec<HandOut>, AllocateError> {
     if ids.len() > 1 && offer.iter().any(|device| device.one_each) {
         return Err(AllocateError::OnlyOne(ids.len()));
     }
@@ -42,6 +54,9 @@ pub fn allocate(offer: &[Offered], ids: &[String]) -> Result<Vec<HandOut>, Alloc
     for id in ids {
         match offer.iter().find(|device| device.id == *id) {
             None => return Err(AllocateError::Unknown(id.clone())),
+            Some(device) if device.state.is_offered() && is_pending(&device.device) => {
+                return Err(AllocateError::NotWritten(id.clone()));
+            }
             Some(device) if device.state.is_offered() => {
                 if !granted.iter().any(|known| known.id == device.device) {
                     granted.push(device.hand_out());
@@ -99,7 +114,12 @@ mod tests {
     }
 
     fn allocate_of(inventory: &Inventory, ids: &[String]) -> Result<Vec<HandOut>, AllocateError> {
-        allocate(&offer(inventory, Policy::default()), ids)
+        written(&offer(inventory, Policy::default()), ids)
+    }
+
+    /// Where the runtime knows of all.
+    fn written(offer: &[Offered], ids: &[String]) -> Result<Vec<HandOut>, AllocateError> {
+        allocate(offer, ids, |_| false)
     }
 
     fn ids(indexes: &[u32]) -> Vec<String> {
@@ -127,7 +147,11 @@ mod tests {
         let shared = [("r".to_owned(), Sharing { replicas: 2, one_each: false })].into();
         let offer = offer(&node(&[0, 0]), Policy { shared, ..Policy::default() });
         let ids = ["GPU-1::0", "GPU-0::1", "GPU-1::1"].map(str::to_owned);
-        let granted = allocate(&offer, &ids).unwrap();
+        let granted = written(&offer, &ids).unwrap();
+        let is_one = |device: &str| device == "GPU-0";
+        let refused = Err(AllocateError::NotWritten("GPU-0::1".to_owned()));
+        assert_eq!(allocate(&offer, &ids, is_one), refused, "the runtime was told something else of it");
+        assert!(allocate(&offer, &ids[..1], is_one).is_ok(), "another one's matter");
         assert_eq!(granted.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["GPU-1", "GPU-0"]);
     }
 
@@ -136,8 +160,8 @@ mod tests {
         let shared = [("r".to_owned(), Sharing { replicas: 2, one_each: true })].into();
         let offer = offer(&node(&[0, 0]), Policy { shared, ..Policy::default() });
         let ids = ["GPU-1::0", "GPU-0::1"].map(str::to_owned);
-        assert_eq!(allocate(&offer, &ids), Err(AllocateError::OnlyOne(2)));
-        assert!(allocate(&offer, &ids[..1]).is_ok());
+        assert_eq!(written(&offer, &ids), Err(AllocateError::OnlyOne(2)));
+        assert!(written(&offer, &ids[..1]).is_ok());
     }
 
     #[test]
@@ -157,7 +181,7 @@ mod tests {
         let nodes = ["/dev/nvidia3", "/dev/nvidia-caps/nvidia-cap66"].map(str::to_owned).to_vec();
         assert_eq!(hand_outs(&inventory)[1..], [HandOut { id: "MIG-7".to_owned(), device_nodes: nodes }]);
         let single = Policy { mig: crate::MigStrategy::Single, ..Policy::default() };
-        let granted = allocate(&offer(&inventory, single), &["MIG-7".to_owned()]).unwrap();
+        let granted = written(&offer(&inventory, single), &["MIG-7".to_owned()]).unwrap();
         assert_eq!(granted, hand_outs(&inventory)[1..]);
     }
 }

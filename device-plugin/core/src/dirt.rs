@@ -38,6 +38,8 @@ struct Known {
     used: Use,
     /// What it ever told of its use, processes and memory: a look in which it tells less finds nothing clean.
     tells: (bool, bool),
+    /// When the kubelet was last granted it.
+    granted: Option<Duration>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,8 +53,13 @@ enum Use {
     Held,
     /// Its pod let go of it then; who still uses it in a later look is left over.
     Released(Duration),
-    /// It was free, is in use since then, and no pod is known: it may have started before its pod was known.
+    /// It was free or was just granted, is in use since then, and no pod is known: it may have started before its pod was known.
     Strange(Duration),
+    /// In use, and maybe by a container of which nobody tells what it was given.
+    Untold {
+        /// Whether it was free before: else it may as well be a stranger's, and isn't given to the next pod.
+        was_free: bool,
+    },
     /// In use, and not by a pod: how.
     Dirty(String),
 }
@@ -73,16 +80,22 @@ impl Dirt {
             let occupancy = seen.get(device);
             let told = occupancy.map_or(Told::Nothing, |occupancy| known.told(occupancy, rules));
             let before = std::mem::take(&mut known.used);
-            known.used = match is_held(holdings, device) {
-                Some(true) => Use::Held,
-                Some(false) => not_held(before, told, (looked, now), rules),
+            known.used = match held(holdings, device) {
+                Held::ByPod => Use::Held,
+                Held::ByNobody => not_held(before, told, (looked, now), known.patience(rules)),
+                Held::Untold => maybe_held(before, told, (looked, now)),
                 // A pod's device may rest; only the kubelet says when it is over.
-                None => match (before, told) {
-                    (Use::Dirty(_) | Use::Strange(_), Told::Clean) => Use::Free,
+                Held::Unknown => match (before, told) {
+                    (Use::Dirty(_) | Use::Strange(_) | Use::Untold { .. }, Told::Clean) => Use::Free,
                     (before, _) => before,
                 },
             };
         }
+    }
+
+    /// The kubelet was granted the device at that moment: its pod may use it before anybody tells of that pod.
+    pub fn granted(&mut self, device: &str, at: Duration) {
+        self.0.entry(device.to_owned()).or_default().granted = Some(at);
     }
 
     /// Why the device is dirty, if it is: how it is used.
@@ -99,10 +112,17 @@ impl Dirt {
         all.filter_map(|device| Some((device.clone(), self.why(device)?.to_owned()))).collect()
     }
 
-    /// The devices whose pod has let go of them, and which no look has found clean or dirty since.
+    /// The devices that are neither dirty nor known to be free for the next pod: whose pod has let go of them, and which no
+    /// look has found clean or dirty since; and those that weren't seen free, and that an untold container may be using.
     pub fn unsure(&self) -> BTreeSet<String> {
-        let unsure = self.0.iter().filter(|(_, known)| matches!(known.used, Use::Released(_)));
-        unsure.map(|(device, _)| device.clone()).collect()
+        let is_unsure =
+            |known: &Known| matches!(known.used, Use::Released(_) | Use::Untold { was_free: false });
+        self.0.iter().filter(|(_, known)| is_unsure(known)).map(|(device, _)| device.clone()).collect()
+    }
+
+    /// Whether a look would tell more about a device whose pod has let go of it.
+    pub fn wants_look(&self) -> bool {
+        self.0.values().any(|known| matches!(known.used, Use::Released(_)))
     }
 }
 
@@ -115,7 +135,30 @@ enum Told {
     Used(String),
 }
 
+/// How long a device may be in use before it is known which pod holds it.
+#[derive(Clone, Copy)]
+struct Patience {
+    grace: Duration,
+    granted: Option<Duration>,
+}
+
+impl Patience {
+    /// Whether somebody who uses the device since then may still turn out to be a pod. A grant gives it time anew.
+    fn has_time(self, since: Duration, looked: Duration) -> bool {
+        looked.saturating_sub(self.granted.map_or(since, |granted| granted.max(since))) < self.grace
+    }
+
+    /// Whether it was granted so lately that its pod may not be told of yet.
+    fn is_new_grant(self, looked: Duration) -> bool {
+        self.granted.is_some_and(|granted| self.has_time(granted, looked))
+    }
+}
+
 impl Known {
+    fn patience(&self, rules: DirtRules) -> Patience {
+        Patience { grace: rules.grace, granted: self.granted }
+    }
+
     fn told(&mut self, occupancy: &Occupancy, rules: DirtRules) -> Told {
         let tells = (occupancy.processes.is_some(), occupancy.memory_bytes.is_some());
         self.tells = (self.tells.0 || tells.0, self.tells.1 || tells.1);
@@ -128,29 +171,56 @@ impl Known {
 }
 
 /// A device that no pod holds.
-fn not_held(before: Use, told: Told, (looked, now): (Duration, Duration), rules: DirtRules) -> Use {
+fn not_held(before: Use, told: Told, (looked, now): (Duration, Duration), patience: Patience) -> Use {
     match (before, told) {
         // What was seen until now was its pod's.
-        (Use::Held, _) => Use::Released(now),
+        (Use::Held | Use::Untold { .. }, _) => Use::Released(now),
         (Use::Released(since), _) if looked <= since => Use::Released(since),
         (before, Told::Nothing) => before,
         (_, Told::Clean) => Use::Free,
         // As it was found: figures change all the time, and are told elsewhere.
         (Use::Dirty(how), Told::Used(_)) => Use::Dirty(how),
         (Use::Free, Told::Used(_)) => Use::Strange(looked),
-        (Use::Strange(since), Told::Used(_)) if looked.saturating_sub(since) < rules.grace => {
-            Use::Strange(since)
-        }
+        (Use::Strange(since), Told::Used(_)) if patience.has_time(since, looked) => Use::Strange(since),
+        (Use::New | Use::Released(_), Told::Used(_)) if patience.is_new_grant(looked) => Use::Strange(looked),
         (Use::New | Use::Released(_) | Use::Strange(_), Told::Used(how)) => Use::Dirty(how),
     }
 }
 
-/// Whether a pod holds the device or a share of it; `None` where nobody knows.
-fn is_held(holdings: &Holdings, device: &str) -> Option<bool> {
-    let Holdings::Known(holders) = holdings else { return None };
+/// A device that no pod is known to hold, and that a container may have of which nobody tells.
+fn maybe_held(before: Use, told: Told, (looked, now): (Duration, Duration)) -> Use {
+    match (before, told) {
+        (Use::Held, _) => Use::Released(now),
+        (Use::Released(since), _) if looked <= since => Use::Released(since),
+        (before, Told::Nothing) => before,
+        (_, Told::Clean) => Use::Free,
+        // It was found so when nobody held it, and has been given to nobody since.
+        (before @ (Use::Dirty(_) | Use::Untold { .. }), Told::Used(_)) => before,
+        (Use::Free | Use::Strange(_), Told::Used(_)) => Use::Untold { was_free: true },
+        (Use::New | Use::Released(_), Told::Used(_)) => Use::Untold { was_free: false },
+    }
+}
+
+/// Who holds a device or a share of it.
+enum Held {
+    ByPod,
+    ByNobody,
+    /// No pod that is told of; maybe a container of which nobody tells.
+    Untold,
+    Unknown,
+}
+
+fn held(holdings: &Holdings, device: &str) -> Held {
     let is_it =
         |id: &str| id.strip_prefix(device).is_some_and(|rest| rest.is_empty() || rest.starts_with(SHARE));
-    Some(holders.iter().any(|(id, holders)| is_it(id) && !holders.is_empty()))
+    let mut named = holdings.named().into_iter().flatten();
+    let is_named = named.any(|(id, holders)| is_it(id) && !holders.is_empty());
+    match holdings {
+        _ if is_named => Held::ByPod,
+        Holdings::Unknown => Held::Unknown,
+        Holdings::Known(_) => Held::ByNobody,
+        Holdings::Partly(_) => Held::Untold,
+    }
 }
 
 /// How the device is used, if it is.

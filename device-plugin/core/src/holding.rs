@@ -60,14 +60,21 @@ pub enum Holdings {
     /// By the kubelet's device id: who holds it. An id that isn't here is held by nobody. Only a device that is shared has
     /// several holders.
     Known(BTreeMap<String, Vec<Holder>>),
+    /// The same, except that a container runs which was given devices of which nobody tells: an id that isn't here may be its.
+    Partly(BTreeMap<String, Vec<Holder>>),
 }
 
 impl Holdings {
     /// Who holds the device; none where nobody does, or nobody knows.
     pub fn of(&self, device: &str) -> &[Holder] {
+        self.named().and_then(|holders| holders.get(device)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every holder that is told of; `None` where nobody knows.
+    pub fn named(&self) -> Option<&BTreeMap<String, Vec<Holder>>> {
         match self {
-            Self::Unknown => &[],
-            Self::Known(holders) => holders.get(device).map_or(&[], Vec::as_slice),
+            Self::Unknown => None,
+            Self::Known(holders) | Self::Partly(holders) => Some(holders),
         }
     }
 }

@@ -33,7 +33,7 @@ pub use driver_files::{
     SOCKETS, is_handed_over, names,
 };
 pub use gpu::{Gpu, GpuState, Look, Mode, Recovery, Scan, Seen, product_label};
-pub use handover::HandOver;
+pub use handover::{HandOver, Needs};
 pub use health::{HealthRules, Instance, Signs, Silence, Xid};
 pub use holding::{
     ContainerSeen, End, Holder, Holdings, Known, Listed, PodSeen, Tenants, Tenure, held_otherwise,

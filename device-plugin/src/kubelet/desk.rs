@@ -200,6 +200,7 @@ impl Desk {
             strategy: self.kubelet.args.hand_over.device_list_strategy,
             preferences: Preferences::default(),
             listeners: listeners.clone(),
+            granted: self.kubelet.granted.clone(),
             stop: stop.clone(),
         });
         let _stop_when_dropped = stop.clone().drop_guard();

@@ -12,7 +12,7 @@ pub(crate) struct KubeletMetrics {
 
 impl KubeletMetrics {
     /// Where another plugin offers the GPUs, nothing is said of a registration: there is to be none.
-    pub(super) fn register(registry: &Registry, observes: bool) -> Result<Self, Error> {
+    pub(crate) fn register(registry: &Registry, observes: bool) -> Result<Self, Error> {
         let metrics = Self {
             registered: IntGauge::new(
                 "plasma_device_plugin_registered",

@@ -69,7 +69,7 @@ fn of_pod(holder: &Holder) -> Vec<LabelPair> {
 
 /// Everybody who has the GPU, or a share of it; each once.
 pub(super) fn everybody(holdings: &Holdings, uuid: &str) -> Vec<Holder> {
-    let Holdings::Known(holders) = holdings else { return Vec::new() };
+    let Some(holders) = holdings.named() else { return Vec::new() };
     let of_gpu = holders.range(uuid.to_owned()..).take_while(|(id, _)| id.starts_with(uuid));
     let of_gpu = of_gpu.filter(|(id, _)| id.len() == uuid.len() || id[uuid.len()..].starts_with(REPLICA));
     let mut everybody: Vec<Holder> = of_gpu.flat_map(|(_, holders)| holders.iter().cloned()).collect();

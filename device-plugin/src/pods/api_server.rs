@@ -15,8 +15,8 @@ use plasma_device_plugin_core::PodSeen;
 use plasma_runtime::ServiceAccount;
 use tokio_stream::{Stream, StreamExt as _};
 
-use super::source::{self, News, Run};
-use crate::part::PodPart;
+use super::source::{self, Asked, News, Run};
+use crate::part::{Container, PodPart};
 
 type Events = Pin<Box<dyn Stream<Item = Result<Event<PodPart>, watcher::Error>> + Send>>;
 
@@ -57,17 +57,25 @@ impl ApiServer {
 }
 
 fn seen(pod: PodPart) -> PodSeen {
-    let (metadata, status) = (pod.metadata, pod.status);
-    let main = status.container_statuses.into_iter().flatten().map(|one| container(one, false));
-    let init = status.init_container_statuses.into_iter().flatten().map(|one| container(one, true));
+    let (metadata, spec, status) = (pod.metadata, pod.spec, pod.status);
+    let (main, init) = (asked(spec.containers), asked(spec.init_containers));
+    let main = status.container_statuses.into_iter().flatten().map(|one| container(one, false, &main));
+    let init = status.init_container_statuses.into_iter().flatten().map(|one| container(one, true, &init));
     let identity = [metadata.name, metadata.namespace, metadata.uid].map(Option::unwrap_or_default);
     source::seen(identity, &status.phase.unwrap_or_default(), main.chain(init))
 }
 
-fn container(status: ContainerStatus, init: bool) -> source::Status {
+fn asked(containers: Vec<Container>) -> Asked {
+    let limits =
+        |one: Container| one.resources.limits.into_iter().map(|(resource, count)| (resource, count.0));
+    containers.into_iter().map(|one| (one.name.clone(), source::asks(limits(one)))).collect()
+}
+
+fn container(status: ContainerStatus, init: bool, asked: &Asked) -> source::Status {
     let devices = status.allocated_resources_status.into_iter().flatten();
     let devices = devices.flat_map(|resource| resource.resources.unwrap_or_default());
     source::Status {
+        asks: asked.get(&status.name).cloned().unwrap_or_default(),
         name: status.name,
         init,
         now: status.state.and_then(run),

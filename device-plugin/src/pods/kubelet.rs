@@ -9,7 +9,7 @@ use std::{
 
 use plasma_device_plugin_core::{Listed, PodSeen};
 use plasma_proto::{
-    pod::{ContainerState, ContainerStatus, Pod, Time},
+    pod::{Container, ContainerState, ContainerStatus, Pod, Time},
     podresources::{ListPodResourcesRequest, pod_resources_lister_client::PodResourcesListerClient},
     pods::{
         EventType, GetPodRequest, ListPodsRequest, WatchPodsEvent, WatchPodsRequest, pods_client::PodsClient,
@@ -18,11 +18,14 @@ use plasma_proto::{
 use tokio::net::UnixStream;
 use tonic::{Status, Streaming, transport::Channel};
 
-use super::source::{self, News, Run, Source};
+use super::{
+    pulse::Pulse,
+    source::{self, Asked, Heard, News, Run, Source},
+};
 use crate::socket::dial;
 
 /// How long the kubelet may take to answer a single question.
-const ANSWER: Duration = Duration::from_secs(10);
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
 /// No node has pods of more than this.
 const LONGEST_ANSWER: usize = 64 << 20;
 
@@ -30,6 +33,7 @@ const LONGEST_ANSWER: usize = 64 << 20;
 pub(super) struct PodsApi {
     client: PodsClient<Channel>,
     stream: Streaming<WatchPodsEvent>,
+    pulse: Pulse,
     /// While it is asked how one that is gone was in the end: its UID and that.
     asked: Option<LastWords>,
 }
@@ -43,7 +47,8 @@ impl PodsApi {
         let open = tokio::time::timeout(ANSWER, client.watch_pods(WatchPodsRequest {})).await;
         let open = open.map_err(|_| format!("{} doesn't answer", socket.display()))?;
         let stream = open.map_err(|status| in_words(socket, &status))?.into_inner();
-        Ok(Self { client, stream, asked: None })
+        let pulse = Pulse::new(client.clone());
+        Ok(Self { client, stream, pulse, asked: None })
     }
 
     pub(super) async fn next(&mut self) -> Result<News, String> {
@@ -54,12 +59,21 @@ impl PodsApi {
                 self.asked = None;
                 return Ok(News::Gone(uid, last));
             }
-            let event = self.stream.message().await.map_err(|status| status.message().to_owned())?;
+            let event = tokio::select! {
+                event = self.stream.message() => event.map_err(|status| status.message().to_owned())?,
+                fault = self.pulse.lost() => return Err(fault),
+            };
             let event = event.ok_or("the kubelet ended the watch")?;
+            self.pulse.felt();
             return Ok(match event.r#type() {
-                EventType::Added | EventType::Modified => News::Pod(seen(read(&event.pod)?)),
+                EventType::Added | EventType::Modified => {
+                    let pod = seen(read(&event.pod)?);
+                    self.pulse.there_is(&pod.uid);
+                    News::Pod(pod)
+                }
                 EventType::Deleted => {
                     let uid = read(&event.pod)?.metadata.unwrap_or_default().uid;
+                    self.pulse.is_gone(&uid);
                     self.asked = Some(Box::pin(last_words(self.client.clone(), uid)));
                     continue;
                 }
@@ -73,6 +87,11 @@ impl PodsApi {
     /// Whether it is still to be told how a pod ended.
     pub(super) fn is_behind(&self) -> bool {
         self.asked.is_some()
+    }
+
+    /// When the kubelet was last known to have told all that there was.
+    pub(super) fn heard(&self) -> Heard {
+        self.pulse.heard()
     }
 
     pub(super) async fn pods(&mut self) -> Result<Vec<PodSeen>, String> {
@@ -100,15 +119,24 @@ fn in_words(socket: &Path, status: &Status) -> String {
 }
 
 fn seen(pod: Pod) -> PodSeen {
-    let (metadata, status) = (pod.metadata.unwrap_or_default(), pod.status.unwrap_or_default());
-    let main = status.container_statuses.into_iter().map(|one| container(one, false));
-    let init = status.init_container_statuses.into_iter().map(|one| container(one, true));
+    let (metadata, spec) = (pod.metadata.unwrap_or_default(), pod.spec.unwrap_or_default());
+    let (main, init) = (asked(spec.containers), asked(spec.init_containers));
+    let status = pod.status.unwrap_or_default();
+    let main = status.container_statuses.into_iter().map(|one| container(one, false, &main));
+    let init = status.init_container_statuses.into_iter().map(|one| container(one, true, &init));
     source::seen([metadata.name, metadata.namespace, metadata.uid], &status.phase, main.chain(init))
 }
 
-fn container(status: ContainerStatus, init: bool) -> source::Status {
+fn asked(containers: Vec<Container>) -> Asked {
+    let limits = |one: Container| one.resources.unwrap_or_default().limits.into_iter();
+    let asks = |one: Container| source::asks(limits(one).map(|(resource, count)| (resource, count.string)));
+    containers.into_iter().map(|one| (one.name.clone(), asks(one))).collect()
+}
+
+fn container(status: ContainerStatus, init: bool, asked: &Asked) -> source::Status {
     let devices = status.allocated_resources_status.into_iter().flat_map(|resource| resource.resources);
     source::Status {
+        asks: asked.get(&status.name).cloned().unwrap_or_default(),
         name: status.name,
         init,
         now: status.state.and_then(run),
@@ -191,9 +219,11 @@ impl Lister {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, HashMap};
+
     use plasma_proto::pod::{
-        ContainerStateRunning, ContainerStateTerminated, ObjectMeta, PodStatus, ResourceHealth,
-        ResourceStatus,
+        ContainerStateRunning, ContainerStateTerminated, ObjectMeta, PodSpec, PodStatus, Quantity,
+        ResourceHealth, ResourceRequirements, ResourceStatus,
     };
 
     use super::*;
@@ -216,12 +246,20 @@ mod tests {
 
     fn pod(phase: &str, containers: Vec<ContainerStatus>) -> Pod {
         let metadata = ObjectMeta { name: "p".to_owned(), namespace: "n".to_owned(), uid: "u".to_owned() };
+        let limits = HashMap::from([
+            ("nvidia.com/gpu".to_owned(), Quantity { string: "2".to_owned() }),
+            ("memory".to_owned(), Quantity { string: "1Gi".to_owned() }),
+            ("example.com/much".to_owned(), Quantity { string: "1k".to_owned() }),
+        ]);
+        let resources = Some(ResourceRequirements { limits });
+        let asking = |name: &str| Container { name: name.to_owned(), resources: resources.clone() };
+        let spec = PodSpec { containers: vec![asking("c")], init_containers: vec![asking("i")] };
         let status = PodStatus {
             phase: phase.to_owned(),
             container_statuses: containers,
             init_container_statuses: vec![],
         };
-        Pod { metadata: Some(metadata), status: Some(status) }
+        Pod { metadata: Some(metadata), spec: Some(spec), status: Some(status) }
     }
 
     #[test]
@@ -241,6 +279,19 @@ mod tests {
         assert_eq!((container.started_ms, container.finished_ms), (Some(5000), None));
         assert_eq!(container.running.as_deref(), Some("containerd://2"));
         assert_eq!((container.devices.as_slice(), seen.over), (&["GPU-0".to_owned()][..], false));
+    }
+
+    #[test]
+    fn what_a_container_asks_for_of_device_plugins_is_told() {
+        let named = |name: &str| ContainerStatus { name: name.to_owned(), ..ContainerStatus::default() };
+        let mut told = pod("Running", vec![named("c"), named("other")]);
+        told.status.as_mut().unwrap().init_container_statuses = vec![named("i")];
+        let asks = seen(told).containers.into_iter().map(|one| (one.name, one.init, one.asks));
+        let two =
+            BTreeMap::from([("example.com/much".to_owned(), u64::MAX), ("nvidia.com/gpu".to_owned(), 2)]);
+        let expected = [("c", false, two.clone()), ("other", false, BTreeMap::new()), ("i", true, two)]
+            .map(|(name, init, asks)| (name.to_owned(), init, asks));
+        assert_eq!(asks.collect::<Vec<_>>(), expected);
     }
 
     #[test]

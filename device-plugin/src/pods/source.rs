@@ -1,6 +1,7 @@
 //! Where the pods are told of: the kubelet where it does so, else the API server.
 
 use std::{
+    collections::BTreeMap,
     fmt, fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -10,7 +11,7 @@ use std::{
 use plasma_device_plugin_core::{ContainerSeen, PodSeen};
 use plasma_runtime::ServiceAccount;
 
-use super::{api_server::ApiServer, kubelet::PodsApi};
+use super::{api_server::ApiServer, kubelet::PodsApi, now_ms};
 
 /// What a source tells.
 #[derive(Debug)]
@@ -119,6 +120,14 @@ impl Source {
         matches!(self, Self::PodsApi(kubelet, _) if kubelet.is_behind())
     }
 
+    /// When it was last known to have told all that there was. The API server's watch ends by itself when it is silent.
+    pub(super) fn heard(&self) -> Heard {
+        match self {
+            Self::PodsApi(kubelet, _) => kubelet.heard(),
+            Self::ApiServer(..) => Heard::now(),
+        }
+    }
+
     /// Whether there is a better one by now.
     pub(super) fn is_outdated(&self, socket: &Path) -> bool {
         match self {
@@ -143,6 +152,32 @@ impl fmt::Display for Source {
     }
 }
 
+/// How many devices a container asks for, by resource.
+pub(super) type Asks = BTreeMap<String, u64>;
+/// The same of a pod's containers, by their names.
+pub(super) type Asked = BTreeMap<String, Asks>;
+
+/// What a container asks for of device plugins: their resources' names have a domain. A count that isn't understood is a
+/// great many.
+pub(super) fn asks(limits: impl Iterator<Item = (String, String)>) -> Asks {
+    let of_plugins = limits.filter(|(resource, _)| resource.contains('/'));
+    of_plugins.map(|(resource, count)| (resource, count.parse().unwrap_or(u64::MAX))).collect()
+}
+
+/// When a source was last known to have told all that there was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Heard {
+    pub(super) at: Instant,
+    /// The same in milliseconds since 1970, by the node's clock then.
+    pub(super) ms: u64,
+}
+
+impl Heard {
+    pub(super) fn now() -> Self {
+        Self { at: Instant::now(), ms: now_ms() }
+    }
+}
+
 /// One run of a container; it runs where it has no end.
 #[derive(Clone, Copy)]
 pub(super) struct Run {
@@ -157,6 +192,8 @@ pub(super) struct Status {
     pub(super) now: Option<Run>,
     pub(super) before: Option<Run>,
     pub(super) devices: Vec<String>,
+    /// How many devices its spec asks for, by resource.
+    pub(super) asks: Asks,
     /// The runtime's id of its run now, or of the last one.
     pub(super) id: Option<String>,
 }
@@ -177,6 +214,7 @@ impl Status {
             started_ms: started.min(),
             finished_ms: last.and_then(|run| run.ended.flatten()),
             devices: self.devices,
+            asks: self.asks,
             running,
         }
     }

@@ -90,11 +90,11 @@ impl List {
             let (offers, before) = (now.offers(), told.as_deref().unwrap_or_default());
             // One that has just come is told of when it is ready, not as one that is ill until then.
             let is_ready = |new: &&Offered| {
-                !now.is_pending(&new.device) || before.iter().any(|known: &Device| known.id == new.id)
+                !now.is_coming(&new.device) || before.iter().any(|known: &Device| known.id == new.id)
             };
             let offered = offers.of(&self.resource).iter().filter(is_ready);
             let devices: Vec<Device> =
-                offered.map(|offered| device(offered, now.is_unsure(&offered.device))).collect();
+                offered.map(|offered| device(offered, now.rests(&offered.device))).collect();
             if told.as_ref() != Some(&devices) {
                 let healthy = devices.iter().filter(|device| device.health == HEALTHY).count();
                 let inventory = now.believed();
@@ -114,11 +114,11 @@ impl List {
     }
 }
 
-/// One that is unsure is kept from the next pod until somebody has looked at it. Who was faster isn't refused: a refusal
-/// fails a pod for good, and almost always for nothing.
-fn device(offered: &Offered, unsure: bool) -> Device {
+/// One that rests is kept from the next pod. Who was faster isn't refused, or waits a moment: a refusal fails a pod for good, and
+/// almost always for nothing.
+fn device(offered: &Offered, rests: bool) -> Device {
     let node = offered.numa_node.map(|node| NumaNode { id: i64::from(node) });
     let topology = node.map(|node| TopologyInfo { nodes: vec![node] });
-    let health = if offered.state.is_offered() && !unsure { HEALTHY } else { UNHEALTHY };
+    let health = if offered.state.is_offered() && !rests { HEALTHY } else { UNHEALTHY };
     Device { id: offered.id.clone(), health: health.to_owned(), topology }
 }

@@ -91,6 +91,29 @@ async fn a_gpu_that_is_in_use_when_the_plugin_starts_is_never_offered() {
 }
 
 #[tokio::test]
+async fn what_an_init_container_alone_has_is_not_dirty_while_it_runs() {
+    let node = Node::new(2);
+    let pods = NodePods::start(&node, true);
+    pods.set_init("u", true);
+    occupy(&node);
+    let mut kubelet = Kubelet::start(node.sockets());
+    let plugin = node.plugin_with(&QUICK);
+    let mut device_plugin = kubelet.registered().await;
+    assert_eq!(device_plugin.next_list().await, list(&[(0, false), (1, true)]), "nor is it given to others");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(!plugin.said("is not given to pods"), "{}", plugin.log());
+    leave(&node, 0);
+    assert_eq!(device_plugin.next_list().await, list(&[(0, true), (1, true)]));
+    // It begins anew on a GPU that was free.
+    occupy(&node);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(!plugin.said("is not given to pods"), "{}", plugin.log());
+    pods.set_init("u", false);
+    device_plugin.becomes_list(list(&[(0, false), (1, true)])).await;
+    plugin.must_say("is not given to pods").await;
+}
+
+#[tokio::test]
 async fn a_query_that_fails_gives_no_dirty_gpu_out() {
     let node = Node::new(1);
     let _pods = NodePods::start(&node, true);

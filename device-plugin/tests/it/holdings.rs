@@ -1,8 +1,9 @@
 //! Who holds which GPU, as the kubelet's sockets tell.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::{
+    kubelet::PATIENCE,
     node_pods::{NodePod, NodePods},
     plugin::{Node, gpu},
 };
@@ -46,6 +47,24 @@ async fn a_kubelet_that_comes_later_or_starts_again_is_followed() {
     pods.end_silently("u", 1_050);
     pods.set(pod("v", "p", 0));
     plugin.must_say(&format!("{} is held by pod team/p (v)", gpu(0).uuid)).await;
+}
+
+#[tokio::test]
+async fn a_kubelet_that_hangs_with_its_sockets_open_is_noticed_and_followed_again() {
+    let node = Node::new(1);
+    let pods = NodePods::start(&node, true);
+    pods.set(pod("u", "p", 0));
+    let plugin = node.plugin_with(&["--observe"]);
+    plugin.becomes("/metrics", "pod_uid=\"u\"").await;
+    pods.hang(true);
+    plugin.must_say("the kubelet's Pods API hasn't answered for 10s").await;
+    let begun = Instant::now();
+    while plugin.get("/metrics").await.1.contains("pod_uid=\"u\"") {
+        assert!(begun.elapsed() < PATIENCE, "nobody knows any more who holds it");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    pods.hang(false);
+    plugin.becomes("/metrics", "pod_uid=\"u\"").await;
 }
 
 #[tokio::test]

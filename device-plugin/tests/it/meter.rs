@@ -173,6 +173,29 @@ async fn each_share_that_a_pod_holds_of_one_gpu_has_its_own_records() {
     assert_eq!(told, shares.each_ref().map(|id| (id, &uuid, 250, 2000)));
 }
 
+#[tokio::test]
+async fn what_ended_while_the_kubelet_hung_is_told_exactly() {
+    let node = node(1);
+    let (pods, settlement) = (NodePods::start(&node, false), Settlement::start(&node.settlement()));
+    let plugin = plugin(&node, &settlement);
+    plugin.must_say("metering since").await;
+    plugin.must_say("is found").await;
+    let started = now() + 1;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    pods.set(pod("u", 0, started));
+    plugin.must_say("is held by pod").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    pods.hang(true);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let finished = now();
+    pods.end_silently("u", finished);
+    plugin.must_say("the kubelet's Pods API hasn't answered for 10s").await;
+    pods.hang(false);
+    settlement.hears("the pod is over", |heard| is_over(heard, "u")).await;
+    let heard = settlement.heard.lock().unwrap();
+    must_add_up(&heard, &BTreeMap::from([("u".to_owned(), (started, finished))]));
+}
+
 /// The cut lasts for so long in the suite. `CONTRIBUTING.md` has the command that cuts for ten minutes.
 const CUT_SECONDS: u64 = 10;
 

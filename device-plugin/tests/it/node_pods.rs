@@ -3,14 +3,18 @@
 use std::{
     path::Path,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use plasma_proto::{
     pod::{
-        ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStatus, ObjectMeta, Pod,
-        PodStatus, ResourceHealth, ResourceStatus, Time,
+        Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStatus,
+        ObjectMeta, Pod, PodSpec, PodStatus, Quantity, ResourceHealth, ResourceRequirements, ResourceStatus,
+        Time,
     },
     podresources::{
         ContainerDevices, ContainerResources, ListPodResourcesRequest, ListPodResourcesResponse,
@@ -77,12 +81,41 @@ impl NodePod {
                 namespace: "team".to_owned(),
                 uid: self.uid.clone(),
             }),
+            spec: None,
             status: Some(PodStatus {
                 phase: phase.to_owned(),
                 container_statuses: vec![container],
                 init_container_statuses: vec![],
             }),
         }
+    }
+}
+
+fn with_init(uid: &str, runs: bool) -> Pod {
+    let at = Some(Time { seconds: 1_000 });
+    let running = runs.then_some(ContainerStateRunning { started_at: at });
+    let terminated = (!runs).then_some(ContainerStateTerminated { started_at: at, finished_at: at });
+    let init = ContainerStatus {
+        name: "init".to_owned(),
+        state: Some(ContainerState { running, terminated }),
+        container_id: "containerd://init".to_owned(),
+        ..ContainerStatus::default()
+    };
+    let main = ContainerStatus { name: "main".to_owned(), ..ContainerStatus::default() };
+    let limits = [("nvidia.com/gpu".to_owned(), Quantity { string: "1".to_owned() })].into();
+    let asks = Container { name: "init".to_owned(), resources: Some(ResourceRequirements { limits }) };
+    Pod {
+        metadata: Some(ObjectMeta {
+            name: "i".to_owned(),
+            namespace: "team".to_owned(),
+            uid: uid.to_owned(),
+        }),
+        spec: Some(PodSpec { containers: vec![], init_containers: vec![asks] }),
+        status: Some(PodStatus {
+            phase: if runs { "Pending" } else { "Failed" }.to_owned(),
+            container_statuses: vec![main],
+            init_container_statuses: vec![init],
+        }),
     }
 }
 
@@ -94,11 +127,33 @@ struct Said {
     events: broadcast::Sender<WatchPodsEvent>,
     /// How long it takes to tell of one pod.
     answers_after: Mutex<Duration>,
+    /// Whether nothing is answered and told.
+    hangs: AtomicBool,
+    /// Pods of which nothing is listed.
+    others: Mutex<Vec<Pod>>,
 }
 
 impl Said {
     fn bytes(&self, pod: &NodePod) -> Vec<u8> {
         pod.pod(self.names_devices).to_bytes()
+    }
+
+    fn all(&self) -> Vec<Vec<u8>> {
+        let pods: Vec<_> = self.pods.lock().unwrap().iter().map(|pod| self.bytes(pod)).collect();
+        pods.into_iter().chain(self.others.lock().unwrap().iter().map(Pod::to_bytes)).collect()
+    }
+
+    fn tell(&self, r#type: EventType, pod: Vec<u8>) {
+        if !self.hangs.load(Ordering::Relaxed) {
+            // Nobody may be listening.
+            let _ = self.events.send(WatchPodsEvent { r#type: r#type.into(), pod });
+        }
+    }
+
+    async fn once_it_answers(&self) {
+        while self.hangs.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 
@@ -121,6 +176,8 @@ impl NodePods {
             names_devices,
             events: broadcast::channel(1000).0,
             answers_after: Mutex::default(),
+            hangs: AtomicBool::default(),
+            others: Mutex::default(),
         });
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let _inside = runtime.enter();
@@ -145,15 +202,27 @@ impl NodePods {
         *self.said.answers_after.lock().unwrap() = pause;
     }
 
+    /// It answers nothing and tells nothing, with its sockets open; or it does again.
+    pub(crate) fn hang(&self, does: bool) {
+        self.said.hangs.store(does, Ordering::Relaxed);
+    }
+
+    /// A pod with one init container, which has a GPU that nobody tells of, and runs or has ended, and the pod with it.
+    pub(crate) fn set_init(&self, uid: &str, runs: bool) {
+        let pod = with_init(uid, runs);
+        let bytes = pod.to_bytes();
+        *self.said.others.lock().unwrap() = vec![pod];
+        self.said.tell(EventType::Modified, bytes);
+    }
+
     /// A pod comes, or is another than before.
     pub(crate) fn set(&self, pod: NodePod) {
-        let event = WatchPodsEvent { r#type: EventType::Modified.into(), pod: self.said.bytes(&pod) };
+        let bytes = self.said.bytes(&pod);
         let mut pods = self.said.pods.lock().unwrap();
         pods.retain(|before| before.uid != pod.uid);
         pods.push(pod);
         drop(pods);
-        // Nobody may be listening.
-        let _ = self.said.events.send(event);
+        self.said.tell(EventType::Modified, bytes);
     }
 
     /// A pod is over, and the kubelet says no more than that it is gone, as it does.
@@ -161,9 +230,9 @@ impl NodePods {
         let mut pods = self.said.pods.lock().unwrap();
         let pod = pods.iter_mut().find(|pod| pod.uid == uid).unwrap();
         pod.finished = Some(finished);
-        let event = WatchPodsEvent { r#type: EventType::Deleted.into(), pod: self.said.bytes(pod) };
+        let bytes = self.said.bytes(pod);
         drop(pods);
-        let _ = self.said.events.send(event);
+        self.said.tell(EventType::Deleted, bytes);
     }
 
     /// A pod's object goes.
@@ -172,8 +241,7 @@ impl NodePods {
         let gone = pods.iter().position(|pod| pod.uid == uid).unwrap();
         let gone = pods.remove(gone);
         drop(pods);
-        let event = WatchPodsEvent { r#type: EventType::Deleted.into(), pod: self.said.bytes(&gone) };
-        let _ = self.said.events.send(event);
+        self.said.tell(EventType::Deleted, self.said.bytes(&gone));
     }
 
     pub(crate) fn pods(&self) -> Vec<NodePod> {
@@ -196,11 +264,11 @@ impl Pods for Service {
     type WatchPodsStream = Events;
 
     async fn watch_pods(&self, _: Request<WatchPodsRequest>) -> Result<Response<Events>, Status> {
+        self.0.once_it_answers().await;
         // Listen first, so that nothing is missed.
         let later = BroadcastStream::new(self.0.events.subscribe());
-        let pods = self.0.pods.lock().unwrap().clone();
-        let now =
-            pods.iter().map(|pod| WatchPodsEvent { r#type: EventType::Added.into(), pod: self.0.bytes(pod) });
+        let now = self.0.all().into_iter();
+        let now = now.map(|pod| WatchPodsEvent { r#type: EventType::Added.into(), pod });
         let all = WatchPodsEvent { r#type: EventType::InitialSyncComplete.into(), pod: vec![] };
         let now: Vec<_> = now.chain([all]).map(Ok).collect();
         let later = later.map(|event| event.map_err(|_| Status::resource_exhausted("too slow")));
@@ -208,11 +276,12 @@ impl Pods for Service {
     }
 
     async fn list_pods(&self, _: Request<ListPodsRequest>) -> Result<Response<ListPodsResponse>, Status> {
-        let pods = self.0.pods.lock().unwrap().iter().map(|pod| self.0.bytes(pod)).collect();
-        Ok(Response::new(ListPodsResponse { pods }))
+        self.0.once_it_answers().await;
+        Ok(Response::new(ListPodsResponse { pods: self.0.all() }))
     }
 
     async fn get_pod(&self, request: Request<GetPodRequest>) -> Result<Response<GetPodResponse>, Status> {
+        self.0.once_it_answers().await;
         let uid = request.into_inner().pod_uid;
         let pause = *self.0.answers_after.lock().unwrap();
         tokio::time::sleep(pause).await;
@@ -228,6 +297,7 @@ impl PodResourcesLister for Service {
         &self,
         _: Request<ListPodResourcesRequest>,
     ) -> Result<Response<ListPodResourcesResponse>, Status> {
+        self.0.once_it_answers().await;
         let pods = self.0.pods.lock().unwrap();
         let active = pods.iter().filter(|pod| pod.finished.is_none());
         let resources = |pod: &NodePod| PodResources {

@@ -24,7 +24,7 @@ async fn health_rules_that_are_not_understood() {
 }
 
 #[tokio::test]
-async fn sharing_of_what_is_never_offered() {
+async fn sharing_that_is_not_understood_or_of_what_is_never_offered() {
     let node = Node::new(1);
     let file = node.folder().join("config.yaml");
     for (text, named) in [
@@ -34,6 +34,8 @@ async fn sharing_of_what_is_never_offered() {
              or leave it out",
         ),
         ("{version: v1, sharing: {timeSlicing: {resuorces: []}}}", "resuorces"),
+        ("version: v1\nsharing: { mps: {} }", "mps"),
+        ("version: v2", "\"v2\""),
     ] {
         fs::write(&file, text).unwrap();
         is_refused(&node, &["--config-file", file.to_str().unwrap()], &["--config-file", named]).await;

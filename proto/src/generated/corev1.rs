@@ -3,6 +3,8 @@
 pub struct Pod {
     #[prost(message, optional, tag = "1")]
     pub metadata: ::core::option::Option<ObjectMeta>,
+    #[prost(message, optional, tag = "2")]
+    pub spec: ::core::option::Option<PodSpec>,
     #[prost(message, optional, tag = "3")]
     pub status: ::core::option::Option<PodStatus>,
 }
@@ -20,6 +22,31 @@ pub struct ObjectMeta {
 pub struct Time {
     #[prost(int64, tag = "1")]
     pub seconds: i64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PodSpec {
+    #[prost(message, repeated, tag = "2")]
+    pub containers: ::prost::alloc::vec::Vec<Container>,
+    #[prost(message, repeated, tag = "20")]
+    pub init_containers: ::prost::alloc::vec::Vec<Container>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Container {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "8")]
+    pub resources: ::core::option::Option<ResourceRequirements>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ResourceRequirements {
+    /// By resource: of a device plugin's, so many are asked for.
+    #[prost(map = "string, message", tag = "1")]
+    pub limits: ::std::collections::HashMap<::prost::alloc::string::String, Quantity>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Quantity {
+    #[prost(string, tag = "1")]
+    pub string: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PodStatus {

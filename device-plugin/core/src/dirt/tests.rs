@@ -165,15 +165,76 @@ fn what_nvml_does_not_tell_is_no_dirt() {
     assert_eq!(after(&(0..99).map(silent).collect::<Vec<_>>()), None);
 }
 
+/// Nobody is told of, and a container runs of which nobody tells what it was given.
+fn untold() -> Holdings {
+    Holdings::Partly(BTreeMap::new())
+}
+
+#[test]
+fn what_an_untold_container_may_be_using_is_not_dirty_until_that_one_has_ended() {
+    let (mut dirt, at) = (Dirt::default(), Duration::from_secs);
+    let mut judge = |second, occupancy, holdings| {
+        let seen = BTreeMap::from([("A".to_owned(), occupancy)]);
+        dirt.observe(RULES, (at(second), at(second)), (&only_a(), &seen), &holdings);
+        (!dirt.unsure().is_empty(), dirt.why("A").is_some(), dirt.wants_look())
+    };
+    assert_eq!(
+        judge(0, used(&[1], 400), untold()),
+        (true, false, false),
+        "nobody saw it free: given to nobody"
+    );
+    assert_eq!(judge(99, used(&[1], 400), untold()), (true, false, false));
+    assert_eq!(judge(100, used(&[], 0), untold()), (false, false, false));
+    assert_eq!(judge(101, used(&[1], 400), untold()), (false, false, false), "it was free");
+    assert_eq!(judge(199, used(&[1], 400), untold()), (false, false, false));
+    assert_eq!(judge(200, used(&[1], 400), nobody()), (true, false, true), "that look may be from before");
+    assert_eq!(judge(201, used(&[1], 400), nobody()), (false, true, false));
+    assert_eq!(judge(202, used(&[1], 400), untold()), (false, true, false), "it was nobody's");
+}
+
+#[test]
+fn a_pods_own_device_rests_after_it_though_another_containers_is_not_told() {
+    let Holdings::Known(of_a) = held("A") else { panic!("it is known") };
+    let looks = [(0, used(&[1], 400), Holdings::Partly(of_a)), (1, used(&[1], 400), untold())];
+    assert_eq!(after(&looks), None);
+    let mut dirt = Dirt::default();
+    for (second, occupancy, holdings) in looks {
+        let (at, seen) = (Duration::from_secs(second), BTreeMap::from([("A".to_owned(), occupancy)]));
+        dirt.observe(RULES, (at, at), (&only_a(), &seen), &holdings);
+    }
+    assert!(dirt.unsure().contains("A"));
+}
+
+#[test]
+fn what_was_just_granted_is_given_time_until_its_pod_is_told_of() {
+    let at = Duration::from_secs;
+    let judge = |granted: Option<u64>, looks: &[(u64, Holdings)]| {
+        let mut dirt = Dirt::default();
+        granted.into_iter().for_each(|second| dirt.granted("A", at(second)));
+        for (second, holdings) in looks {
+            let seen = BTreeMap::from([("A".to_owned(), used(&[1], 400))]);
+            dirt.observe(RULES, (at(*second), at(*second)), (&only_a(), &seen), holdings);
+        }
+        dirt.why("A").is_some()
+    };
+    let first = [(5, nobody())];
+    assert!(judge(None, &first) && !judge(Some(4), &first), "at the first look");
+    let later = [(5, nobody()), (13, nobody())];
+    assert!(!judge(Some(4), &later) && judge(Some(4), &[later.as_slice(), &[(16, nobody())]].concat()));
+    assert!(judge(Some(4), &[(14, nobody())]), "a grant of long ago");
+    let released = [(5, held("A")), (6, nobody()), (8, nobody())];
+    assert!(judge(None, &released) && !judge(Some(7), &released), "the next pod may be on it");
+}
+
 proptest! {
     /// Whatever happens: dirty is only what is in use now, and what no pod is known to hold now.
     #[test]
-    fn nobody_loses_a_clean_or_a_held_device(looks in vec((0_u64..4, 0_u8..3, 0_u64..300), 1..30)) {
+    fn nobody_loses_a_clean_or_a_held_device(looks in vec((0_u64..4, 0_u8..4, 0_u64..300), 1..30)) {
         let mut dirt = Dirt::default();
         let mut at = Duration::ZERO;
         for (pause, holder, mib) in looks {
             at += Duration::from_secs(pause * 4);
-            let holdings = match holder { 0 => Holdings::Unknown, 1 => nobody(), _ => held("A") };
+            let holdings = match holder { 0 => Holdings::Unknown, 1 => nobody(), 2 => held("A"), _ => untold() };
             let seen = BTreeMap::from([("A".to_owned(), used(&[], mib))]);
             dirt.observe(RULES, (at, at), (&only_a(), &seen), &holdings);
             let is_dirty = dirt.why("A").is_some();

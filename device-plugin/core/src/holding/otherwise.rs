@@ -9,7 +9,7 @@ use crate::{GpuState, Offers};
 /// The devices that are offered in another way than a pod holds them, by UUID, and how it does; `None` where nobody knows who
 /// holds what.
 pub fn held_otherwise(offers: &Offers, holdings: &Holdings) -> Option<BTreeMap<String, String>> {
-    let Holdings::Known(holders) = holdings else { return None };
+    let holders = holdings.named()?;
     let held = holders.iter().filter_map(|(id, holders)| {
         let holder = holders.first()?;
         let (device, is_share) =

@@ -37,6 +37,8 @@ pub struct ContainerSeen {
     pub finished_ms: Option<u64>,
     /// The devices that its status names; none where it names none.
     pub devices: Vec<String>,
+    /// How many devices its spec asks for, by resource.
+    pub asks: BTreeMap<String, u64>,
     /// The runtime's id of the container that runs now, such as `containerd://0f3a…`; `None` where none does.
     pub running: Option<String>,
 }
@@ -57,6 +59,8 @@ pub struct Listed {
 /// All pods of the node that are known, and what is known of their devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tenants {
+    /// How the names of our resources begin: `nvidia.com/`. What a pod asks for beside them isn't looked at.
+    domain: String,
     /// By UID.
     pods: BTreeMap<String, Tenant>,
     /// Whether all pods were told of.
@@ -86,9 +90,17 @@ struct Contained {
     devices: Option<BTreeSet<String>>,
     /// As it was told last: a container that is started again has another id.
     running: Option<String>,
+    /// Of our resources, how many devices it asks for.
+    asks: BTreeMap<String, u64>,
 }
 
 impl Tenants {
+    /// None yet. `resource` is one of ours; all of ours have the same domain.
+    pub fn with_resources_like(resource: &str) -> Self {
+        let domain = resource.split_once('/').map_or(String::new(), |(domain, _)| format!("{domain}/"));
+        Self { domain, ..Self::default() }
+    }
+
     /// A holding that was known before this program was started, last at `last_ms`: its pod turns up, or it is gone.
     pub fn remember(&mut self, held: &Tenure, last_ms: u64) {
         let Holder { pod_uid, namespace, pod, container } = &held.holder;
@@ -116,6 +128,8 @@ impl Tenants {
             let contained = tenant.containers.entry(seen.name.clone()).or_default();
             contained.init = seen.init;
             contained.running.clone_from(&seen.running);
+            let ours = seen.asks.iter().filter(|(resource, _)| resource.starts_with(&self.domain));
+            contained.asks = ours.map(|(resource, count)| (resource.clone(), *count)).collect();
             contained.started_ms = earlier(contained.started_ms, seen.started_ms);
             contained.finished |= seen.finished_ms.is_some();
             if contained.devices.is_none() && !seen.devices.is_empty() {
@@ -189,7 +203,8 @@ impl Tenants {
         unclear.min()
     }
 
-    /// Who was given what, and isn't over. Unknown while it isn't clear what some container that has started holds.
+    /// Who was given what, and isn't over. Unknown while it isn't clear what some container that has started holds; known in
+    /// part while an init container runs that was given more than its pod's other containers, of which nobody ever tells.
     pub fn holdings(&self) -> Holdings {
         let open = || self.pods.iter().filter(|(_, tenant)| tenant.end.is_none());
         if !self.synced || self.unclear().is_some() {
@@ -201,7 +216,10 @@ impl Tenants {
                 holders.entry(device.clone()).or_default().push(tenant.holder(uid, container));
             }
         }
-        Holdings::Known(holders)
+        match open().any(|(_, tenant)| tenant.holds_untold()) {
+            true => Holdings::Partly(holders),
+            false => Holdings::Known(holders),
+        }
     }
 
     /// Who runs now, with the runtime's id of the container.
@@ -276,6 +294,20 @@ impl Tenant {
     /// Whether an init container of it is a side-car: the others start when all plain ones have finished.
     fn has_side_car(&self, init: &Contained) -> bool {
         init.runs() && self.containers.values().any(|one| !one.init && one.started_ms.is_some())
+    }
+
+    /// Whether an init container of it runs that has devices which aren't told. The kubelet gives what such a container had to
+    /// the pod's other containers, as far as they ask for as many; theirs are told.
+    fn holds_untold(&self) -> bool {
+        let others = || self.containers.values().filter(|one| !one.init && one.devices.is_some());
+        let told = |resource: &String| {
+            others()
+                .filter_map(|one| one.asks.get(resource))
+                .fold(0_u64, |sum, count| sum.saturating_add(*count))
+        };
+        let runs = |one: &&Contained| one.init && one.running.is_some() && one.devices.is_none();
+        let has_more = |one: &Contained| one.asks.iter().any(|(resource, count)| *count > told(resource));
+        self.containers.values().filter(runs).any(has_more)
     }
 
     fn holder(&self, uid: &str, container: &str) -> Holder {

@@ -150,8 +150,7 @@ fn a_pod_ends_with_its_last_container_and_an_init_container_needs_no_devices() {
         init,
         started_ms: Some(1),
         finished_ms: Some(finished_ms),
-        devices: vec![],
-        running: None,
+        ..ContainerSeen::default()
     };
     told.containers.push(container("prepare", true, 4));
     let tenants = synced(std::slice::from_ref(&told));
@@ -191,6 +190,44 @@ fn a_pod_holds_a_device_once_from_its_first_start() {
     let [tenure] = &tenants.tenures()[..] else { panic!("one holding") };
     assert_eq!((tenure.started_ms, &*tenure.holder.container), (1, "c"));
     assert_eq!(tenants.holdings().of("GPU-0").len(), 1);
+}
+
+/// An init container that runs and asks for so many GPUs.
+fn init_runs(gpus: u64) -> ContainerSeen {
+    let asks = BTreeMap::from([("nvidia.com/gpu".to_owned(), gpus), ("rdma/hca".to_owned(), 9)]);
+    ContainerSeen { running: Some("containerd://1".to_owned()), asks, ..container("init", true, 1, None) }
+}
+
+#[test]
+fn what_an_init_container_alone_was_given_is_told_by_nobody_while_it_runs() {
+    let mut tenants = Tenants::with_resources_like("nvidia.com/gpu");
+    let is_partly = |tenants: &Tenants| matches!(tenants.holdings(), Holdings::Partly(_));
+    let mut told = pod("u", "p", None);
+    told.containers.push(init_runs(1));
+    tenants.synced(&BTreeSet::from(["u".to_owned()]), 0);
+    let mut becomes = |tenants: &mut Tenants, init: ContainerSeen, main: &[&str], asked: u64| {
+        told.containers[1] = init;
+        told.containers[0].devices = main.iter().map(|&id| id.to_owned()).collect();
+        told.containers[0].asks = BTreeMap::from([("nvidia.com/gpu".to_owned(), asked)]);
+        tenants.observe(&told, 0);
+        is_partly(tenants)
+    };
+    assert!(becomes(&mut tenants, init_runs(1), &[], 0));
+    assert!(!becomes(&mut tenants, init_runs(0), &[], 0), "a resource of somebody else");
+    assert!(becomes(&mut tenants, init_runs(1), &[], 1), "the other container's isn't told either");
+    assert!(
+        !becomes(&mut tenants, ContainerSeen { running: None, ..init_runs(1) }, &[], 0),
+        "it waits or is done"
+    );
+    // One that failed and runs again.
+    let failed = ContainerSeen { running: None, finished_ms: Some(2), ..init_runs(1) };
+    assert!(!becomes(&mut tenants, failed, &[], 0) && becomes(&mut tenants, init_runs(1), &[], 0));
+    assert!(!becomes(&mut tenants, init_runs(1), &["GPU-0"], 1), "the other container has the same one");
+    assert_eq!(tenants.holdings().of("GPU-0").len(), 1);
+    assert!(becomes(&mut tenants, init_runs(2), &["GPU-0"], 1), "it has one more");
+    assert_eq!(tenants.holdings().of("GPU-0").len(), 1);
+    tenants.remove("u", 9);
+    assert!(!is_partly(&tenants), "it is over");
 }
 
 /// What a kubelet knows at one moment: its pods, and their devices by UID.

@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use crate::{
     args::Args,
     backoff::Backoff,
+    clock::Clock,
     limits::{Limiter, Limits},
     metrics::LookMetrics,
     nvml::{Figures, Library, Session, Source},
@@ -81,7 +82,7 @@ pub(crate) struct Looked {
     pub(crate) number: u64,
     /// Counts how often the library was loaded.
     pub(crate) session: u64,
-    /// Milliseconds since 1970.
+    /// Milliseconds since 1970, by the meter's clock.
     pub(crate) at_ms: u64,
 }
 
@@ -207,7 +208,7 @@ pub(crate) async fn newer(observed: &mut watch::Receiver<Observed>, at_most: Dur
 pub(crate) fn start(
     args: &Args,
     rules: HealthRules,
-    (metrics, policy): (LookMetrics, Policy),
+    (metrics, policy, clock): (LookMetrics, Policy, Clock),
     limiter: Option<Limiter>,
     vital: &Vital,
 ) -> io::Result<(watch::Receiver<Observed>, Publisher)> {
@@ -233,7 +234,7 @@ pub(crate) fn start(
     let source = args.nvml();
     let look_soon = Arc::new(AtomicBool::new(false));
     let mut looker =
-        Looker { publish: publish.clone(), look_soon: look_soon.clone(), period, metrics, limiter };
+        Looker { publish: publish.clone(), look_soon: look_soon.clone(), period, metrics, clock, limiter };
     vital.thread("nvml", move || {
         looker.look_forever(|looker, session| looker.look_while_it_answers(&source, session));
     })?;
@@ -245,6 +246,7 @@ struct Looker {
     look_soon: Arc<AtomicBool>,
     period: Duration,
     metrics: LookMetrics,
+    clock: Clock,
     /// `None` where no GPU is shared, or another plugin shares them.
     limiter: Option<Limiter>,
 }
@@ -366,7 +368,7 @@ impl Looker {
         self.publish.send_modify(|observed| {
             if let Some(session) = session {
                 let number = observed.looked.map_or(1, |last| last.number + 1);
-                observed.looked = Some(Looked { number, session, at_ms: crate::pods::now_ms() });
+                observed.looked = Some(Looked { number, session, at_ms: self.clock.now_ms() });
             }
             observed.inventory.observe(scan);
             observed.note_pending();

@@ -8,6 +8,7 @@ mod backoff;
 mod cdi;
 mod cdi_file;
 mod check;
+mod clock;
 mod describe;
 mod dirt;
 mod driver_root;
@@ -35,6 +36,7 @@ use std::{error::Error, process::ExitCode, sync::Arc};
 use args::{Args, CommandLine, Verb};
 use aside::Fault;
 use clap::Parser as _;
+use clock::Clock;
 use kubelet::{Kubelet, Standing};
 use limits::Limiter;
 use meter::MeterArgs;
@@ -79,11 +81,13 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let policy = args.policy.policy(&args.resource_name)?;
     let looks = LookMetrics::register(&runtime.registry)?;
     let vital = Vital::new(shutdown.clone());
-    let pods = pods::start(&args, &node, &vital);
+    let clock = Clock::open(&args.meter.meter_dir);
+    let pods = pods::start(&args, &node, clock.clone(), &vital);
     let limits = !args.observe && !policy.shared.is_empty();
     let limiter =
         limits.then(|| Limiter::new(args.cgroup_root.clone(), pods.holdings.clone(), pods.running.clone()));
-    let (observed, publish) = inventory::start(&args, rules, (looks.clone(), policy), limiter, &vital)?;
+    let look = (looks.clone(), policy, clock.clone());
+    let (observed, publish) = inventory::start(&args, rules, look, limiter, &vital)?;
     let sources = Sources {
         observed: observed.clone(),
         holdings: pods.holdings.clone(),
@@ -95,7 +99,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let metrics = metrics::start(&runtime.registry, sources)?;
     let meter_args = MeterArgs { look_ms: args.scan_seconds.saturating_mul(1000), ..args.meter.clone() };
     let around = (&runtime.registry, shutdown.clone(), &vital);
-    let meter = meter::start(meter_args, node.clone(), (observed.clone(), pods.clone()), around)?;
+    let meter = meter::start(meter_args, node.clone(), (observed.clone(), pods.clone(), clock), around)?;
     let report = report::run(
         (node, args.observe),
         (observed.clone(), meter),

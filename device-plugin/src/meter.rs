@@ -24,8 +24,9 @@ use plasma_runtime::{CancellationToken, prometheus};
 use tokio::sync::watch;
 
 use crate::{
+    clock::Clock,
     inventory::Observed,
-    pods::Pods,
+    pods::{Pods, Remembered},
     vital::{self, Vital},
 };
 pub(crate) use acknowledged::Acknowledged;
@@ -77,22 +78,22 @@ pub(crate) struct Outbox {
 pub(crate) fn start(
     args: MeterArgs,
     node: String,
-    inputs: (watch::Receiver<Observed>, Pods),
+    inputs: (watch::Receiver<Observed>, Pods, Clock),
     (registry, shutdown, vital): (&prometheus::Registry, CancellationToken, &Vital),
 ) -> Result<watch::Receiver<MeterState>, Box<dyn std::error::Error>> {
     let reports = args.meter_address.is_some();
     let (state, state_is) = watch::channel(MeterState { reports, ..MeterState::default() });
     let (outbox, outbox_is) = watch::channel(Outbox::default());
     let figures = Figures::register(registry)?;
+    let (observed, pods, clock) = inputs;
     if args.meter_address.is_some() {
-        let sender = send::Sender::new(args.clone(), node.clone(), outbox_is);
+        let sender = send::Sender::new(args.clone(), node.clone(), (outbox_is, clock.clone()));
         let send = async move {
             shutdown.run_until_cancelled(sender.send_forever()).await;
         };
         vital.spawn("the meter's sender", send);
     }
-    let (observed, pods) = inputs;
-    let meter = Meter { args, node, observed, pods, state, outbox, figures };
+    let meter = Meter { args, node, observed, pods, clock, state, outbox, figures };
     let run = move || meter.keep_running(Meter::run, OPEN_AGAIN);
     vital.thread("meter", run)?;
     Ok(state_is)
@@ -103,6 +104,7 @@ struct Meter {
     node: String,
     observed: watch::Receiver<Observed>,
     pods: Pods,
+    clock: Clock,
     state: watch::Sender<MeterState>,
     outbox: watch::Sender<Outbox>,
     figures: Figures,
@@ -140,7 +142,7 @@ impl Meter {
     fn run(&self) {
         let mut stands_by = false;
         while !self.state.is_closed() {
-            let pause = match Journal::open(&self.args.meter_dir, &self.node) {
+            let pause = match Journal::open(&self.args.meter_dir, &self.node, self.clock.now_ms()) {
                 Ok((journal, ledger)) => {
                     self.meter(journal, ledger);
                     Duration::ZERO
@@ -196,8 +198,9 @@ impl Meter {
             journal.unacknowledged()
         );
         let acknowledged = Arc::new(Acknowledged::new(journal.acknowledged(), journal.last()));
-        let (open, complete_ms) = ledger.open();
-        self.pods.remember(open, complete_ms);
+        self.clock.go_on_from(ledger.latest_ms());
+        let (held, last_ms) = ledger.open();
+        self.pods.remember(Remembered { held, last_ms, ended: ledger.ended() });
         let outline = ledger.outline();
         let rules = MeterRules::for_looks_every(self.args.look_ms);
         let journal = Arc::new(Mutex::new(journal));
@@ -245,9 +248,15 @@ impl Meter {
         if let Some(look) = self.new_look(&mut metering.looked) {
             metering.ledger.look(&look, &metering.rules);
         }
+        self.clock.take_news().iter().for_each(|news| metering.ledger.note(news));
+        // Before anything is recorded by it.
+        self.clock.keep().map_err(|fault| {
+            self.figures.fault();
+            fault.to_string()
+        })?;
         let told = self.pods.told.borrow().clone();
         let mut next = metering.ledger.clone();
-        let out = next.advance(&told.tenures, told.complete_ms, crate::pods::now_ms(), &metering.rules);
+        let out = next.advance(&told.tenures, told.complete_ms, self.clock.now_ms(), &metering.rules);
         let mut journal = lock(&metering.journal);
         journal.acknowledge(metering.acknowledged.get());
         if self.args.meter_address.is_none() {

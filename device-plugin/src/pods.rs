@@ -12,16 +12,16 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use plasma_device_plugin_core::{Holder, Holdings, Known, PodSeen, Tenants, Tenure};
 use plasma_runtime::ServiceAccount;
 use tokio::sync::{mpsc, watch};
 
-use crate::{args::Args, backoff::Backoff, vital::Vital};
+use crate::{args::Args, backoff::Backoff, clock::Clock, vital::Vital};
 use kubelet::Lister;
-use source::{Heard, News, Opener, Source};
+use source::{News, Opener, Source};
 
 /// How often what grew old or is missing is looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ const REMEMBER_MS: u64 = 3_600_000;
 pub(crate) struct Told {
     /// Every holding that has begun, also those that ended lately.
     pub(crate) tenures: Arc<Vec<Tenure>>,
-    /// Until when that is all, and right. Milliseconds since 1970; `None` where it never was, or it isn't known yet what an
+    /// Until when that is all, and right. Milliseconds since 1970, by the meter's clock; `None` where it never was, or it isn't known yet what an
     /// earlier process knew.
     pub(crate) complete_ms: Option<u64>,
     /// Why that isn't now, in words, where a pod has been unclear for long.
@@ -52,6 +52,16 @@ pub(crate) struct Told {
 /// The runtime's ids of the containers that run now.
 pub(crate) type Running = BTreeMap<Holder, String>;
 
+/// What an earlier process knew.
+pub(crate) struct Remembered {
+    /// What was held: its pods must turn up, or they are gone.
+    pub(crate) held: Vec<Tenure>,
+    /// When that was known last. Milliseconds since 1970.
+    pub(crate) last_ms: u64,
+    /// By UID, which pods are recorded to their end, and when that was.
+    pub(crate) ended: Vec<(String, u64)>,
+}
+
 /// Where it is published.
 #[derive(Clone)]
 pub(crate) struct Pods {
@@ -60,7 +70,7 @@ pub(crate) struct Pods {
     pub(crate) told: watch::Receiver<Told>,
     /// Which container of whom runs now, by the runtime's id; nobody where that isn't known.
     pub(crate) running: watch::Receiver<Running>,
-    remember: mpsc::UnboundedSender<(Vec<Tenure>, u64)>,
+    remember: mpsc::UnboundedSender<Remembered>,
 }
 
 impl Pods {
@@ -72,31 +82,31 @@ impl Pods {
         Self { holdings, told, running, remember: mpsc::unbounded_channel().0 }
     }
 
-    /// Adds the holdings that an earlier process knew, and when it knew them last: their pods must turn up, or they are
-    /// gone.
-    pub(crate) fn remember(&self, held: Vec<Tenure>, last_ms: u64) {
+    /// Adds what an earlier process knew.
+    pub(crate) fn remember(&self, what: Remembered) {
         // Without a follower the program is at its end.
-        let _ = self.remember.send((held, last_ms));
+        let _ = self.remember.send(what);
     }
 }
 
 /// Begins to follow the pods.
-pub(crate) fn start(args: &Args, node: &str, vital: &Vital) -> Pods {
+pub(crate) fn start(args: &Args, node: &str, clock: Clock, vital: &Vital) -> Pods {
     let settles = Duration::from_secs(args.settle_seconds);
-    let (follower, pods) = follower(&args.resource_name, &args.pod_resources_socket, settles);
+    let (follower, pods) = follower(&args.resource_name, &args.pod_resources_socket, settles, clock);
     let (socket, node) = (args.pods_api_socket.clone(), node.to_owned());
     vital.spawn("who holds which GPU", follower.follow_forever(socket, node, args.account.clone()));
     pods
 }
 
 /// One who knows nothing yet, and where it publishes.
-fn follower(resource: &str, pod_resources: &Path, settles: Duration) -> (Follower, Pods) {
+fn follower(resource: &str, pod_resources: &Path, settles: Duration, clock: Clock) -> (Follower, Pods) {
     let (remember, remembered) = mpsc::unbounded_channel();
     let (holdings, holdings_are) = watch::channel(Holdings::Unknown);
     let (told, told_is) = watch::channel(Told::default());
     let (running, running_are) = watch::channel(Running::new());
     let follower = Follower {
         tenants: Tenants::with_resources_like(resource),
+        clock,
         begun: Instant::now(),
         known: Known::new(settles),
         seen_ms: 0,
@@ -112,19 +122,15 @@ fn follower(resource: &str, pod_resources: &Path, settles: Duration) -> (Followe
     (follower, Pods { holdings: holdings_are, told: told_is, running: running_are, remember })
 }
 
-/// Milliseconds since 1970, by the node's clock.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 struct Follower {
     tenants: Tenants,
+    /// All times in here are by it.
+    clock: Clock,
     begun: Instant,
     known: Known,
     /// When all pods were told of last, whether or not that was right already. Milliseconds since 1970.
     seen_ms: u64,
-    remembered: mpsc::UnboundedReceiver<(Vec<Tenure>, u64)>,
+    remembered: mpsc::UnboundedReceiver<Remembered>,
     good_until: Instant,
     lister: Lister,
     /// What was said last of a list that failed.
@@ -198,7 +204,7 @@ impl Follower {
             }
             if began.is_none() {
                 self.hear(source.heard());
-                self.tenants.forget_before(now_ms().saturating_sub(REMEMBER_MS));
+                self.tenants.forget_before(self.clock.now_ms().saturating_sub(REMEMBER_MS));
                 self.list(source).await;
             }
             // How a pod ended is still being asked: meanwhile what is known stays where it is.
@@ -215,26 +221,28 @@ impl Follower {
     }
 
     /// While the kubelet hangs nothing more is known than before.
-    fn hear(&mut self, heard: Heard) {
-        self.seen_ms = heard.ms;
-        self.good_until = heard.at + OLD;
+    fn hear(&mut self, at: Instant) {
+        let ago_ms = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.seen_ms = self.clock.now_ms().saturating_sub(ago_ms);
+        self.good_until = at + OLD;
     }
 
     /// `began` has the pods that are told of at first, until that is all.
     fn take_in(&mut self, news: News, began: &mut Option<Vec<PodSeen>>) {
-        match (news, began.as_mut()) {
+        let now_ms = self.clock.now_ms();
+        match (self.by_our_clock(news), began.as_mut()) {
             (News::Again, _) => {
                 self.known.is_silent();
                 *began = Some(Vec::new());
             }
             (News::Pod(pod), Some(first)) => first.push(pod),
             (News::Pod(pod), None) => {
-                self.tenants.observe(&pod, now_ms());
+                self.tenants.observe(&pod, now_ms);
                 self.list_due = Instant::now();
             }
             (News::Gone(uid, last), None) => {
-                last.iter().for_each(|pod| self.tenants.observe(pod, now_ms()));
-                self.tenants.remove(&uid, now_ms());
+                last.iter().for_each(|pod| self.tenants.observe(pod, now_ms));
+                self.tenants.remove(&uid, now_ms);
             }
             (News::Gone(uid, last), Some(first)) => {
                 first.retain(|pod| pod.uid != uid);
@@ -247,6 +255,15 @@ impl Follower {
                 self.known.is_told(self.begun.elapsed());
                 self.list_due = Instant::now();
             }
+        }
+    }
+
+    /// A kubelet tells times by the node's clock.
+    fn by_our_clock(&self, news: News) -> News {
+        match news {
+            News::Pod(pod) => News::Pod(self.clock.pod(pod)),
+            News::Gone(uid, last) => News::Gone(uid, last.map(|pod| self.clock.pod(pod))),
+            News::Again | News::All => news,
         }
     }
 
@@ -274,7 +291,8 @@ impl Follower {
 
     /// What isn't clear for longer than a list takes.
     fn long_unclear(&self, unclear: Option<(u64, String)>) -> Option<String> {
-        let (since_ms, pod) = unclear.filter(|(since_ms, _)| since_ms + LONG_UNCLEAR_MS < now_ms())?;
+        let (since_ms, pod) =
+            unclear.filter(|(since_ms, _)| since_ms + LONG_UNCLEAR_MS < self.clock.now_ms())?;
         let why = self
             .list_fault
             .as_deref()
@@ -283,8 +301,9 @@ impl Follower {
     }
 
     fn publish(&mut self) {
-        while let Ok((held, last_ms)) = self.remembered.try_recv() {
+        while let Ok(Remembered { held, last_ms, ended }) = self.remembered.try_recv() {
             held.iter().for_each(|held| self.tenants.remember(held, last_ms));
+            ended.iter().for_each(|(uid, end_ms)| self.tenants.remember_end(uid, *end_ms));
             self.known.remember(last_ms);
         }
         let is_good = Instant::now() < self.good_until;

@@ -14,7 +14,7 @@ use std::{
 };
 
 use plasma_runtime::CancellationToken;
-use plasma_settlement_core::{FromTheFuture, Ledger, Line, OutOfOrder, Place, PodMeter, Sums};
+use plasma_settlement_core::{FromTheFuture, Ledger, Line, NodeClock, OutOfOrder, Place, PodMeter, Sums};
 use plasma_types::{PodUid, UnixMillis};
 use tokio::sync::watch;
 
@@ -51,13 +51,15 @@ pub(crate) enum Need {
     OtherNode,
 }
 
-/// What a node has told of one pod.
+/// What a node has told of one pod, by our clock.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct View {
     pub(crate) told: Option<PodMeter>,
     pub(crate) complete_until: Option<UnixMillis>,
     /// Whether the node is connected.
     pub(crate) connected: bool,
+    /// How far its meter's clock is from ours.
+    pub(crate) clock: NodeClock,
 }
 
 /// A node's call, while it is the newest.
@@ -114,9 +116,10 @@ impl Meters {
         let nodes = self.nodes();
         let Some(node) = nodes.get(node) else { return View::default() };
         View {
-            told: node.ledger.pod(pod).cloned(),
+            told: node.ledger.pod(pod).cloned().map(|told| told.by(node.ledger.clock())),
             complete_until: node.ledger.complete_until(),
             connected: !node.call.is_cancelled(),
+            clock: *node.ledger.clock(),
         }
     }
 
@@ -212,9 +215,24 @@ impl Call<'_> {
         })
     }
 
-    /// All that ended before that moment was sent; why that isn't believed.
-    pub(crate) fn complete(&self, until: UnixMillis) -> Result<Result<(), FromTheFuture>, NotTaken> {
-        self.with(|node| Ok(node.ledger.complete(until, now_millis())))
+    /// Its meter's clock shows this, by its first message.
+    pub(crate) fn first_shows(&self, shown: UnixMillis) -> Result<(), NotTaken> {
+        self.with(|node| {
+            node.ledger.first_shows(shown, now_millis());
+            Ok(())
+        })
+    }
+
+    /// All that ended before that moment was sent, and the meter's clock shows `shown`; why that isn't believed.
+    pub(crate) fn complete(
+        &self,
+        until: UnixMillis,
+        shown: UnixMillis,
+    ) -> Result<Result<(), FromTheFuture>, NotTaken> {
+        self.with(|node| {
+            node.ledger.shows(shown, now_millis());
+            Ok(node.ledger.complete(until, now_millis()))
+        })
     }
 
     /// Says which rounds were; for whoever waits for the next.

@@ -68,7 +68,8 @@ impl Evidence<'_> {
         match self.node.and_then(|node| node.spec.meter.as_ref()) {
             None => NodeMeter::None,
             Some(meter) => {
-                meter.since.as_ref().and_then(pods::millis).map_or(NodeMeter::Unknown, NodeMeter::Since)
+                let since = meter.since.as_ref().and_then(pods::millis);
+                since.map_or(NodeMeter::Unknown, |since| NodeMeter::Since(self.view.clock.ours(since)))
             }
         }
     }

@@ -61,10 +61,11 @@ pub(crate) fn created(pod: &Pod) -> UnixMillis {
     pod.metadata.creation_timestamp.as_ref().and_then(millis).unwrap_or(UnixMillis(0))
 }
 
-/// When its kubelet took it, and with it its devices; where the kubelet never said so, when it was made.
+/// When its kubelet took it, and with it its devices; where the kubelet never said so, or its clock is behind, when it was
+/// made.
 pub(crate) fn admitted(pod: &Pod) -> UnixMillis {
     let admitted = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
-    admitted.and_then(millis).unwrap_or_else(|| created(pod))
+    admitted.and_then(millis).unwrap_or(UnixMillis(0)).max(created(pod))
 }
 
 /// When its last container ended, by its node's clock; `None` where one that ran doesn't say.

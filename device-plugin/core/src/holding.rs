@@ -2,6 +2,7 @@
 
 mod known;
 mod otherwise;
+mod seen;
 mod tenants;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 pub use known::Known;
 pub use otherwise::held_otherwise;
-pub use tenants::{ContainerSeen, Listed, PodSeen, Tenants};
+pub use seen::{ContainerSeen, Listed, PodSeen};
+pub use tenants::Tenants;
 
 /// What separates a device's id from the number of its share, where it is shared.
 pub(crate) const SHARE: &str = "::";

@@ -43,7 +43,9 @@ pub use limit::{
     MemoryShare, Obstacles, is_of_container, is_of_pod, leads_to_pods, memory_shares, shares_instances,
 };
 pub use loader_cache::paths_of;
-pub use meter::{BoardLook, Energy, Ledger, MeterLook, MeterRules, Out, Part, Quality, Record, parts};
+pub use meter::{
+    BoardLook, Energy, Ledger, MeterClock, MeterLook, MeterRules, Out, Part, Quality, Reading, Record, parts,
+};
 pub use mig::{Mig, MigInstance, Profile, Share, capability_minor, instance_product};
 pub use offer::{MigStrategy, Offered, Offers, Policy, SHARED, Sharing, offers};
 pub use topology::{Distance, Link, Topology};

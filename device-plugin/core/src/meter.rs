@@ -7,6 +7,7 @@
 
 mod account;
 mod board;
+mod clock;
 mod counter;
 mod ledger;
 mod parts;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Holder;
 
+pub use clock::{MeterClock, Reading};
 pub use ledger::{Ledger, MeterLook, Out};
 pub use parts::parts;
 

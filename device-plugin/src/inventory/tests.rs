@@ -1,5 +1,7 @@
 //! The thread that owns NVML outlives its own bugs.
 
+use std::path::Path;
+
 use plasma_device_plugin_core::Look;
 use plasma_runtime::prometheus::Registry;
 
@@ -13,6 +15,7 @@ fn a_look_that_panics_is_said_and_the_next_one_begins_anew() {
         look_soon: Arc::default(),
         period: Duration::from_secs(1),
         metrics: LookMetrics::register(&Registry::new()).unwrap(),
+        clock: Clock::open(Path::new("/nowhere")),
         limiter: None,
     };
     let (mut looks, mut asks) = (Vec::new(), Some(receive));

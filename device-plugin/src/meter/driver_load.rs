@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::MetadataExt as _};
 /// Names the load, where the kernel shows it: the boot, and the inode of the module's folder, whose numbers the kernel
 /// doesn't use again within a boot.
 pub(crate) fn name() -> Option<String> {
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let boot = crate::clock::boot()?;
     let module = fs::metadata("/sys/module/nvidia").ok()?;
-    Some(format!("{}/{}", boot.trim(), module.ino()))
+    Some(format!("{boot}/{}", module.ino()))
 }

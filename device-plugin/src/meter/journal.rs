@@ -18,7 +18,6 @@ use std::{
 
 use plasma_device_plugin_core::{Ledger, Record};
 
-use crate::pods::now_ms;
 pub(crate) use file::since_ms;
 use file::{FILE, put_aside, write_anew};
 use line::{Commit, Header, Line, VERSION};
@@ -77,11 +76,11 @@ struct Place {
 }
 
 impl Journal {
-    /// Opens the journal, or begins one. One that isn't understood is put aside under another name, and said loudly.
+    /// Opens the journal, or begins one, now that it is `now_ms`. One that isn't understood is put aside under another name, and said loudly.
     ///
     /// # Errors
     /// When it can't be read or written, is of a later version, or another process has it.
-    pub(crate) fn open(folder: &Path, node: &str) -> Result<(Self, Ledger), OpenError> {
+    pub(crate) fn open(folder: &Path, node: &str, now_ms: u64) -> Result<(Self, Ledger), OpenError> {
         let file = folder.join(FILE);
         let unusable = |source| OpenError::Unusable { file: file.clone(), source };
         fs::create_dir_all(folder).map_err(unusable)?;
@@ -97,13 +96,12 @@ impl Journal {
                 if file.exists() {
                     put_aside(folder, &why).map_err(unusable)?;
                 }
-                Self::begin(folder, node, lock).map_err(unusable)
+                Self::begin(folder, (node, now_ms), lock).map_err(unusable)
             }
         }
     }
 
-    fn begin(folder: &Path, node: &str, lock: File) -> io::Result<(Self, Ledger)> {
-        let since_ms = now_ms();
+    fn begin(folder: &Path, (node, since_ms): (&str, u64), lock: File) -> io::Result<(Self, Ledger)> {
         let journal = format!("{node}-{since_ms:x}-{:x}", std::process::id());
         let header = Header { version: VERSION, journal, node: node.to_owned(), since_ms };
         let (file, lengths) = write_anew(folder, &[Line::Header(header.clone())])?;
@@ -222,7 +220,7 @@ impl Journal {
         &self.header.journal
     }
 
-    /// From when on it has everything, or had until it was acknowledged. Milliseconds since 1970.
+    /// From when on it has everything, or had until it was acknowledged. Milliseconds since 1970, by the meter's clock.
     pub(crate) fn since_ms(&self) -> u64 {
         self.header.since_ms
     }

@@ -20,7 +20,7 @@ use tonic::{
 };
 
 use super::{Acknowledged, MeterArgs, Outbox, journal::Journal, lock, wire};
-use crate::{backoff::Backoff, socket::innermost};
+use crate::{backoff::Backoff, clock::Clock, socket::innermost};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -41,11 +41,16 @@ pub(crate) struct Sender {
     args: MeterArgs,
     node: String,
     outbox: watch::Receiver<Outbox>,
+    clock: Clock,
 }
 
 impl Sender {
-    pub(crate) fn new(args: MeterArgs, node: String, outbox: watch::Receiver<Outbox>) -> Self {
-        Self { args, node, outbox }
+    pub(crate) fn new(
+        args: MeterArgs,
+        node: String,
+        (outbox, clock): (watch::Receiver<Outbox>, Clock),
+    ) -> Self {
+        Self { args, node, outbox, clock }
     }
 
     /// Returns when there is no meter any more.
@@ -94,6 +99,7 @@ impl Sender {
             node: self.node.clone(),
             journal: lock(journal).name().to_owned(),
             first_sequence: first,
+            now_ms: self.clock.now_ms(),
         };
         let _ = requests.send(message(Message::Hello(hello))).await;
         let mut request = Request::new(ReceiverStream::new(stream));
@@ -103,7 +109,7 @@ impl Sender {
         tracing::info!("the meter reports to {address}, from record {first} on");
         tokio::select! {
             ended = listen(answers, acknowledged) => Err(ended),
-            ended = feed(self.outbox.clone(), (journal, acknowledged), (requests, first - 1)) => ended,
+            ended = feed((self.outbox.clone(), &self.clock), (journal, acknowledged), (requests, first - 1)) => ended,
         }
     }
 }
@@ -124,7 +130,7 @@ async fn listen(mut answers: Streaming<ReportResponse>, acknowledged: &Acknowled
 
 /// Sends records in order, and when there are none, until when that is all.
 async fn feed(
-    mut outbox: watch::Receiver<Outbox>,
+    (mut outbox, clock): (watch::Receiver<Outbox>, &Clock),
     (journal, acknowledged): (&Arc<Mutex<Journal>>, &Acknowledged),
     (requests, mut sent): (mpsc::Sender<ReportRequest>, u64),
 ) -> Result<(), String> {
@@ -143,7 +149,7 @@ async fn feed(
             }
         }
         if let Some(until_ms) = until_ms.filter(|_| until_ms != said_ms) {
-            let complete = message(Message::Complete(Complete { until_ms }));
+            let complete = message(Message::Complete(Complete { until_ms, now_ms: clock.now_ms() }));
             requests.send(complete).await.map_err(|_| "settlement ended the call".to_owned())?;
             said_ms = Some(until_ms);
         }

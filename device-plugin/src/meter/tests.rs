@@ -19,13 +19,15 @@ struct Flags {
 
 /// A meter of a node without GPUs, and how it is.
 fn meter(folder: &Path) -> (Meter, watch::Receiver<MeterState>, Registry) {
-    let (registry, folder) = (Registry::new(), format!("--meter-dir={}", folder.display()));
+    let (registry, clock) = (Registry::new(), Clock::open(folder));
+    let folder = format!("--meter-dir={}", folder.display());
     let (state, state_is) = watch::channel(MeterState { reports: true, ..MeterState::default() });
     let meter = Meter {
         args: Flags::parse_from(["meter", &folder]).meter,
         node: "node".to_owned(),
         observed: watch::channel(Observed::for_tests(Inventory::new(HealthRules::default()))).1,
         pods: Pods::for_tests(),
+        clock,
         state,
         outbox: watch::channel(Outbox::default()).0,
         figures: Figures::register(&registry).unwrap(),
@@ -49,7 +51,7 @@ fn a_meter_that_panics_says_so_and_begins_again_with_its_journal() {
         if runs.fetch_add(1, Ordering::Relaxed) > 0 {
             return;
         }
-        let (journal, _) = Journal::open(folder.path(), "node").unwrap();
+        let (journal, _) = Journal::open(folder.path(), "node", 1).unwrap();
         meter.figures.set_on(true);
         let journal = Arc::new(Mutex::new(journal));
         // Somebody sends from it all the time.
@@ -64,7 +66,7 @@ fn a_meter_that_panics_says_so_and_begins_again_with_its_journal() {
     assert_eq!(value(&registry, "plasma_meter_on"), 0.0);
     assert_eq!(value(&registry, "plasma_meter_journal_faults_total"), 1.0);
     assert!(meter.outbox.borrow().journal.is_none(), "nothing more is sent of what it had");
-    Journal::open(folder.path(), "node").unwrap();
+    Journal::open(folder.path(), "node", 1).unwrap();
     assert!(sent_from.lock().unwrap().is_some());
 }
 
@@ -72,7 +74,7 @@ fn a_meter_that_panics_says_so_and_begins_again_with_its_journal() {
 fn while_another_process_records_this_one_waits_and_tells_what_that_one_tells() {
     let folder = tempfile::tempdir().unwrap();
     let (meter, mut state, registry) = meter(folder.path());
-    let (journal, _) = Journal::open(folder.path(), "node").unwrap();
+    let (journal, _) = Journal::open(folder.path(), "node", 1).unwrap();
     let since_ms = Some(journal.since_ms());
     let on = |state: &MeterState| value(&registry, "plasma_meter_on") > 0.0 || state.fault.is_some();
     thread::scope(|scope| {

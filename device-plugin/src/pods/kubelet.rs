@@ -4,7 +4,7 @@ use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
     pin::Pin,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use plasma_device_plugin_core::{Listed, PodSeen};
@@ -20,7 +20,7 @@ use tonic::{Status, Streaming, transport::Channel};
 
 use super::{
     pulse::Pulse,
-    source::{self, Asked, Heard, News, Run, Source},
+    source::{self, Asked, News, Run, Source},
 };
 use crate::socket::dial;
 
@@ -90,7 +90,7 @@ impl PodsApi {
     }
 
     /// When the kubelet was last known to have told all that there was.
-    pub(super) fn heard(&self) -> Heard {
+    pub(super) fn heard(&self) -> Instant {
         self.pulse.heard()
     }
 

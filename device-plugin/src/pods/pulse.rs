@@ -1,25 +1,27 @@
 //! Whether the kubelet still answers: it is asked now and then, since a local connection ends with the process behind it, and
 //! not while that hangs. Its server cuts whoever pings it more often than every five minutes, so what is asked is a pod.
 
-use std::{pin::Pin, time::Duration};
+use std::{
+    pin::Pin,
+    time::{Duration, Instant},
+};
 
 use plasma_proto::pods::{GetPodRequest, ListPodsRequest, pods_client::PodsClient};
-use tokio::time::Instant;
 use tonic::{Status, transport::Channel};
 
-use super::{kubelet::ANSWER, source::Heard};
+use super::kubelet::ANSWER;
 
 /// So often.
 const ASK: Duration = Duration::from_secs(2);
 
-type Question = Pin<Box<dyn Future<Output = Result<Heard, String>> + Send>>;
+type Question = Pin<Box<dyn Future<Output = Result<Instant, String>> + Send>>;
 
 /// Follows whether the kubelet answers.
 pub(super) struct Pulse {
     client: PodsClient<Channel>,
     asked: Option<Question>,
     due: Instant,
-    heard: Heard,
+    heard: Instant,
     answer_within: Duration,
     /// A pod that it can be asked for: the cheapest question.
     pod: Option<String>,
@@ -28,17 +30,17 @@ pub(super) struct Pulse {
 impl Pulse {
     pub(super) fn new(client: PodsClient<Channel>) -> Self {
         let due = Instant::now() + ASK;
-        Self { client, asked: None, due, heard: Heard::now(), answer_within: ANSWER, pod: None }
+        Self { client, asked: None, due, heard: Instant::now(), answer_within: ANSWER, pod: None }
     }
 
     /// When it was last known to have told all that there was: it told something, or it was asked and answered.
-    pub(super) fn heard(&self) -> Heard {
+    pub(super) fn heard(&self) -> Instant {
         self.heard
     }
 
     /// It told something.
     pub(super) fn felt(&mut self) {
-        self.heard = Heard::now();
+        self.heard = Instant::now();
     }
 
     pub(super) fn there_is(&mut self, uid: &str) {
@@ -57,7 +59,7 @@ impl Pulse {
             let question = match &mut self.asked {
                 Some(question) => question,
                 None => {
-                    tokio::time::sleep_until(self.due).await;
+                    tokio::time::sleep_until(self.due.into()).await;
                     let question = ask(self.client.clone(), self.pod.clone(), self.answer_within);
                     self.asked.insert(Box::pin(question))
                 }
@@ -66,7 +68,7 @@ impl Pulse {
             self.asked = None;
             self.due = Instant::now() + ASK;
             match answer {
-                Ok(heard) if heard.at > self.heard.at => self.heard = heard,
+                Ok(heard) if heard > self.heard => self.heard = heard,
                 Ok(_) => {}
                 Err(fault) => return fault,
             }
@@ -80,8 +82,8 @@ async fn ask(
     mut client: PodsClient<Channel>,
     pod: Option<String>,
     answer_within: Duration,
-) -> Result<Heard, String> {
-    let asked = Heard::now();
+) -> Result<Instant, String> {
+    let asked = Instant::now();
     let answer = async {
         let _: Result<(), Status> = match pod {
             Some(pod_uid) => client.get_pod(GetPodRequest { pod_uid }).await.map(drop),
@@ -123,7 +125,7 @@ mod tests {
         assert!(fault.contains("hasn't answered for 300ms"), "{fault}");
         assert_eq!(pulse.heard(), heard);
         pulse.felt();
-        assert!(pulse.heard().at > heard.at);
+        assert!(pulse.heard() > heard);
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use std::{
 use plasma_device_plugin_core::{ContainerSeen, PodSeen};
 use plasma_runtime::ServiceAccount;
 
-use super::{api_server::ApiServer, kubelet::PodsApi, now_ms};
+use super::{api_server::ApiServer, kubelet::PodsApi};
 
 /// What a source tells.
 #[derive(Debug)]
@@ -121,10 +121,10 @@ impl Source {
     }
 
     /// When it was last known to have told all that there was. The API server's watch ends by itself when it is silent.
-    pub(super) fn heard(&self) -> Heard {
+    pub(super) fn heard(&self) -> Instant {
         match self {
             Self::PodsApi(kubelet, _) => kubelet.heard(),
-            Self::ApiServer(..) => Heard::now(),
+            Self::ApiServer(..) => Instant::now(),
         }
     }
 
@@ -164,20 +164,6 @@ pub(super) fn asks(limits: impl Iterator<Item = (String, String)>) -> Asks {
     of_plugins.map(|(resource, count)| (resource, count.parse().unwrap_or(u64::MAX))).collect()
 }
 
-/// When a source was last known to have told all that there was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Heard {
-    pub(super) at: Instant,
-    /// The same in milliseconds since 1970, by the node's clock then.
-    pub(super) ms: u64,
-}
-
-impl Heard {
-    pub(super) fn now() -> Self {
-        Self { at: Instant::now(), ms: now_ms() }
-    }
-}
-
 /// One run of a container; it runs where it has no end.
 #[derive(Clone, Copy)]
 pub(super) struct Run {
@@ -212,6 +198,7 @@ impl Status {
             name: self.name,
             init: self.init,
             started_ms: started.min(),
+            run_started_ms: self.now.and_then(|run| run.started_ms),
             finished_ms: last.and_then(|run| run.ended.flatten()),
             devices: self.devices,
             asks: self.asks,

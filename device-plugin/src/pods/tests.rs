@@ -8,7 +8,7 @@ use super::{
 };
 
 fn unheard(pod_resources: &Path) -> (Follower, Pods) {
-    follower("nvidia.com/gpu", pod_resources, Duration::ZERO)
+    follower("nvidia.com/gpu", pod_resources, Duration::ZERO, Clock::open(pod_resources))
 }
 
 #[tokio::test]
@@ -32,15 +32,19 @@ async fn what_the_api_server_tells_while_the_kubelet_is_away_is_not_believed() {
 #[tokio::test]
 async fn what_is_known_is_known_up_to_when_the_kubelet_was_heard_and_grows_old_from_then_on() {
     let (mut follower, pods) = unheard(Path::new("/nowhere"));
-    pods.remember(Vec::new(), 0);
+    pods.remember(Remembered { held: Vec::new(), last_ms: 0, ended: Vec::new() });
     follower.take_in(News::All, &mut Some(Vec::new()));
-    let now = Heard::now();
-    follower.hear(Heard { ms: 7_000, ..now });
-    follower.publish();
-    assert_eq!(pods.told.borrow().complete_ms, Some(7_000), "not up to now");
+    let told = |follower: &mut Follower, ago: Duration| {
+        let before_ms = follower.clock.now_ms();
+        follower.hear(Instant::now().checked_sub(ago).unwrap());
+        follower.publish();
+        let complete_ms = pods.told.borrow().complete_ms.expect("it was complete");
+        before_ms - complete_ms
+    };
+    let recent = Duration::from_secs(3);
+    assert!((2_900..=3_000).contains(&told(&mut follower, recent)), "not up to now");
     assert_eq!(*pods.holdings.borrow(), Holdings::Known(BTreeMap::new()));
-    let long_ago = now.at.checked_sub(OLD).unwrap();
-    follower.hear(Heard { ms: 7_000, at: long_ago });
-    follower.publish();
-    assert_eq!((pods.told.borrow().complete_ms, &*pods.holdings.borrow()), (Some(7_000), &Holdings::Unknown));
+    let ago_ms = told(&mut follower, OLD);
+    assert_eq!(Duration::from_millis(ago_ms.next_multiple_of(100)), OLD);
+    assert_eq!(*pods.holdings.borrow(), Holdings::Unknown);
 }

@@ -28,13 +28,20 @@ pub struct Hello {
     /// The first sequence that will be sent. All before it were acknowledged.
     #[prost(uint64, tag = "3")]
     pub first_sequence: u64,
+    /// What the meter's clock shows now, in milliseconds since 1970; 0 where it doesn't say. All times of the journal are by
+    /// this clock, which is never set: how far it is off is the same for all of them.
+    #[prost(uint64, tag = "4")]
+    pub now_ms: u64,
 }
 /// All that ended before this moment has been sent.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Complete {
-    /// Milliseconds since 1970, by the node's clock.
+    /// Milliseconds since 1970, by the meter's clock.
     #[prost(uint64, tag = "1")]
     pub until_ms: u64,
+    /// As in Hello.
+    #[prost(uint64, tag = "2")]
+    pub now_ms: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReportResponse {
@@ -55,7 +62,7 @@ pub struct Record {
     /// Who held it; absent where nobody did, and where it isn't known.
     #[prost(message, optional, tag = "3")]
     pub holder: ::core::option::Option<Holder>,
-    /// Milliseconds since 1970, by the node's clock; the end is not part of the span.
+    /// Milliseconds since 1970, by the meter's clock; the end is not part of the span.
     #[prost(uint64, tag = "4")]
     pub start_ms: u64,
     #[prost(uint64, tag = "5")]

@@ -8,12 +8,14 @@ use std::collections::BTreeMap;
 use plasma_types::{Duration, PodUid, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use crate::{CLOCKS, PodMeter, Told};
+use crate::{CLOCKS, NodeClock, PodMeter, Told};
 
 /// What a node's meter has told of the pods that somebody still needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     place: Place,
+    clock: NodeClock,
+    /// By its clock.
     complete_until: Option<UnixMillis>,
     pods: BTreeMap<PodUid, Entry>,
 }
@@ -32,6 +34,9 @@ pub struct Place {
 pub struct Sums {
     /// Up to where.
     pub place: Place,
+    /// How far its clock was off.
+    #[serde(default)]
+    pub clock: NodeClock,
     /// What was told of each pod that somebody still needs.
     pub pods: BTreeMap<PodUid, PodMeter>,
 }
@@ -83,7 +88,8 @@ impl Ledger {
     /// Goes on from sums that were kept.
     pub fn from_sums(sums: Sums) -> Self {
         let entry = |(pod, meter)| (pod, Entry { meter, needs_from: None, latest: 0 });
-        Self { place: sums.place, complete_until: None, pods: sums.pods.into_iter().map(entry).collect() }
+        let pods = sums.pods.into_iter().map(entry).collect();
+        Self { place: sums.place, clock: sums.clock, complete_until: None, pods }
     }
 
     /// The node begins to report from a sequence of its journal; all before it were acknowledged.
@@ -125,12 +131,31 @@ impl Ledger {
         Ok(true)
     }
 
-    /// All that ended before this moment is in. `now` is our clock's.
+    /// The clock of the node's meter shows this, by the first message of a call, and ours `now`: what it showed before
+    /// may have been in another boot of the node. 0 says nothing.
+    pub fn first_shows(&mut self, shown: UnixMillis, now: UnixMillis) {
+        self.clock = NodeClock::default();
+        self.shows(shown, now);
+    }
+
+    /// The clock of the node's meter shows this, and ours `now`. 0 says nothing.
+    pub fn shows(&mut self, shown: UnixMillis, now: UnixMillis) {
+        if shown.0 > 0 {
+            self.clock.showed(shown, now);
+        }
+    }
+
+    /// How far its clock is from ours.
+    pub fn clock(&self) -> &NodeClock {
+        &self.clock
+    }
+
+    /// All that ended before this moment, by its clock, is in. `now` is our clock's.
     ///
     /// # Errors
     /// When it is in the future: nobody knows what ends by then. It changes nothing, neither now nor when that moment has come.
     pub fn complete(&mut self, until: UnixMillis, now: UnixMillis) -> Result<(), FromTheFuture> {
-        let ahead = until.since(now);
+        let ahead = self.clock.ours(until).since(now);
         if ahead > CLOCKS {
             return Err(FromTheFuture { ahead });
         }
@@ -138,9 +163,9 @@ impl Ledger {
         Ok(())
     }
 
-    /// All that ended before this moment, by the node's clock, is in; `None` where it hasn't said.
+    /// All that ended before this moment, by our clock, is in; `None` where it hasn't said.
     pub fn complete_until(&self) -> Option<UnixMillis> {
-        self.complete_until
+        self.complete_until.map(|until| self.clock.ours(until))
     }
 
     /// How far it is. Whoever wants to know which pods are needed asks this first: records that come meanwhile aren't judged.
@@ -148,7 +173,7 @@ impl Ledger {
         &self.place
     }
 
-    /// What was told of a pod.
+    /// What was told of a pod, by the clock of the node's meter.
     pub fn pod(&self, pod: PodUid) -> Option<&PodMeter> {
         self.pods.get(&pod).map(|entry| &entry.meter)
     }
@@ -178,7 +203,7 @@ impl Ledger {
     /// What is to be kept, so that all up to its place may be acknowledged.
     pub fn sums(&self) -> Sums {
         let pods = self.pods.iter().map(|(pod, entry)| (*pod, entry.meter.clone())).collect();
-        Sums { place: self.place.clone(), pods }
+        Sums { place: self.place.clone(), clock: self.clock, pods }
     }
 
     /// The sums of that place are durable now.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use plasma_types::{Duration, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-use crate::Usage;
+use crate::{NodeClock, Usage};
 
 /// A whole device, in thousandths.
 pub const WHOLE: u16 = 1000;
@@ -37,6 +37,8 @@ pub struct Told {
     pub last: bool,
     /// Whether a substitute of NVML said so.
     pub simulated: bool,
+    /// Whether both its ends are what the kubelet told, and in time.
+    pub exact: bool,
 }
 
 /// What a device was while it was held, whatever its GPU is divided into later.
@@ -76,6 +78,9 @@ pub struct Held {
     /// What counts of the time between the two.
     healthy: Duration,
     ended: bool,
+    /// Whether the end is what the kubelet told, and in time.
+    #[serde(default)]
+    exact: bool,
 }
 
 /// What a price is for.
@@ -104,9 +109,11 @@ pub struct Life {
 const WHOLE_SECOND: u64 = 1000;
 
 impl Life {
-    /// The moment, or the nearest one in the pod's life.
-    fn within(&self, moment: UnixMillis) -> UnixMillis {
-        let ended = self.ended.map_or(u64::MAX, |ended| ended.0.saturating_add(WHOLE_SECOND));
+    /// The moment, or the nearest one in the pod's life. An end that the meter knew in time is better than the status's: it
+    /// is by a clock that nobody sets.
+    fn within(&self, moment: UnixMillis, is_exact: bool) -> UnixMillis {
+        let ended = self.ended.filter(|_| !is_exact);
+        let ended = ended.map_or(u64::MAX, |ended| ended.0.saturating_add(WHOLE_SECOND));
         moment.min(UnixMillis(ended)).max(self.created).min(self.seen_over)
     }
 }
@@ -132,8 +139,17 @@ impl PodMeter {
         let news = told.end.since(told.start.max(held.end)).0;
         held.healthy.0 = held.healthy.0.saturating_add(news.saturating_sub(unhealthy));
         if told.end >= held.end {
-            (held.end, held.ended) = (told.end, told.last);
+            (held.end, held.ended, held.exact) = (told.end, told.last, told.exact);
         }
+    }
+
+    /// The same by our clock.
+    #[must_use]
+    pub fn by(mut self, clock: &NodeClock) -> Self {
+        for held in self.devices.values_mut() {
+            (held.start, held.end) = (clock.ours(held.start), clock.ours(held.end));
+        }
+        self
     }
 
     /// The meter says that nothing of this pod follows.
@@ -172,16 +188,16 @@ impl PodMeter {
     /// healthy milliseconds, in the unit that is priced. Rounded down, in the payer's favour.
     ///
     /// Nothing outside of the pod's life counts, nor more devices than it asked for, whatever the node's clock says: what
-    /// lies outside is taken from the healthy time. Where its status tells its end, it ended within that second, however
-    /// late the meter learnt of it.
+    /// lies outside is taken from the healthy time. Where its status tells its end, and the meter learnt of it late, it ended
+    /// within that second.
     pub fn usage(&self, life: &Life, unit: Unit) -> Usage {
-        let start = self.devices.values().map(|held| life.within(held.start)).min();
-        let end = self.devices.values().map(|held| life.within(held.end)).max();
+        let start = self.devices.values().map(|held| held.within(life).0).min();
+        let end = self.devices.values().map(|held| held.within(life).1).max();
         let (Some(start), Some(end)) = (start, end) else { return Usage::Unknown { end: life.seen_over } };
         let duration = end.since(start);
         let counted = |held: &Held| {
-            let outside =
-                held.end.since(held.start).0 - life.within(held.end).since(life.within(held.start)).0;
+            let (from, to) = held.within(life);
+            let outside = held.end.since(held.start).0.saturating_sub(to.since(from).0);
             let share = if unit == Unit::Board { held.milli } else { WHOLE };
             u128::from(held.healthy.0.saturating_sub(outside)) * u128::from(share)
         };
@@ -193,9 +209,14 @@ impl PodMeter {
 
 impl Held {
     fn new(told: &Told) -> Self {
-        let Told { device, board, milli, kind, start, end, healthy, last, .. } = told.clone();
+        let Told { device, board, milli, kind, start, end, healthy, last: ended, exact, .. } = told.clone();
         let healthy = Duration(healthy.0.min(end.since(start).0));
-        Self { device, board, milli, kind, start, end, healthy, ended: last }
+        Self { device, board, milli, kind, start, end, healthy, ended, exact }
+    }
+
+    /// Its first and its last moment, as far as they are in the pod's life.
+    fn within(&self, life: &Life) -> (UnixMillis, UnixMillis) {
+        (life.within(self.start, self.exact), life.within(self.end, self.exact))
     }
 }
 

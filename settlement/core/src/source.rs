@@ -25,7 +25,7 @@ pub struct Evidence<'a> {
     pub seen_over: UnixMillis,
     /// What the meter has told of it.
     pub told: Option<&'a PodMeter>,
-    /// All that ended before this moment, by the node's clock, is told.
+    /// All that ended before this moment, by our clock, is told.
     pub complete_until: Option<UnixMillis>,
     /// Whether the node's meter calls.
     pub connected: bool,
@@ -42,7 +42,7 @@ pub enum NodeMeter {
     None,
     /// It has one, and since when can't be told.
     Unknown,
-    /// It has one since then, by the node's clock.
+    /// It has one since then, by our clock.
     Since(UnixMillis),
 }
 
@@ -146,7 +146,12 @@ fn covers(evidence: &Evidence<'_>) -> bool {
 /// Whether the meter says that all is told up to long after the pod's end.
 fn is_long_over(evidence: &Evidence<'_>) -> bool {
     evidence.complete_until.is_some_and(|until| match evidence.ended {
-        Some(ended) => until.since(ended) >= AFTER_THE_END,
+        // A node's clock that is set tells an end that is long before it, or still to come.
+        Some(ended) => {
+            let seen = evidence.seen_over;
+            let ended = ended.max(UnixMillis(seen.0.saturating_sub(CLOCKS.0))).min(seen);
+            until.since(ended) >= AFTER_THE_END
+        }
         None => until.since(evidence.seen_over) >= AFTER_IT_WAS_SEEN,
     })
 }
@@ -231,6 +236,19 @@ mod tests {
         assert_eq!(source(&gone), Source::Meter(Extent::NodeGone));
     }
 
+    #[test]
+    fn an_end_by_a_clock_that_was_wrong_neither_ends_the_wait_nor_holds_it_up() {
+        let begun = begun();
+        let says = |ended: u64, until: u64| {
+            let complete_until = Some(UnixMillis(until));
+            source(&Evidence { ended: Some(UnixMillis(ended)), complete_until, ..evidence(&begun) })
+        };
+        let (hour, seen) = (3_600_000, END.0 + 2000);
+        assert_eq!(says(END.0 - hour.min(END.0), seen - CLOCKS.0 + 119_999), Source::Wait);
+        assert_eq!(says(END.0 + hour, seen + 119_999), Source::Wait);
+        assert_eq!(says(END.0 + hour, seen + 120_000), Source::Meter(Extent::NoMore));
+    }
+
     /// A meter that told of so much time, and nothing after it.
     fn told_from(start: u64, complete: bool) -> PodMeter {
         let mut meter = begun();
@@ -245,6 +263,7 @@ mod tests {
             healthy: Duration(END.0 - start),
             last: complete,
             simulated: false,
+            exact: false,
         });
         if complete {
             meter.end();

@@ -149,6 +149,7 @@ fn tell(prices: &Prices, (node, gpu): (&str, i32), (start, end): (u64, u64), (he
         healthy: Duration(healthy),
         last: true,
         simulated: false,
+        exact: false,
     };
     let sequence = prices.meters.places().get(node).map_or(0, |place| place.through) + 1;
     let call = prices.meters.begin(node, "journal", sequence);

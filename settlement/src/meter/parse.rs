@@ -1,6 +1,6 @@
 //! From a record on the wire to one that can't be wrong in itself.
 
-use plasma_proto::meter::{Device, Record};
+use plasma_proto::meter::{Device, Quality, Record};
 use plasma_settlement_core::{Kind, Line, Told, WHOLE};
 use plasma_types::{Duration, UnixMillis};
 
@@ -46,6 +46,7 @@ fn told(record: &Record, over: bool) -> Result<Told, String> {
         healthy: Duration(record.healthy_ms),
         last: record.last || over,
         simulated: record.simulated,
+        exact: record.time_quality() == Quality::Exact,
     })
 }
 

@@ -72,6 +72,7 @@ impl Service {
     ) -> Result<(), Status> {
         let hello = hello(node, &mut records).await?;
         let mut call = self.meters.begin(node, &hello.journal, hello.first_sequence);
+        call.first_shows(UnixMillis(hello.now_ms)).map_err(|why| status(&why))?;
         tracing::info!("node {node}: its meter reports from record {} on", hello.first_sequence);
         call.acknowledged.mark_changed();
         let (mut owes_answer, mut said) = (false, None);
@@ -109,7 +110,8 @@ impl Service {
         match request.message {
             Some(Message::Record(record)) => self.take_record((call, said), record).await,
             Some(Message::Complete(complete)) => {
-                let believed = call.complete(UnixMillis(complete.until_ms)).map_err(|why| status(&why))?;
+                let (until, shown) = (UnixMillis(complete.until_ms), UnixMillis(complete.now_ms));
+                let believed = call.complete(until, shown).map_err(|why| status(&why))?;
                 if let Err(why) = believed {
                     let node = &call.node;
                     seldom(said, || {

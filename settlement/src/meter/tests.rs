@@ -23,6 +23,7 @@ fn line(pod: u16) -> Line {
         healthy: Duration(1000),
         last: true,
         simulated: false,
+        exact: false,
     };
     Line::Of { pod: uid(pod), told: Some(told), over: true }
 }

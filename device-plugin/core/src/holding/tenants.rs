@@ -7,54 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{End, Holder, Holdings, Tenure};
-
-/// A pod as it is told of.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PodSeen {
-    /// Its UID.
-    pub uid: String,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Whether its phase is an end and none of its containers runs any more.
-    pub over: bool,
-    /// Its containers that have a status.
-    pub containers: Vec<ContainerSeen>,
-}
-
-/// A container as its pod's status tells of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ContainerSeen {
-    /// Its name.
-    pub name: String,
-    /// Whether it runs before the others. The kubelet doesn't list what such a container was given, side-cars excepted.
-    pub init: bool,
-    /// When it started, the earliest that is told. Milliseconds since 1970.
-    pub started_ms: Option<u64>,
-    /// When it finished last. Milliseconds since 1970.
-    pub finished_ms: Option<u64>,
-    /// The devices that its status names; none where it names none.
-    pub devices: Vec<String>,
-    /// How many devices its spec asks for, by resource.
-    pub asks: BTreeMap<String, u64>,
-    /// The runtime's id of the container that runs now, such as `containerd://0f3a…`; `None` where none does.
-    pub running: Option<String>,
-}
-
-/// A container's devices as the kubelet lists them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listed {
-    /// The pod's namespace.
-    pub namespace: String,
-    /// The pod's name.
-    pub pod: String,
-    /// The container's name.
-    pub container: String,
-    /// The ids of its devices.
-    pub devices: Vec<String>,
-}
+use super::{
+    End, Holder, Holdings, Tenure,
+    seen::{Listed, PodSeen, first_after},
+};
 
 /// All pods of the node that are known, and what is known of their devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,6 +19,8 @@ pub struct Tenants {
     domain: String,
     /// By UID.
     pods: BTreeMap<String, Tenant>,
+    /// Of pods that came again under their UIDs, the lives before.
+    former: Vec<(String, Tenant)>,
     /// Whether all pods were told of.
     synced: bool,
     /// When an earlier process knew all pods last.
@@ -73,6 +31,8 @@ pub struct Tenants {
 struct Tenant {
     namespace: String,
     name: String,
+    /// When its life before this one ended.
+    born_ms: Option<u64>,
     /// As the first status that said so told it, or when it was found gone without one.
     end: Option<End>,
     /// Whether nobody tells of it any more.
@@ -84,6 +44,8 @@ struct Tenant {
 struct Contained {
     init: bool,
     started_ms: Option<u64>,
+    /// When its newest run started.
+    run_started_ms: Option<u64>,
     /// Whether it has ever finished.
     finished: bool,
     /// `None` until it is clear.
@@ -116,11 +78,35 @@ impl Tenants {
         self.remembered_ms = self.remembered_ms.max(last_ms);
     }
 
+    /// A life of a pod that an earlier process recorded to its end: what its containers did until then was in that life.
+    /// To be told after what is held still.
+    pub fn remember_end(&mut self, uid: &str, end_ms: u64) {
+        match self.pods.get_mut(uid) {
+            Some(tenant) => tenant.begin_after(end_ms),
+            None => {
+                let end = Some(End { at_ms: end_ms, told: true });
+                self.pods.insert(uid.to_owned(), Tenant { end, gone: true, ..Tenant::default() });
+            }
+        }
+    }
+
+    /// An end is final for what ran until then. What a pod of that UID runs later is another life, with an end of its own: a
+    /// static pod, whose UID is made of its manifest, comes again under the same one.
+    fn begin_anew(&mut self, seen: &PodSeen) {
+        let ended = self.pods.get_mut(&seen.uid).and_then(|tenant| Some((tenant.end?.at_ms, tenant)));
+        let Some((end_ms, tenant)) = ended.filter(|(end_ms, _)| seen.ran_after(*end_ms)) else { return };
+        let former = std::mem::replace(tenant, Tenant { born_ms: Some(end_ms), ..Tenant::default() });
+        self.former.push((seen.uid.clone(), Tenant { gone: true, ..former }));
+    }
+
     /// Takes in what is told of a pod. In whatever order it is told, the outcome is the same: an end is final, and the
     /// earliest start counts. `at_ms` is when the pod ended at the latest, where it is over and doesn't say itself.
     pub fn observe(&mut self, seen: &PodSeen, at_ms: u64) {
+        self.begin_anew(seen);
         let tenant = self.pods.entry(seen.uid.clone()).or_default();
         (tenant.namespace, tenant.name) = (seen.namespace.clone(), seen.name.clone());
+        let of_this_life = tenant.born_ms.map(|born_ms| seen.after(born_ms));
+        let seen = of_this_life.as_ref().unwrap_or(seen);
         if seen.over {
             tenant.end.get_or_insert_with(|| seen.end(at_ms));
         }
@@ -131,6 +117,7 @@ impl Tenants {
             let ours = seen.asks.iter().filter(|(resource, _)| resource.starts_with(&self.domain));
             contained.asks = ours.map(|(resource, count)| (resource.clone(), *count)).collect();
             contained.started_ms = earlier(contained.started_ms, seen.started_ms);
+            contained.run_started_ms = contained.run_started_ms.max(seen.run_started_ms);
             contained.finished |= seen.finished_ms.is_some();
             if contained.devices.is_none() && !seen.devices.is_empty() {
                 contained.devices = Some(seen.devices.iter().cloned().collect());
@@ -236,7 +223,8 @@ impl Tenants {
     /// Every holding that has begun, with its end where there is one.
     pub fn tenures(&self) -> Vec<Tenure> {
         let mut tenures = Vec::new();
-        for (uid, tenant) in &self.pods {
+        let former = self.former.iter().map(|(uid, tenant)| (uid, tenant));
+        for (uid, tenant) in former.chain(&self.pods) {
             let Some(started_ms) = tenant.started_ms() else { continue };
             let end = tenant.end.map(|end| End { at_ms: end.at_ms.max(started_ms), ..end });
             for (device, container) in tenant.devices() {
@@ -249,19 +237,9 @@ impl Tenants {
 
     /// Forgets the pods that are gone and ended before that moment.
     pub fn forget_before(&mut self, ms: u64) {
-        self.pods.retain(|_, tenant| !tenant.gone || tenant.end.is_some_and(|end| end.at_ms >= ms));
-    }
-}
-
-impl PodSeen {
-    /// When it ended. A kubelet that lost a container tells of its end without a time.
-    fn end(&self, at_ms: u64) -> End {
-        let ran = self.containers.iter().filter(|one| one.started_ms.is_some() || one.finished_ms.is_some());
-        let finished: Option<Vec<u64>> = ran.map(|one| one.finished_ms).collect();
-        match finished.and_then(|all| all.into_iter().max()) {
-            Some(at_ms) => End { at_ms, told: true },
-            None => End { at_ms, told: false },
-        }
+        let matters = |tenant: &Tenant| !tenant.gone || tenant.end.is_some_and(|end| end.at_ms >= ms);
+        self.pods.retain(|_, tenant| matters(tenant));
+        self.former.retain(|(_, tenant)| matters(tenant));
     }
 }
 
@@ -272,6 +250,17 @@ impl Contained {
 }
 
 impl Tenant {
+    /// What it did until then was in a life before this one, if it did anything since.
+    fn begin_after(&mut self, end_ms: u64) {
+        let since = |one: &Contained| first_after([one.started_ms, one.run_started_ms], end_ms).is_some();
+        if self.containers.values().any(since) {
+            self.born_ms = Some(end_ms);
+            for one in self.containers.values_mut() {
+                one.started_ms = first_after([one.started_ms, one.run_started_ms], end_ms);
+            }
+        }
+    }
+
     /// When its first container started: all its devices are its own from then on, as the kubelet gives them together.
     fn started_ms(&self) -> Option<u64> {
         self.containers.values().filter_map(|one| one.started_ms).min()

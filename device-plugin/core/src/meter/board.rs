@@ -118,6 +118,10 @@ impl Board {
         self.accounts.iter_mut().for_each(|account| account.note(gap));
     }
 
+    pub(super) fn latest_ms(&self) -> u64 {
+        self.settled_ms.max(self.last_look_ms)
+    }
+
     /// Whether nobody holds it, and it wasn't seen for long.
     pub(super) fn is_gone(&self, now_ms: u64) -> bool {
         self.accounts.iter().all(|account| account.holder.is_none())
@@ -310,7 +314,8 @@ impl Board {
                     if !end.told || end.at_ms < at_ms {
                         account.time = Quality::Sampled;
                     }
-                    told.done(&account);
+                    // What nobody tells of any more ended just now.
+                    told.done(&account, if end.at_ms == 0 { at_ms } else { end.at_ms });
                     records.extend(self.close(&account, true));
                 }
                 _ => self.accounts.push(account),

@@ -34,6 +34,9 @@ pub struct Ledger {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Done {
     at_ms: u64,
+    /// When it ended: what its pod holds from later on is in another life. Earlier versions didn't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ended_ms: Option<u64>,
     devices: BTreeSet<String>,
     /// Whether it was said that nothing more of this pod will come.
     over: bool,
@@ -80,21 +83,25 @@ impl Told<'_> {
     }
 
     pub(super) fn is_done(&self, tenure: &Tenure) -> bool {
-        let done = self.done.get(&tenure.holder.pod_uid);
-        done.is_some_and(|done| done.over || done.devices.contains(&tenure.device))
+        let Some(done) = self.done.get(&tenure.holder.pod_uid) else { return false };
+        let is_of_that_life = done.ended_ms.is_none_or(|ended_ms| tenure.started_ms <= ended_ms);
+        is_of_that_life && (done.over || done.devices.contains(&tenure.device))
     }
 
-    pub(super) fn done(&mut self, account: &Account) {
+    pub(super) fn done(&mut self, account: &Account, ended_ms: u64) {
         let Some(holder) = &account.holder else { return };
         let done = self.done.entry(holder.pod_uid.clone()).or_default();
         done.at_ms = self.now_ms;
+        done.ended_ms = done.ended_ms.max(Some(ended_ms));
         done.devices.insert(account.part.id.clone());
     }
 
+    /// Of a pod that lived more than once, the first life that isn't recorded to its end.
     fn tenure_of(&self, account: &Account) -> Option<&Tenure> {
         let same =
             |tenure: &&Tenure| tenure.device == account.part.id && account.is_of(&tenure.holder.pod_uid);
-        self.tenures.iter().find(same)
+        let lives = self.tenures.iter().filter(same);
+        lives.min_by_key(|tenure| (self.is_done(tenure), tenure.started_ms))
     }
 
     /// Whether a holding began after the one that an account is about, or with it.
@@ -158,6 +165,17 @@ impl Ledger {
         Out { records, until_ms: Some(self.promised_ms) }
     }
 
+    /// Says with all that is being recorded what couldn't be seen, or isn't as it seems.
+    pub fn note(&mut self, gap: &str) {
+        self.boards.values_mut().for_each(|board| board.note(gap));
+    }
+
+    /// The last moment that it knows of: no later one may come before it.
+    pub fn latest_ms(&self) -> u64 {
+        let boards = self.boards.values().map(Board::latest_ms);
+        boards.chain([self.promised_ms, self.complete_ms]).max().unwrap_or_default()
+    }
+
     /// The number of the last record.
     pub fn last_sequence(&self) -> u64 {
         self.sequence
@@ -173,6 +191,12 @@ impl Ledger {
         (accounts.filter_map(tenure).collect(), self.complete_ms)
     }
 
+    /// The pods that were recorded to their end lately, by UID, and when that was.
+    pub fn ended(&self) -> Vec<(String, u64)> {
+        let over = self.done.iter().filter(|(_, done)| done.over);
+        over.filter_map(|(uid, done)| Some((uid.clone(), done.ended_ms?))).collect()
+    }
+
     /// What must not be forgotten, beside the records: which GPUs are followed since when, and who holds what.
     pub fn outline(&self) -> (Vec<String>, Vec<Tenure>) {
         (self.boards.keys().cloned().collect(), self.open().0)
@@ -182,7 +206,7 @@ impl Ledger {
         let silent = complete_ms.saturating_sub(self.complete_ms);
         if self.complete_ms > 0 && silent > SILENT_MS {
             let gap = format!("nobody told of pods for {}", seconds(silent));
-            self.boards.values_mut().for_each(|board| board.note(&gap));
+            self.note(&gap);
         }
         self.complete_ms = self.complete_ms.max(complete_ms);
     }

@@ -1,5 +1,6 @@
 //! Whatever happens to looks, clocks, drivers, the kubelet and this program: nothing is lost, nothing is doubled.
 
+mod clocks;
 mod held;
 mod properties;
 mod world;
@@ -320,4 +321,45 @@ fn a_gpu_that_left_is_recorded_to_its_end_and_forgotten() {
     assert_eq!(of_it.iter().map(|record| record.used_mj()).sum::<u64>(), 900);
     assert_eq!(world.ledger.open().0, []);
     assert!(!serde_json::to_string(&world.ledger).unwrap().contains("GPU-1"));
+}
+
+#[test]
+fn a_pod_that_comes_again_under_its_uid_is_recorded_again() {
+    let mut world = World::new(&[1]);
+    world.pass(2_000, 1);
+    world.hold("a", 0, 0, 1_002_000);
+    world.pass(18_000, 1);
+    world.end("a", 1_020_000);
+    world.pass(10_000, 1);
+    assert!(world.of("a").last().unwrap().pod_is_over);
+    assert_eq!(world.ledger.ended(), [("a".to_owned(), 1_020_000)]);
+    world.restart();
+    world.hold("a", 0, 0, 1_025_000);
+    world.pass(20_000, 1);
+    world.end("a", 1_048_000);
+    // And at once a third time, before anybody wrote anything down.
+    world.hold("a", 0, 0, 1_049_000);
+    world.pass(20_000, 1);
+    world.end("a", 1_070_000);
+    world.close();
+    let spans: Vec<_> = world.of("a").iter().map(|one| (one.start_ms, one.end_ms, one.last)).collect();
+    let lives = [(1_002_000, 1_020_000), (1_025_000, 1_048_000), (1_049_000, 1_070_000)];
+    assert_eq!(spans, lives.map(|(start, end)| (start, end, true)));
+    world.check_rows().unwrap();
+    world.check_energy().unwrap();
+}
+
+#[test]
+fn what_an_earlier_version_recorded_to_its_end_is_over() {
+    let mut world = World::new(&[1]);
+    world.hold("a", 0, 0, 1_000_000);
+    world.pass(18_000, 1);
+    world.end("a", 1_016_000);
+    world.pass(10_000, 1);
+    let written = serde_json::to_string(&world.ledger).unwrap();
+    let earlier = written.replace("\"ended_ms\":1016000,", "");
+    assert_ne!(earlier, written);
+    world.ledger = serde_json::from_str(&earlier).unwrap();
+    world.pass(10_000, 1);
+    assert_eq!((world.of("a").len(), world.ledger.ended()), (1, vec![]));
 }

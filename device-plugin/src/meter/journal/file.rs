@@ -4,10 +4,10 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     path::Path,
+    time::SystemTime,
 };
 
 use super::line::{self, Line};
-use crate::pods::now_ms;
 
 pub(super) const FILE: &str = "journal.jsonl";
 /// No first line has more bytes.
@@ -27,7 +27,8 @@ pub(crate) fn since_ms(folder: &Path) -> Option<u64> {
 /// Renames the file, and says so loudly.
 pub(super) fn put_aside(folder: &Path, why: &str) -> io::Result<()> {
     let file = folder.join(FILE);
-    let aside = folder.join(format!("{FILE}.corrupt-{}", now_ms()));
+    let aside = folder
+        .join(format!("{FILE}.corrupt-{}", SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis()));
     fs::rename(&file, &aside)?;
     tracing::error!(
         "{} is not a meter's journal any more: {why}. It is kept as {}; a new journal begins, and what the old one had \

@@ -1,8 +1,18 @@
 //! Crashes, damage, later versions, full disks, and files that grow.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use plasma_device_plugin_core::{BoardLook, MeterLook, MeterRules, Part};
 
 use super::*;
+
+const NOW: u64 = 1_000_000;
+
+/// Another one each time.
+fn now_ms() -> u64 {
+    static TIMES: AtomicU64 = AtomicU64::new(NOW);
+    TIMES.fetch_add(1, Ordering::Relaxed)
+}
 
 /// A ledger that has given out so many records, and the last of them.
 fn ledger(records: u64) -> (Ledger, Vec<Record>) {
@@ -28,7 +38,7 @@ fn ledger(records: u64) -> (Ledger, Vec<Record>) {
 }
 
 fn open(folder: &Path) -> (Journal, Ledger) {
-    Journal::open(folder, "node").unwrap()
+    Journal::open(folder, "node", now_ms()).unwrap()
 }
 
 fn file(folder: &Path) -> PathBuf {
@@ -45,7 +55,7 @@ fn what_was_committed_is_there_again() {
     journal.commit(&records[3..], &now).unwrap();
     journal.acknowledge(2);
     let (name, since_ms) = (journal.name().to_owned(), journal.since_ms());
-    assert!(matches!(Journal::open(folder.path(), "node"), Err(OpenError::Held)));
+    assert!(matches!(Journal::open(folder.path(), "node", now_ms()), Err(OpenError::Held)));
     assert_eq!(super::since_ms(folder.path()), Some(since_ms), "who waits for it knows since when it is");
     drop(journal);
 
@@ -154,7 +164,7 @@ fn a_later_version_is_left_untouched() {
         Header { version: VERSION + 1, journal: "j".to_owned(), node: "node".to_owned(), since_ms: 1 };
     let written = line::write(&Line::Header(header)).unwrap();
     fs::write(file(folder.path()), &written).unwrap();
-    let Err(fault) = Journal::open(folder.path(), "node") else { panic!("it isn't understood") };
+    let Err(fault) = Journal::open(folder.path(), "node", now_ms()) else { panic!("it isn't understood") };
     let fault = fault.to_string();
     assert!(fault.contains("is of version 2") && fault.contains("move the file away"), "{fault}");
     assert_eq!(fs::read(file(folder.path())).unwrap(), written);
@@ -164,7 +174,9 @@ fn a_later_version_is_left_untouched() {
 fn a_folder_that_cannot_be_made_is_said_by_name() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("meter"), "a file").unwrap();
-    let Err(fault) = Journal::open(&folder.path().join("meter"), "node") else { panic!("it can't be made") };
+    let Err(fault) = Journal::open(&folder.path().join("meter"), "node", now_ms()) else {
+        panic!("it can't be made")
+    };
     assert!(fault.to_string().contains("meter/journal.jsonl: "), "{fault}");
 }
 
@@ -227,7 +239,7 @@ fn without_anybody_to_send_to_the_oldest_go() {
 fn a_journal_that_forgot_is_since_what_it_forgot() {
     let folder = tempfile::tempdir().unwrap();
     let (now, mut records) = ledger(40);
-    let begun_ms = now_ms() + 60_000;
+    let begun_ms = NOW + 60_000;
     for (record, at_ms) in records.iter_mut().zip(begun_ms..) {
         record.end_ms = at_ms;
     }

@@ -25,6 +25,7 @@ fn line(pod: u8, sequence: u64, over: bool) -> Line {
         healthy: Duration(1000),
         last: over,
         simulated: false,
+        exact: false,
     };
     Line::Of { pod: uid(pod), told: Some(told), over }
 }
@@ -124,6 +125,24 @@ fn that_all_is_told_up_to_the_future_is_not_believed_then_or_later() {
     assert_eq!(ledger.complete_until(), Some(UnixMillis(1_001_000)));
     ledger.complete(UnixMillis(now.0 + CLOCKS.0), now).unwrap();
     assert_eq!(ledger.complete_until(), Some(UnixMillis(now.0 + CLOCKS.0)), "clocks differ by so much");
+}
+
+#[test]
+fn a_meter_whose_clock_is_an_hour_ahead_is_believed_by_ours() {
+    let mut ledger = opened();
+    let (now, hour) = (UnixMillis(9_000_000), 3_600_000);
+    ledger.first_shows(UnixMillis(now.0 + hour), now);
+    ledger.complete(UnixMillis(now.0 + hour - 30_000), now).unwrap();
+    assert_eq!(ledger.complete_until(), Some(UnixMillis(now.0 - 30_000)));
+    let kept = Ledger::from_sums(ledger.sums());
+    assert_eq!(kept.clock().ours(UnixMillis(hour)), UnixMillis(0), "also while nobody calls");
+    // The node started again, and its clock is right.
+    ledger.first_shows(now, now);
+    assert!(ledger.complete(UnixMillis(now.0 + hour), now).is_err());
+    ledger.first_shows(UnixMillis(0), now);
+    assert_eq!(ledger.clock(), &NodeClock::default(), "an older meter doesn't say");
+    let old: Sums = serde_json::from_str(r#"{"place":{"journal":"j","through":3},"pods":{}}"#).unwrap();
+    assert_eq!(Ledger::from_sums(old).clock(), &NodeClock::default());
 }
 
 /// What happens between a node and settlement.

@@ -19,6 +19,7 @@ fn told(device: &str, (start, end): (u64, u64), healthy: u64) -> Told {
         healthy: Duration(healthy),
         last: false,
         simulated: false,
+        exact: false,
     }
 }
 
@@ -143,6 +144,29 @@ fn an_end_that_the_meter_learnt_of_late_is_the_one_that_the_status_tells() {
     assert_eq!(device_ms(&exact, &life), 24_400, "a kubelet tells whole seconds");
     let absurd = Life { ended: Some(UnixMillis(0)), ..life };
     assert_eq!(device_ms(&late, &absurd), 0, "it ended before it was made");
+}
+
+#[test]
+fn an_end_that_the_meter_knew_in_time_counts_though_the_nodes_clock_was_an_hour_behind_then() {
+    let span = Told { exact: true, ..told("a", (4_000_000, 4_600_000), 600_000) };
+    let life = Life { seen_over: UnixMillis(4_601_000), ended: Some(UnixMillis(1_000_000)), ..LIFE };
+    assert_eq!(device_ms(&meter(std::slice::from_ref(&span)), &life), 600_000);
+    assert_eq!(device_ms(&meter(&[Told { exact: false, ..span.clone() }]), &life), 0);
+    let later = [span, told("a", (4_600_000, 4_700_000), 100_000)];
+    assert_eq!(device_ms(&meter(&later), &life), 0, "its last moment is what counts");
+}
+
+#[test]
+fn a_meter_whose_clock_is_off_is_billed_as_if_it_were_right() {
+    let life = Life { created: UnixMillis(9_000_000), seen_over: UnixMillis(9_700_000), ..LIFE };
+    let right = told("a", (9_005_000, 9_695_000), 690_000);
+    for off in [-3_600_000_i64, -1_000, 0, 2_500, 3_600_000] {
+        let moved = |moment: UnixMillis| UnixMillis(moment.0.checked_add_signed(off).unwrap());
+        let mut clock = NodeClock::default();
+        clock.showed(moved(UnixMillis(8_000_000)), UnixMillis(8_000_000));
+        let by_its_clock = Told { start: moved(right.start), end: moved(right.end), ..right.clone() };
+        assert_eq!(device_ms(&meter(&[by_its_clock]).by(&clock), &life), 690_000, "{off}");
+    }
 }
 
 #[test]

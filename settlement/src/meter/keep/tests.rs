@@ -92,6 +92,7 @@ fn second(sequence: u64, pod: u8) -> Line {
         healthy: Span(1000),
         last: false,
         simulated: false,
+        exact: false,
     };
     Line::Of { pod: uid(pod), told: Some(told), over: false }
 }

@@ -146,7 +146,7 @@ async fn say_hello(
     first_sequence: u64,
 ) -> Result<Node, Status> {
     let (requests, stream) = channel(100);
-    let hello = Hello { node: node.to_owned(), journal: "j".to_owned(), first_sequence };
+    let hello = Hello { node: node.to_owned(), journal: "j".to_owned(), first_sequence, now_ms: 0 };
     requests.send(request(Message::Hello(hello))).await.expect("it is sent");
     let mut call = Request::new(ReceiverStream::new(stream));
     call.metadata_mut().insert("authorization", format!("Bearer {token}").parse().expect("a header"));
@@ -225,7 +225,7 @@ async fn a_nodes_records_are_taken_once_and_acknowledged_when_nobody_needs_them(
     node.acknowledged(1).await.expect("nobody held it");
     node.send(record(2, of_pod(POD))).await;
     node.send(record(2, of_pod(POD))).await;
-    node.send(Message::Complete(Complete { until_ms: 9000 })).await;
+    node.send(Message::Complete(Complete { until_ms: 9000, now_ms: 0 })).await;
     let view = loop {
         let view = served.meters.view("n", PodUid([5; 16]));
         if view.complete_until.is_some() {
@@ -288,7 +288,7 @@ async fn what_breaks_the_protocol_ends_the_call_and_harms_nobody_else() {
     let served = Served::start().await;
     let mut other = served.call("of-m", "m", 1).await.expect("a call");
     let long = Holder { namespace: "n".repeat(100_000), ..Holder::default() };
-    let hello = Hello { node: "n".to_owned(), journal: "j".to_owned(), first_sequence: 1 };
+    let hello = Hello { node: "n".to_owned(), journal: "j".to_owned(), first_sequence: 1, now_ms: 0 };
     for (message, says) in [
         (record(3, None), "record 3 comes after record 0"),
         (record(u64::MAX, of_pod(POD)), "comes after record 0"),

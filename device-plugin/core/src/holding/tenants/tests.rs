@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::*;
+use crate::ContainerSeen;
 
 fn pod(uid: &str, name: &str, started_ms: Option<u64>) -> PodSeen {
     let container = ContainerSeen { name: "c".to_owned(), started_ms, ..ContainerSeen::default() };
@@ -149,6 +150,7 @@ fn a_pod_ends_with_its_last_container_and_an_init_container_needs_no_devices() {
         name: name.to_owned(),
         init,
         started_ms: Some(1),
+        run_started_ms: None,
         finished_ms: Some(finished_ms),
         ..ContainerSeen::default()
     };
@@ -358,4 +360,62 @@ fn who_runs_is_as_it_was_told_last_and_nobody_of_a_pod_that_is_over() {
         assert_eq!(running.values().next().map(String::as_str), runs);
         assert!(running.keys().all(|holder| holder.pod_uid == "u" && holder.container == "c"));
     }
+}
+
+/// A container that ran from then on, after a run that is told to have begun then.
+fn run(started_ms: u64, before_ms: u64, devices: &[&str]) -> ContainerSeen {
+    ContainerSeen {
+        name: "c".to_owned(),
+        started_ms: Some(before_ms),
+        run_started_ms: Some(started_ms),
+        devices: devices.iter().map(|device| (*device).to_owned()).collect(),
+        ..ContainerSeen::default()
+    }
+}
+
+#[test]
+fn a_pod_that_comes_again_under_its_uid_lives_again() {
+    let first = PodSeen { containers: vec![run(5, 5, &["GPU-0"])], ..pod("u", "p", None) };
+    let second = PodSeen { containers: vec![run(12, 5, &["GPU-1"])], ..first.clone() };
+    let mut tenants = synced(std::slice::from_ref(&first));
+    tenants.observe(&finished(first.clone(), 9), 100);
+    tenants.observe(&first, 101);
+    assert_eq!(held_by(&tenants).len(), 1, "that it ran until then is old news");
+    assert!(tenants.holdings().of("GPU-0").is_empty());
+    tenants.observe(&second, 110);
+    assert_eq!(tenants.holdings().of("GPU-1")[0].pod_uid, "u", "nobody may call it dirty");
+    let told = |at_ms| Some(End { at_ms, told: true });
+    let lives = |tenants: &Tenants| -> Vec<_> {
+        let tenures = tenants.tenures().into_iter();
+        tenures.map(|one| (one.device, one.started_ms, one.end)).collect()
+    };
+    let (gpu_0, gpu_1) = ("GPU-0".to_owned(), "GPU-1".to_owned());
+    assert_eq!(lives(&tenants), [(gpu_0.clone(), 5, told(9)), (gpu_1.clone(), 12, None)]);
+    // Old news of the first life's end come late.
+    tenants.observe(&finished(first, 9), 111);
+    assert_eq!(lives(&tenants)[1].2, None);
+    tenants.observe(&finished(second, 20), 120);
+    assert_eq!(lives(&tenants), [(gpu_0, 5, told(9)), (gpu_1, 12, told(20))]);
+    tenants.remove("u", 130);
+    tenants.forget_before(21);
+    assert_eq!(lives(&tenants), []);
+}
+
+#[test]
+fn a_life_that_another_process_recorded_to_its_end_is_not_lived_again() {
+    let second = PodSeen { containers: vec![run(12, 5, &["GPU-0"])], ..pod("u", "p", None) };
+    let started = |tenants: &Tenants| tenants.tenures().iter().map(|one| one.started_ms).collect::<Vec<_>>();
+    // Whichever is told first.
+    let mut tenants = Tenants::default();
+    tenants.remember_end("u", 9);
+    tenants.observe(&second, 100);
+    tenants.synced(&BTreeSet::from(["u".to_owned()]), 0);
+    assert_eq!(started(&tenants), [12]);
+    assert_eq!(tenants.holdings().of("GPU-0").len(), 1);
+    let mut tenants = synced(&[second]);
+    assert_eq!(started(&tenants), [5]);
+    tenants.remember_end("u", 9);
+    assert_eq!(started(&tenants), [12]);
+    tenants.remember_end("u", 30);
+    assert_eq!(started(&tenants), [12], "what is over and still said to run is no other life");
 }

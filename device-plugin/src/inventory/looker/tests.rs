@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use plasma_device_plugin_core::Look;
+use plasma_device_plugin_core::{HealthRules, Inventory, Look};
 use plasma_runtime::prometheus::Registry;
 
 use super::*;

@@ -34,13 +34,19 @@ struct State {
     clock: MeterClock,
     /// What of it is in the file.
     kept: Option<MeterClock>,
+    /// Whether the file holds something else than ours, which isn't written over.
+    is_strange: bool,
     /// How the node's clock was set, in words, until somebody asks.
     news: Vec<String>,
 }
 
+/// The version of the file that this program writes, and the only one that it reads.
+const VERSION: u32 = 1;
+
 /// What the file says.
 #[derive(Serialize, Deserialize)]
 struct Kept {
+    version: u32,
     boot: String,
     clock: MeterClock,
 }
@@ -56,7 +62,7 @@ impl Clock {
         boot: Option<String>,
         read: impl Fn() -> Reading + Send + Sync + 'static,
     ) -> Self {
-        let state = State { clock: MeterClock::new(read()), kept: None, news: Vec::new() };
+        let state = State { clock: MeterClock::new(read()), kept: None, is_strange: false, news: Vec::new() };
         let shared = Shared { read: Box::new(read), boot, file: folder.join(FILE), state: Mutex::new(state) };
         let clock = Self(Arc::new(shared));
         clock.take_up();
@@ -65,11 +71,33 @@ impl Clock {
 
     /// Goes on with what is in the file, where that is of this boot: whoever has the journal wrote it.
     fn take_up(&self) {
-        let read = fs::read(&self.0.file).ok().and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
-        if let Some(kept) = read.filter(|kept| Some(&kept.boot) == self.0.boot.as_ref()) {
-            let mut state = self.state();
-            (state.clock, state.kept) = (kept.clock.clone(), Some(kept.clock));
+        match self.read_kept() {
+            Ok(Some(kept)) if Some(&kept.boot) == self.0.boot.as_ref() => {
+                let mut state = self.state();
+                (state.clock, state.kept) = (kept.clock.clone(), Some(kept.clock));
+            }
+            Ok(_) => {}
+            Err(why) => {
+                let file = self.0.file.display();
+                tracing::warn!(
+                    "{file} isn't understood ({why}): the meter's clock begins by the node's, and the file is put aside"
+                );
+                self.state().is_strange = true;
+            }
         }
+    }
+
+    /// What the file says; `None` where there is none.
+    ///
+    /// # Errors
+    /// In words: it isn't ours, or of another version.
+    fn read_kept(&self) -> Result<Option<Kept>, String> {
+        let Ok(bytes) = fs::read(&self.0.file) else { return Ok(None) };
+        let kept: Kept = serde_json::from_slice(&bytes).map_err(|fault| fault.to_string())?;
+        if kept.version != VERSION {
+            return Err(format!("it is of version {}, and this program knows {VERSION}", kept.version));
+        }
+        Ok(Some(kept))
     }
 
     /// This process has the journal now, which ends at that moment.
@@ -82,20 +110,31 @@ impl Clock {
     /// Milliseconds since 1970, by this clock.
     pub(crate) fn now_ms(&self) -> u64 {
         let now = (self.0.read)();
-        let mut state = self.state();
-        if let Some(by_ms) = state.clock.observe(now) {
-            let news = format!("the node's clock was set {}", words(by_ms));
-            tracing::warn!("{news}: the meter's goes on as it did, {}", beside(state.clock.ahead_ms()));
-            state.news.push(news);
+        let (at_ms, said) = {
+            let mut state = self.state();
+            let said = state.clock.observe(now).map(|by_ms| {
+                let news = format!("the node's clock was set {}", words(by_ms));
+                state.news.push(news.clone());
+                (news, beside(state.clock.ahead_ms()))
+            });
+            (state.clock.at(now.boot_ms), said)
+        };
+        // Only now: a log that nobody reads must not hold up those who ask for the time.
+        if let Some((news, beside)) = said {
+            tracing::warn!("{news}: the meter's goes on as it did, {beside}");
         }
-        state.clock.at(now.boot_ms)
+        at_ms
     }
 
     /// The pod with its times by this clock.
     pub(crate) fn pod(&self, pod: PodSeen) -> PodSeen {
         let now_ms = self.now_ms();
-        let state = self.state();
-        pod.with_times(|wall_ms| state.clock.of_wall(wall_ms, now_ms))
+        self.state().clock.pod(pod, now_ms)
+    }
+
+    /// Forgets what was told of other pods: they are gone.
+    pub(crate) fn forget_but(&self, is_there: impl Fn(&str) -> bool) {
+        self.state().clock.forget_but(is_there);
     }
 
     /// How the node's clock was set since this was asked last.
@@ -104,23 +143,31 @@ impl Clock {
         std::mem::take(&mut self.state().news)
     }
 
-    /// Writes it down, where it isn't. Only for who has the journal.
+    /// Writes it down, where it isn't. Only for who has the journal. Nobody who asks for the time waits for the disk.
     ///
     /// # Errors
     /// When the disk doesn't take it.
     pub(crate) fn keep(&self) -> io::Result<()> {
-        let mut state = self.state();
-        let Some(boot) = self.0.boot.clone().filter(|_| state.kept.as_ref() != Some(&state.clock)) else {
-            return Ok(());
+        let (clock, is_strange) = {
+            let state = self.state();
+            if state.kept.as_ref() == Some(&state.clock) {
+                return Ok(());
+            }
+            (state.clock.clone(), state.is_strange)
         };
-        let kept = Kept { boot, clock: state.clock.clone() };
-        self.write(&kept)
+        let Some(boot) = self.0.boot.clone() else { return Ok(()) };
+        let kept = Kept { version: VERSION, boot, clock };
+        self.write(&kept, is_strange)
             .map_err(|fault| io::Error::new(fault.kind(), format!("{}: {fault}", self.0.file.display())))?;
-        state.kept = Some(kept.clock);
+        let mut state = self.state();
+        (state.kept, state.is_strange) = (Some(kept.clock), false);
         Ok(())
     }
 
-    fn write(&self, kept: &Kept) -> io::Result<()> {
+    fn write(&self, kept: &Kept, is_strange: bool) -> io::Result<()> {
+        if is_strange {
+            fs::rename(&self.0.file, self.0.file.with_extension("json.strange"))?;
+        }
         let new = self.0.file.with_extension("new");
         let mut file = fs::File::create(&new)?;
         file.write_all(&serde_json::to_vec(kept)?)?;

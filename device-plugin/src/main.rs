@@ -50,8 +50,19 @@ use vital::Vital;
 const HANGS: u8 = 3;
 
 // The kubelet has a thread of its own; all the rest has this one.
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(answer());
+            // A disk that hangs would hold up the end, and with it the next beginning.
+            runtime.shutdown_background();
+            code
+        }
+        Err(fault) => plasma_runtime::exit(Err::<(), _>(fault)),
+    }
+}
+
+async fn answer() -> ExitCode {
     let command = CommandLine::parse();
     let shown = match command.verb {
         Some(Verb::Inspect(looking)) => inspect::inspect(&looking),

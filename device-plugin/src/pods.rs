@@ -9,7 +9,7 @@ mod pulse;
 mod source;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -243,6 +243,7 @@ impl Follower {
             (News::Gone(uid, last), None) => {
                 last.iter().for_each(|pod| self.tenants.observe(pod, now_ms));
                 self.tenants.remove(&uid, now_ms);
+                self.clock.forget_but(|one| one != uid);
             }
             (News::Gone(uid, last), Some(first)) => {
                 first.retain(|pod| pod.uid != uid);
@@ -251,7 +252,9 @@ impl Follower {
             (News::All, _) => {
                 let pods = began.take().unwrap_or_default();
                 pods.iter().for_each(|pod| self.tenants.observe(pod, self.seen_ms));
-                self.tenants.synced(&pods.into_iter().map(|pod| pod.uid).collect(), self.seen_ms);
+                let present: BTreeSet<String> = pods.into_iter().map(|pod| pod.uid).collect();
+                self.tenants.synced(&present, self.seen_ms);
+                self.clock.forget_but(|uid| present.contains(uid));
                 self.known.is_told(self.begun.elapsed());
                 self.list_due = Instant::now();
             }

@@ -106,3 +106,36 @@ fn a_file_that_is_not_understood_is_as_none() {
     missing.keep().unwrap_err();
     assert!(missing.now_ms() > 1_700_000_000_000, "the machine's own clocks");
 }
+
+#[test]
+fn nobody_who_asks_for_the_time_waits_for_the_disk() {
+    let machine = Machine::new();
+    let fifo = machine.folder.path().join("clock.new");
+    // Whoever opens it to write waits for a reader, as for a disk that hangs.
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let clock = machine.clock("boot");
+    let (keeps, (told, tells)) = (clock.clone(), std::sync::mpsc::channel());
+    let writer = std::thread::spawn(move || keeps.keep());
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    std::thread::spawn(move || told.send(clock.now_ms()));
+    assert_eq!(tells.recv_timeout(std::time::Duration::from_secs(5)), Ok(10_001_000));
+    drop(fs::File::open(&fifo).unwrap());
+    let _ = writer.join().unwrap();
+}
+
+#[test]
+fn a_file_of_another_version_is_said_and_put_aside() {
+    let machine = Machine::new();
+    let file = machine.folder.path().join(FILE);
+    for strange in
+        [r#"{"version":2,"boot":"boot","clock":{"anchorMs":1,"stretches":[{"fromMs":0,"aheadMs":0}]}}"#, "?"]
+    {
+        fs::write(&file, strange).unwrap();
+        let clock = machine.clock("boot");
+        assert_eq!(clock.now_ms(), 10_001_000, "the node's");
+        clock.keep().unwrap();
+        assert_eq!(fs::read_to_string(file.with_extension("json.strange")).unwrap(), strange);
+        assert!(fs::read_to_string(&file).unwrap().contains(r#""version":1"#));
+        fs::remove_file(&file).unwrap();
+    }
+}

@@ -159,10 +159,11 @@ impl Looker {
             Scan::Failed(_) => None,
         };
         let before = self.publish.borrow().inventory.clone();
+        let at_ms = self.clock.now_ms();
         self.publish.send_modify(|observed| {
             if let Some(session) = session {
                 let number = observed.looked.map_or(1, |last| last.number + 1);
-                observed.looked = Some(Looked { number, session, at_ms: self.clock.now_ms() });
+                observed.looked = Some(Looked { number, session, at_ms });
             }
             observed.inventory.observe(scan);
             observed.note_pending();

@@ -95,9 +95,12 @@ impl Sender {
         let token = token(&self.args.meter_token_file)?;
         let (requests, stream) = mpsc::channel(AT_ONCE);
         let first = acknowledged.get() + 1;
+        // Who writes to a slow disk has it locked meanwhile.
+        let locked = journal.clone();
+        let name = tokio::task::spawn_blocking(move || lock(&locked).name().to_owned()).await;
         let hello = Hello {
             node: self.node.clone(),
-            journal: lock(journal).name().to_owned(),
+            journal: name.map_err(|fault| format!("the journal isn't read: {fault}"))?,
             first_sequence: first,
             now_ms: self.clock.now_ms(),
         };

@@ -54,15 +54,21 @@ pub struct Listed {
 }
 
 impl PodSeen {
-    /// The same with its times by another clock.
+    /// The same with its times by another clock. That is asked of each time, and told whether it is an end.
     #[must_use]
-    pub fn with_times(mut self, by: impl Fn(u64) -> u64) -> Self {
+    pub fn with_times(mut self, mut by: impl FnMut(u64, bool) -> u64) -> Self {
         for one in &mut self.containers {
-            for moment in [&mut one.started_ms, &mut one.run_started_ms, &mut one.finished_ms] {
-                *moment = moment.map(&by);
+            for start in [&mut one.started_ms, &mut one.run_started_ms] {
+                *start = start.map(|at_ms| by(at_ms, false));
             }
+            one.finished_ms = one.finished_ms.map(|at_ms| by(at_ms, true));
         }
         self
+    }
+
+    /// Whether it was given devices, or asks for some.
+    pub(crate) fn has_devices(&self) -> bool {
+        self.containers.iter().any(|one| !one.devices.is_empty() || !one.asks.is_empty())
     }
 
     pub(super) fn ran_after(&self, ms: u64) -> bool {

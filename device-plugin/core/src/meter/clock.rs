@@ -4,7 +4,11 @@
 //! What it shows at first is what the node's clock does. When that is set, forward or back, this one goes on, and remembers
 //! from when on the node's was ahead by how much: what the kubelet tells is by the node's clock.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use crate::holding::PodSeen;
 
 /// So far the node's clock may be from where it was before it counts as having been set: less is what reading two clocks,
 /// and a leap second, make of it.
@@ -32,6 +36,19 @@ pub struct MeterClock {
     anchor_ms: i64,
     /// In order; what was before the second one is the first one's. Never empty.
     stretches: Vec<Stretch>,
+    /// By UID, the moments that were told of pods with devices.
+    #[serde(default)]
+    told: BTreeMap<String, Vec<Told>>,
+}
+
+/// A moment that was told: which one of the node's clock it was, and which of this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Told {
+    wall_ms: u64,
+    /// A container's start or its end: both may be the same moment of a clock that was set in between.
+    is_end: bool,
+    at_ms: u64,
 }
 
 /// From some moment on, and until the next one begins, the node's clock was ahead by so much.
@@ -46,7 +63,8 @@ struct Stretch {
 impl MeterClock {
     /// One that shows what the node's clock shows.
     pub fn new(now: Reading) -> Self {
-        Self { anchor_ms: signed(now.wall_ms) - signed(now.boot_ms), stretches: vec![Stretch::default()] }
+        let anchor_ms = signed(now.wall_ms) - signed(now.boot_ms);
+        Self { anchor_ms, stretches: vec![Stretch::default()], told: BTreeMap::new() }
     }
 
     /// What it shows, so long after the machine started. Milliseconds since 1970.
@@ -82,9 +100,33 @@ impl MeterClock {
         }
     }
 
+    /// The pod with its times by this clock. A moment that is told again is when it was when it was told first: since then
+    /// the node's clock may have been set back, and come there again.
+    #[must_use]
+    pub fn pod(&mut self, pod: PodSeen, now_ms: u64) -> PodSeen {
+        let before = self.told.remove(&pod.uid).unwrap_or_default();
+        let mut told = Vec::new();
+        let pod = pod.with_times(|wall_ms, is_end| {
+            let is_same = |one: &&Told| one.wall_ms == wall_ms && one.is_end == is_end;
+            let known = before.iter().find(is_same).map(|one| one.at_ms);
+            let at_ms = known.unwrap_or_else(|| self.of_wall(wall_ms, now_ms));
+            told.push(Told { wall_ms, is_end, at_ms });
+            at_ms
+        });
+        if pod.has_devices() {
+            self.told.insert(pod.uid.clone(), told);
+        }
+        pod
+    }
+
+    /// Forgets what was told of pods that are gone.
+    pub fn forget_but(&mut self, is_there: impl Fn(&str) -> bool) {
+        self.told.retain(|uid, _| is_there(uid));
+    }
+
     /// What this clock showed when the node's showed that: of the stretches in which it may have been, the latest, since
     /// what is told is told soon. What was told has happened by now.
-    pub fn of_wall(&self, wall_ms: u64, now_ms: u64) -> u64 {
+    pub(crate) fn of_wall(&self, wall_ms: u64, now_ms: u64) -> u64 {
         let ends = self.stretches.iter().skip(1).map(|next| next.from_ms).chain([now_ms]);
         let moments = self.stretches.iter().zip(ends).map(|(stretch, end_ms)| {
             let at_ms = signed(wall_ms).saturating_sub(stretch.ahead_ms).try_into().unwrap_or_default();

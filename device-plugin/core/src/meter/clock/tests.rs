@@ -93,3 +93,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_told_again_is_when_it_was_though_the_nodes_clock_came_there_again() {
+    let asks = BTreeMap::from([("nvidia.com/gpu".to_owned(), 1)]);
+    let (start, end) = (Some(NOON + 600_000), Some(NOON + 1_800_000));
+    let container = crate::ContainerSeen { asks, started_ms: start, finished_ms: end, ..Default::default() };
+    let seen = PodSeen { uid: "p".to_owned(), containers: vec![container], ..PodSeen::default() };
+    let mut clock = MeterClock::new(reading(0, 0));
+    let told = clock.pod(seen.clone(), NOON + 1_800_000);
+    assert_eq!((told.containers[0].started_ms, told.containers[0].finished_ms), (start, end));
+    clock.observe(reading(1_900_000, -3_600_000));
+    let later = NOON + 1_900_000 + HOUR;
+    assert!(
+        clock.of_wall(NOON + 600_000, later) > NOON + 1_800_000,
+        "told first now, it would be another life"
+    );
+    let mut clock: MeterClock = serde_json::from_str(&serde_json::to_string(&clock).unwrap()).unwrap();
+    assert_eq!(clock.pod(seen.clone(), later), told, "by another process, too");
+    clock.forget_but(|uid| uid != "p");
+    assert_ne!(clock.pod(seen, later), told, "it is gone: what comes is another");
+}

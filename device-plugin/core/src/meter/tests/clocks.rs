@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::{collection::vec, prelude::*};
 
 use super::world::World;
-use crate::{MeterClock, Reading};
+use crate::{ContainerSeen, MeterClock, PodSeen, Reading};
 
 /// What the clock shows at the machine's start, where it is right.
 const EPOCH: u64 = 1_000_000;
@@ -52,13 +52,21 @@ struct Node {
     off_ms: i64,
     /// Of each pod, from when to when it held its device: so long after the machine started.
     truth: BTreeMap<String, (u64, Option<u64>)>,
+    /// Of each pod, what the kubelet tells, and what was made of it when it was told first.
+    told: BTreeMap<String, (PodSeen, PodSeen)>,
 }
 
 impl Node {
     fn new() -> Self {
         let clock = MeterClock::new(Reading { boot_ms: 0, wall_ms: EPOCH });
-        let mut node =
-            Self { world: World::new(&[1, 1]), clock, since_boot: 0, off_ms: 0, truth: BTreeMap::new() };
+        let mut node = Self {
+            world: World::new(&[1, 1]),
+            clock,
+            since_boot: 0,
+            off_ms: 0,
+            truth: BTreeMap::new(),
+            told: BTreeMap::new(),
+        };
         node.world.look();
         node
     }
@@ -83,12 +91,19 @@ impl Node {
         }
     }
 
-    /// What the kubelet says of this moment is heard later; when it was, by the meter's clock.
-    fn told_later(&mut self, late_ms: u64, set: Option<i64>) -> u64 {
+    /// What the kubelet says of this moment is heard later, as the pod's start or else its end; when it was, by the meter's
+    /// clock.
+    fn told_later(&mut self, pod: &str, is_start: bool, (late_ms, set): (u64, Option<i64>)) -> u64 {
         let wall_ms = self.wall_ms();
         self.off_ms = set.unwrap_or(self.off_ms);
         self.pass(late_ms);
-        self.clock.of_wall(wall_ms, self.world.now)
+        let (mut seen, _) = self.told.remove(pod).unwrap_or_else(|| (a_pod(pod), a_pod(pod)));
+        let container = &mut seen.containers[0];
+        *(if is_start { &mut container.started_ms } else { &mut container.finished_ms }) = Some(wall_ms);
+        let made = self.clock.pod(seen.clone(), self.world.now);
+        let container = made.containers[0].clone();
+        self.told.insert(pod.to_owned(), (seen, made));
+        (if is_start { container.started_ms } else { container.finished_ms }).unwrap()
     }
 
     fn happens(&mut self, event: &Event) {
@@ -106,14 +121,14 @@ impl Node {
                 }
                 let pod = format!("pod {}", self.truth.len());
                 self.truth.insert(pod.clone(), (self.since_boot, None));
-                let started_ms = self.told_later(late_ms, set);
+                let started_ms = self.told_later(&pod, true, (late_ms, set));
                 self.world.hold(&pod, board, 0, started_ms);
             }
             Event::End { late_ms, set } => {
                 let Some(open) = self.world.tenures.iter().find(|one| one.end.is_none()) else { return };
                 let pod = open.holder.pod_uid.clone();
                 self.truth.get_mut(&pod).unwrap().1 = Some(self.since_boot);
-                let at_ms = self.told_later(late_ms, set);
+                let at_ms = self.told_later(&pod, false, (late_ms, set));
                 self.world.end(&pod, at_ms);
             }
             Event::Restart => {
@@ -122,6 +137,13 @@ impl Node {
             }
         }
     }
+}
+
+/// One that has a device.
+fn a_pod(uid: &str) -> PodSeen {
+    let asks = BTreeMap::from([("nvidia.com/gpu".to_owned(), 1)]);
+    let containers = vec![ContainerSeen { asks, ..ContainerSeen::default() }];
+    PodSeen { uid: uid.to_owned(), containers, ..PodSeen::default() }
 }
 
 proptest! {
@@ -141,6 +163,9 @@ proptest! {
         prop_assert_eq!(node.world.now, EPOCH + node.since_boot);
         node.world.check_rows()?;
         node.world.check_ends()?;
+        for (seen, made) in node.told.values() {
+            prop_assert_eq!(&node.clock.pod(seen.clone(), node.world.now), made, "told again");
+        }
         for (pod, (from, to)) in &node.truth {
             let spans: Vec<_> = node.world.of(pod).iter().map(|one| (one.start_ms, one.end_ms)).collect();
             let ms: u64 = spans.iter().map(|(start, end)| end - start).sum();

@@ -95,12 +95,12 @@ impl Evidence<'_> {
         pods::node(&self.over.pod).unwrap_or_default()
     }
 
-    /// A device that the meter says it held, and that its GpuNode doesn't have: what it costs, and who else had it, isn't known.
+    /// A device that the meter says it held, and whose board its GpuNode doesn't have: what it costs, and who else had it, isn't
+    /// known. A whole GPU is its own board. A part has a UUID that no GPU has, even where it is all of the board's slices, and
+    /// may be gone since: its board says enough.
     fn unknown_device(&self) -> Option<&str> {
         let held = self.view.told.iter().flat_map(PodMeter::devices);
-        let is_known = |(uuid, held): &(&str, &Held)| {
-            self.gpu(&held.board).is_some() && (held.milli < WHOLE || self.gpu(uuid).is_some())
-        };
+        let is_known = |(_, held): &(&str, &Held)| self.gpu(&held.board).is_some();
         // One without any GPU waits for those.
         held.filter(|_| !self.gpus().is_empty()).find(|device| !is_known(device)).map(|(uuid, _)| uuid)
     }

@@ -96,6 +96,34 @@ fn a_part_of_a_gpu_costs_its_share_or_what_the_queue_says_such_a_part_costs() {
 }
 
 #[test]
+fn a_part_that_has_all_of_its_gpus_computing_is_billed_as_a_part_though_its_uuid_is_no_gpus() {
+    const BIGGEST: &str = "H100-MIG-7g.80gb";
+    let mut prices = metering();
+    divide(&mut prices, true);
+    for node in prices.nodes.values_mut() {
+        for part in &mut node.spec.gpus[0].instances {
+            (part.profile, part.product) = ("7g.80gb".to_owned(), BIGGEST.to_owned());
+        }
+    }
+    let told = [device("MIG-1", 1000), identified("MIG-1", BIGGEST, 1000)];
+    for (pod, told) in (1..).zip(&told) {
+        assert_eq!(bill_of(&prices, pod, from_ref(told)), (1, 4000, 0), "all of an H100's slices");
+    }
+    for queue in prices.queues.values_mut() {
+        let billing = queue.spec.billing.as_mut().expect("billing");
+        billing.prices.push(object(json!({ "gpuProduct": BIGGEST, "pricePerGpuHour": "2" })));
+    }
+    for (pod, told) in (3..).zip(&told) {
+        assert_eq!(bill_of(&prices, pod, from_ref(told)), (2, 4000, 0), "one such part");
+    }
+    // It is billed after its GPU was divided in another way, too.
+    divide(&mut prices, false);
+    for ((pod, told), class) in (5..).zip(&told).zip([1, 2]) {
+        assert_eq!(bill_of(&prices, pod, from_ref(told)), (class, 4000, 0));
+    }
+}
+
+#[test]
 fn without_a_meter_a_part_costs_its_share_of_its_board_and_a_whole_gpu_is_no_part() {
     let mut prices = metering();
     divide(&mut prices, true);

@@ -86,6 +86,7 @@ async fn judge(
         if let Some((looked, occupancies)) = seen.occupancies() {
             let looked = looked.saturating_duration_since(begun);
             if let Some(rules) = rules {
+                dirt.driver(seen.seen().driver_version.as_deref());
                 dirt.observe(rules, (looked, begun.elapsed()), (&devices(seen.seen()), occupancies), &held);
             }
             // While nobody knows who holds what, it is as it was.

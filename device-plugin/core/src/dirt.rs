@@ -31,12 +31,16 @@ pub struct DirtRules {
 
 /// What is known of each device's use. Times count from any moment, the same for all.
 #[derive(Clone, Debug, Default)]
-pub struct Dirt(BTreeMap<String, Known>);
+pub struct Dirt {
+    devices: BTreeMap<String, Known>,
+    /// The version of the driver that told it.
+    driver: Option<String>,
+}
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Known {
     used: Use,
-    /// What it ever told of its use, processes and memory: a look in which it tells less finds nothing clean.
+    /// What it ever told of its use under this driver, processes and memory: a look in which it tells less finds nothing clean.
     tells: (bool, bool),
     /// When the kubelet was last granted it.
     granted: Option<Duration>,
@@ -74,9 +78,9 @@ impl Dirt {
         (present, seen): (&BTreeSet<String>, &BTreeMap<String, Occupancy>),
         holdings: &Holdings,
     ) {
-        self.0.retain(|device, _| present.contains(device));
+        self.devices.retain(|device, _| present.contains(device));
         for device in present {
-            let known = self.0.entry(device.clone()).or_default();
+            let known = self.devices.entry(device.clone()).or_default();
             let occupancy = seen.get(device);
             let told = occupancy.map_or(Told::Nothing, |occupancy| known.told(occupancy, rules));
             let before = std::mem::take(&mut known.used);
@@ -93,14 +97,22 @@ impl Dirt {
         }
     }
 
+    /// That driver answers. What was told under another version may never be told again.
+    pub fn driver(&mut self, version: Option<&str>) {
+        if self.driver.as_deref() != version {
+            self.driver = version.map(str::to_owned);
+            self.devices.values_mut().for_each(|known| known.tells = (false, false));
+        }
+    }
+
     /// The kubelet was granted the device at that moment: its pod may use it before anybody tells of that pod.
     pub fn granted(&mut self, device: &str, at: Duration) {
-        self.0.entry(device.to_owned()).or_default().granted = Some(at);
+        self.devices.entry(device.to_owned()).or_default().granted = Some(at);
     }
 
     /// Why the device is dirty, if it is: how it is used.
     pub fn why(&self, device: &str) -> Option<&str> {
-        match &self.0.get(device)?.used {
+        match &self.devices.get(device)?.used {
             Use::Dirty(how) => Some(how),
             _ => None,
         }
@@ -108,21 +120,22 @@ impl Dirt {
 
     /// Every dirty device, and why.
     pub fn all(&self) -> BTreeMap<String, String> {
-        let all = self.0.keys();
+        let all = self.devices.keys();
         all.filter_map(|device| Some((device.clone(), self.why(device)?.to_owned()))).collect()
     }
 
     /// The devices that are neither dirty nor known to be free for the next pod: whose pod has let go of them, and which no
-    /// look has found clean or dirty since; and those that weren't seen free, and that an untold container may be using.
+    /// look has found clean or dirty since, though it could; and those that weren't seen free, and that an untold container may
+    /// be using.
     pub fn unsure(&self) -> BTreeSet<String> {
         let is_unsure =
             |known: &Known| matches!(known.used, Use::Released(_) | Use::Untold { was_free: false });
-        self.0.iter().filter(|(_, known)| is_unsure(known)).map(|(device, _)| device.clone()).collect()
+        self.devices.iter().filter(|(_, known)| is_unsure(known)).map(|(device, _)| device.clone()).collect()
     }
 
     /// Whether a look would tell more about a device whose pod has let go of it.
     pub fn wants_look(&self) -> bool {
-        self.0.values().any(|known| matches!(known.used, Use::Released(_)))
+        self.devices.values().any(|known| matches!(known.used, Use::Released(_)))
     }
 }
 
@@ -130,6 +143,8 @@ impl Dirt {
 enum Told {
     /// Nothing, or too little to call it clean.
     Nothing,
+    /// Nothing, and nothing was ever told under this driver: nobody will know more.
+    Never,
     Clean,
     /// In use: how.
     Used(String),
@@ -164,7 +179,8 @@ impl Known {
         self.tells = (self.tells.0 || tells.0, self.tells.1 || tells.1);
         match in_words(occupancy, rules) {
             Some(how) => Told::Used(how),
-            None if tells == (false, false) || tells != self.tells => Told::Nothing,
+            None if self.tells == (false, false) => Told::Never,
+            None if tells != self.tells => Told::Nothing,
             None => Told::Clean,
         }
     }
@@ -176,7 +192,8 @@ fn not_held(before: Use, told: Told, (looked, now): (Duration, Duration), patien
         // What was seen until now was its pod's.
         (Use::Held | Use::Untold { .. }, _) => Use::Released(now),
         (Use::Released(since), _) if looked <= since => Use::Released(since),
-        (before, Told::Nothing) => before,
+        (Use::Released(_), Told::Never) => Use::Free,
+        (before, Told::Nothing | Told::Never) => before,
         (_, Told::Clean) => Use::Free,
         // As it was found: figures change all the time, and are told elsewhere.
         (Use::Dirty(how), Told::Used(_)) => Use::Dirty(how),
@@ -192,7 +209,8 @@ fn maybe_held(before: Use, told: Told, (looked, now): (Duration, Duration)) -> U
     match (before, told) {
         (Use::Held, _) => Use::Released(now),
         (Use::Released(since), _) if looked <= since => Use::Released(since),
-        (before, Told::Nothing) => before,
+        (Use::Released(_), Told::Never) => Use::Free,
+        (before, Told::Nothing | Told::Never) => before,
         (_, Told::Clean) => Use::Free,
         // It was found so when nobody held it, and has been given to nobody since.
         (before @ (Use::Dirty(_) | Use::Untold { .. }), Told::Used(_)) => before,

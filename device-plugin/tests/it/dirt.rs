@@ -28,7 +28,7 @@ fn leave(node: &Node, memory_used_mib: u64) {
 }
 
 /// A pod that has the first GPU.
-fn running() -> NodePod {
+pub(crate) fn running() -> NodePod {
     NodePod {
         uid: "u".to_owned(),
         name: "p".to_owned(),

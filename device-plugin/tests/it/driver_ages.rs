@@ -3,8 +3,11 @@
 use plasma_fake_nvml::older;
 
 use crate::{
+    dirt::running,
     inspect::run,
+    kubelet::{Kubelet, list},
     metrics::{talkative, values},
+    node_pods::{NodePod, NodePods},
     plugin::Node,
 };
 
@@ -44,6 +47,35 @@ const LATER: [(&str, &str); 16] = [
     ("nvmlEventSetWait_v2", "plasma_gpu_last_xid"),
 ];
 
+/// What drivers since 510 alone have of all that tells who uses a GPU.
+const USE: [&str; 3] = [
+    "nvmlDeviceGetMemoryInfo_v2",
+    "nvmlDeviceGetComputeRunningProcesses_v3",
+    "nvmlDeviceGetGraphicsRunningProcesses_v3",
+];
+
+#[tokio::test]
+async fn where_a_driver_tells_nothing_of_a_gpus_use_it_is_offered_again_after_its_pod() {
+    let mut node = Node::new(1);
+    // What is reserved is nobody's.
+    node.change(|state| state.gpus[0] = talkative());
+    let copy = node.folder().join("older.so");
+    older::without(&node.library, &USE, &copy).unwrap();
+    node.library = copy;
+    let pods = NodePods::start(&node, true);
+    let pod = running();
+    pods.set(pod.clone());
+    let mut kubelet = Kubelet::start(node.sockets());
+    let plugin = node.plugin();
+    let mut device_plugin = kubelet.registered().await;
+    assert_eq!(device_plugin.next_list().await, list(&[(0, true)]));
+    plugin.must_say("is held by pod team/p").await;
+    pods.set(NodePod { finished: Some(1_050), ..pod });
+    assert_eq!(device_plugin.next_list().await, list(&[(0, false)]), "until a look began after it");
+    assert_eq!(device_plugin.next_list().await, list(&[(0, true)]));
+    assert!(!plugin.said("is not given to pods"), "{}", plugin.log());
+}
+
 #[tokio::test]
 async fn an_older_driver_leaves_out_what_it_lacks_and_its_gpus_are_healthy() {
     let mut node = Node::new(1);
@@ -68,8 +100,13 @@ async fn an_older_driver_leaves_out_what_it_lacks_and_its_gpus_are_healthy() {
 
 #[test]
 fn whatever_function_is_missing_every_question_is_answered_or_refused() {
-    let functions: Vec<&str> =
-        LATER.map(|(function, _)| function).iter().chain(&EVERY_DRIVER[4..]).copied().collect();
+    let functions: Vec<&str> = LATER
+        .map(|(function, _)| function)
+        .iter()
+        .chain(&USE[1..])
+        .chain(&EVERY_DRIVER[4..])
+        .copied()
+        .collect();
     // Each waits more than it computes.
     std::thread::scope(|threads| {
         for some in functions.chunks(6) {

@@ -165,6 +165,37 @@ fn what_nvml_does_not_tell_is_no_dirt() {
     assert_eq!(after(&(0..99).map(silent).collect::<Vec<_>>()), None);
 }
 
+#[test]
+fn where_nothing_can_be_told_nobody_waits_for_it_after_a_pod() {
+    let at = Duration::from_secs;
+    let look = |dirt: &mut Dirt, second, occupancy: Option<Occupancy>, holdings: &Holdings| {
+        let seen = occupancy.into_iter().map(|occupancy| ("A".to_owned(), occupancy)).collect();
+        dirt.observe(RULES, (at(second), at(second)), (&only_a(), &seen), holdings);
+        assert_eq!(dirt.why("A"), None);
+        assert_eq!(dirt.wants_look(), !dirt.unsure().is_empty());
+        dirt.wants_look()
+    };
+    let silent = || Some(Occupancy::default());
+    for holdings in [nobody(), untold()] {
+        let mut dirt = Dirt::default();
+        dirt.driver(Some("470.1"));
+        assert!(!look(&mut dirt, 0, silent(), &held("A")));
+        assert!(look(&mut dirt, 1, silent(), &holdings), "that look may be from before");
+        assert!(look(&mut dirt, 2, None, &holdings), "it didn't answer");
+        assert!(!look(&mut dirt, 3, silent(), &holdings), "it answered, and has nothing to tell");
+        assert!(!look(&mut dirt, 4, silent(), &holdings));
+    }
+    // One that told before may tell again, but for another driver.
+    let mut dirt = Dirt::default();
+    dirt.driver(Some("580.1"));
+    assert!(!look(&mut dirt, 0, Some(used(&[1], 400)), &held("A")));
+    assert!(look(&mut dirt, 1, silent(), &nobody()));
+    dirt.driver(Some("580.1"));
+    assert!(look(&mut dirt, 2, silent(), &nobody()));
+    dirt.driver(Some("470.1"));
+    assert!(!look(&mut dirt, 3, silent(), &nobody()));
+}
+
 /// Nobody is told of, and a container runs of which nobody tells what it was given.
 fn untold() -> Holdings {
     Holdings::Partly(BTreeMap::new())

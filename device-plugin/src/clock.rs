@@ -4,8 +4,7 @@
 //! GPUs meanwhile. A file beside the journal keeps it for the next process of this boot.
 
 use std::{
-    fs,
-    io::{self, Write as _},
+    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
@@ -14,6 +13,8 @@ use std::{
 use plasma_device_plugin_core::{MeterClock, PodSeen, Reading};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
+
+use crate::replace::replace;
 
 const FILE: &str = "clock.json";
 
@@ -168,11 +169,7 @@ impl Clock {
         if is_strange {
             fs::rename(&self.0.file, self.0.file.with_extension("json.strange"))?;
         }
-        let new = self.0.file.with_extension("new");
-        let mut file = fs::File::create(&new)?;
-        file.write_all(&serde_json::to_vec(kept)?)?;
-        file.sync_all()?;
-        fs::rename(&new, &self.0.file)
+        replace(&self.0.file, &serde_json::to_vec(kept)?)
     }
 
     /// Each change of it is whole before anything could panic.

@@ -26,6 +26,7 @@ mod part;
 mod pods;
 mod policy;
 mod preference;
+mod replace;
 mod report;
 mod service;
 mod socket;

@@ -110,7 +110,7 @@ fn a_file_that_is_not_understood_is_as_none() {
 #[test]
 fn nobody_who_asks_for_the_time_waits_for_the_disk() {
     let machine = Machine::new();
-    let fifo = machine.folder.path().join("clock.new");
+    let fifo = machine.folder.path().join("clock.json.new");
     // Whoever opens it to write waits for a reader, as for a disk that hangs.
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let clock = machine.clock("boot");

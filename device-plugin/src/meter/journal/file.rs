@@ -2,12 +2,13 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _},
     path::Path,
     time::SystemTime,
 };
 
 use super::line::{self, Line};
+use crate::replace::replace;
 
 pub(super) const FILE: &str = "journal.jsonl";
 /// No first line has more bytes.
@@ -41,14 +42,10 @@ pub(super) fn put_aside(folder: &Path, why: &str) -> io::Result<()> {
 
 /// Writes a whole file so that after a crash either it or the one before is there. Each line's length comes back.
 pub(super) fn write_anew(folder: &Path, lines: &[Line]) -> io::Result<(File, Vec<u64>)> {
-    let (new, path) = (folder.join(format!("{FILE}.new")), folder.join(FILE));
+    let path = folder.join(FILE);
     let written: io::Result<Vec<Vec<u8>>> = lines.iter().map(line::write).collect();
     let written = written?;
-    let mut file = File::create(&new)?;
-    file.write_all(&written.concat())?;
-    file.sync_all()?;
-    fs::rename(&new, &path)?;
-    File::open(folder)?.sync_all()?;
+    replace(&path, &written.concat())?;
     let lengths = written.iter().map(|line| line.len() as u64).collect();
     Ok((OpenOptions::new().read(true).append(true).open(&path)?, lengths))
 }

@@ -1,22 +1,34 @@
 //! What the scheduler decides: which pods go where, all of a gang or none of it, and if not, why, in numbers.
 //!
-//! Pure: a snapshot goes in, a plan comes out. Nothing here reads a clock or a cluster.
+//! Pure: what the watches say goes in, a plan comes out. Nothing here reads a clock or a cluster.
 
+mod amounts;
+mod around;
+mod choice;
+mod cluster;
+mod document;
 mod filter;
+mod gang;
 mod journal;
+mod labels;
 mod missing;
 mod node;
 mod plan;
 mod pod;
 mod quantity;
 mod question;
+mod read;
+mod requests;
 mod search;
-mod supported;
+#[cfg(test)]
+mod testing;
+mod unsupported;
 
+pub use cluster::{Cluster, Fault, Names, Verdict};
+pub use document::{Meta, NodeDocument, PodDocument, Taint};
 pub use filter::Refusal;
+pub use gang::GangFacts;
 pub use journal::{Bound, Next, SLACK_SECONDS, next};
-pub use node::{Node, Taint};
-pub use plan::{Blocker, Decision, Gang, Placement, Plan, Snapshot, plan};
-pub use pod::{Affinity, NodeTerm, Operator, Pod, Requirement, Toleration, requests, shared_resource};
-pub use quantity::{ParseQuantityError, Quantity, Resources};
-pub use supported::{Unsupported, understand};
+pub use plan::{Aside, Blocker, Decision, Placement};
+pub use quantity::{ParseQuantityError, Quantity};
+pub use unsupported::Unsupported;

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
+    amounts::{ResourceId, as_quantity},
+    cluster::Cluster,
     filter::{self, Refusal},
-    node::Node,
-    plan::{Blocker, Decision, Gang},
-    quantity::Quantity,
+    plan::{Alike, Blocker, Decision},
+    pod::Kind as PodKind,
     question::{Kind, Question},
 };
 
@@ -16,41 +17,63 @@ const INSUFFICIENT: &str = "InsufficientResource";
 const TOO_SMALL: &str = "NodeTooSmall";
 
 /// Says what is missing: why each node is ruled out, and what the gang needs of what is short.
-pub(crate) fn hold(gang: &Gang, question: &Question<'_>, nodes: &[Node]) -> Decision {
-    let mut by_refusal: BTreeMap<Refusal, BTreeSet<usize>> = BTreeMap::new();
-    for kind in &question.kinds {
-        for (index, node) in nodes.iter().enumerate() {
-            if let Some(refusal) = filter::eligibility(kind.pod(), node) {
-                by_refusal.entry(refusal).or_default().insert(index);
-            }
-        }
-    }
+pub(crate) fn hold(cluster: &Cluster, group: &str, alike: &[Alike]) -> Decision {
+    let question = Question::new(cluster, alike);
     let mut blockers: Vec<Blocker> =
-        (0..question.resources.len()).filter_map(|resource| shortage(question, resource)).collect();
-    blockers.extend(by_refusal.iter().map(|(refusal, nodes)| Blocker {
+        (0..question.resources.len()).filter_map(|resource| shortage(cluster, &question, resource)).collect();
+    blockers.extend(ruled_out(cluster, alike).into_iter().map(|(refusal, nodes)| Blocker {
         reason: refusal.reason(),
         subject: refusal.subject().to_owned(),
         nodes: nodes.len(),
         needed: None,
         free: None,
     }));
-    let message = message(gang, question, &blockers);
-    Decision::Hold { gang: gang.key.clone(), message, blockers }
+    let pods = alike.iter().map(|alike| alike.pods.len()).sum();
+    let message = message(pods, &question, &blockers);
+    Decision::Hold { group: group.to_owned(), message, blockers }
+}
+
+/// The nodes that each rule rules out for some pod, by their numbers.
+fn ruled_out(cluster: &Cluster, alike: &[Alike]) -> BTreeMap<Refusal, BTreeSet<u32>> {
+    let mut by_refusal: BTreeMap<Refusal, BTreeSet<u32>> = BTreeMap::new();
+    for Alike { kind, pods } in alike {
+        let Some(pod) = pods.first().and_then(|id| cluster.known(*id)).map(|known| &known.pod) else {
+            continue;
+        };
+        let looks: bool = kind.looks_around() || cluster.shunning().next().is_some();
+        let around = looks.then(|| (cluster.company(pod), cluster.spreading(pod)));
+        let by_others = |kind: &PodKind, node| {
+            let (company, spreading) = around.as_ref()?;
+            company.refusal(kind, node).or_else(|| spreading.refusal(kind, node))
+        };
+        for (id, node) in cluster.existing() {
+            let refusal = filter::refusal(kind, node, &cluster.shared).or_else(|| by_others(kind, node));
+            if let Some(refusal) = refusal {
+                by_refusal.entry(refusal).or_default().insert(id.0);
+            }
+        }
+    }
+    by_refusal
 }
 
 /// A resource of which there is too little for the gang, or too little in one piece for some pod.
-fn shortage(question: &Question<'_>, resource: usize) -> Option<Blocker> {
+fn shortage(cluster: &Cluster, question: &Question, resource: usize) -> Option<Blocker> {
     let (needed, usable) = (question.needed(resource), question.usable(resource));
     let asking = || question.kinds.iter().enumerate().filter(|(_, kind)| kind.asks[resource] > 0);
     let may = |kind: usize| (0..question.free.len()).filter(move |node| question.may[*node][kind]);
-    let has_enough = |node: usize, kind: &Kind<'_>| question.free[node][resource] >= kind.asks[resource];
+    let has_enough = |node: usize, kind: &Kind| question.free[node][resource] >= kind.asks[resource];
+    let id: ResourceId = question.resources[resource];
     let blocker = |reason, nodes, needed, free| Blocker {
         reason,
-        subject: question.resources[resource].to_owned(),
+        subject: cluster.shared.resources.name(id).to_owned(),
         nodes,
-        needed: Some(Quantity(needed)),
-        free: Some(Quantity(free)),
+        needed: Some(as_quantity(id, needed)),
+        free: Some(as_quantity(id, free)),
     };
+    if id == ResourceId::PODS && asking().all(|(kind, _)| may(kind).next().is_none()) {
+        // Where no node may be used at all, that there is no room for one more pod either says nothing.
+        return None;
+    }
     if needed > usable {
         let usable = |node: &usize| asking().any(|(kind, _)| question.may[*node][kind]);
         let is_too_small =
@@ -65,8 +88,8 @@ fn shortage(question: &Question<'_>, resource: usize) -> Option<Blocker> {
     Some(blocker(TOO_SMALL, may(at).count(), kind.asks[resource], largest))
 }
 
-fn message(gang: &Gang, question: &Question<'_>, blockers: &[Blocker]) -> String {
-    let (pods, nodes) = (gang.pods.len(), question.free.len());
+fn message(pods: usize, question: &Question, blockers: &[Blocker]) -> String {
+    let nodes = question.free.len();
     if nodes == 0 {
         return format!("no room for {pods} pods: the cluster has no nodes");
     }
@@ -89,47 +112,35 @@ fn message(gang: &Gang, question: &Question<'_>, blockers: &[Blocker]) -> String
 }
 
 /// How many of a kind would find a place, where not all of them would.
-fn places(question: &Question<'_>, kind: usize) -> Option<String> {
-    let (places, Kind { count, .. }) = (question.places(kind, &question.free), &question.kinds[kind]);
-    let name = &question.kinds[kind].pod().name;
+fn places(question: &Question, kind: usize) -> Option<String> {
+    let (places, Kind { count, name, .. }) = (question.places(kind, &question.free), &question.kinds[kind]);
     (places < *count).then(|| format!("{places} of {count} pods like {name} would find a place"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{plan, plan::Snapshot, pod::Pod, quantity::Resources};
-
-    type Amounts = &'static [(&'static str, i128)];
-
-    fn amounts(amounts: Amounts) -> Resources {
-        let amounts = amounts.iter().map(|(name, amount)| ((*name).to_owned(), Quantity::whole(*amount)));
-        Resources(amounts.collect())
-    }
+    use crate::{
+        quantity::Quantity,
+        testing::{Amounts, World},
+    };
 
     /// What is said about pods that ask for these amounts each, on nodes that have those amounts free.
-    fn said(pods: &[Amounts], nodes: &[Amounts]) -> (String, Vec<Blocker>) {
-        let pod = |(at, asked): (usize, &Amounts)| Pod {
-            name: format!("p{at}"),
-            requests: amounts(asked),
-            ..Pod::default()
-        };
-        let node = |(at, free): (usize, &Amounts)| Node {
-            name: format!("n{at}"),
-            free: amounts(free),
-            ..Node::default()
-        };
-        let gang = Gang { pods: pods.iter().enumerate().map(pod).collect(), ..Gang::default() };
-        let snapshot = Snapshot { nodes: nodes.iter().enumerate().map(node).collect(), waiting: vec![gang] };
-        match plan(&snapshot).decisions.remove(0) {
+    fn said(pods: &[Amounts<'_>], nodes: &[Amounts<'_>]) -> (String, Vec<Blocker>) {
+        let mut world = World::default();
+        for (at, free) in nodes.iter().enumerate() {
+            world.node(&format!("n{at}"), free);
+        }
+        world.gang("p", pods);
+        match world.cluster.plan(100, true).remove(0) {
             Decision::Hold { message, blockers, .. } => (message, blockers),
-            Decision::Place { placements, .. } => panic!("{placements:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn a_small_node_does_not_make_an_ample_resource_short() {
-        let pod: Amounts = &[("x/gpu", 1), ("cpu", 2)];
+        let pod: Amounts<'_> = &[("x/gpu", 1), ("cpu", 2)];
         let (message, blockers) =
             said(&[pod, pod], &[&[("x/gpu", 1), ("cpu", 50)], &[("x/gpu", 0), ("cpu", 1)]]);
         assert_eq!(message, "no room for 2 pods at once: 2 of 2 nodes may be used; needs 2 x/gpu, 1 free");
@@ -154,7 +165,7 @@ mod tests {
         let (message, _) =
             said(&[&[("x/gpu", 5)], &[("x/gpu", 5)], &[("x/gpu", 5)]], &[&[("x/gpu", 8)], &[("x/gpu", 8)]]);
         let expected = "what is free is enough in sum, but not where the pods could use it together; \
-                        2 of 3 pods like p0 would find a place";
+                        2 of 3 pods like p-0 would find a place";
         assert!(message.ends_with(expected), "{message}");
     }
 }

@@ -1,36 +1,129 @@
-//! A node at one instant.
+//! A node as planning sees it: what it offers, what its pods hold of that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use crate::{
+    amounts::{Amounts, ResourceId, Tally},
+    document::{NodeDocument, Taint},
+    labels::{Labels, Text},
+    pod::{HostPort, Pod},
+    read::Shared,
+    requests,
+};
 
-use serde::Deserialize;
+/// A node, by its place in the cluster's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct NodeId(pub(crate) u32);
 
-use crate::quantity::Resources;
-
-/// A node, and what is free on it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Node {
-    /// Its name.
-    pub name: String,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// Its taints.
-    pub taints: Vec<Taint>,
-    /// Whether it is cordoned.
-    pub unschedulable: bool,
-    /// What its pods don't use of its allocatable resources. `pods` counts pods.
-    pub free: Resources,
-    /// The namespaces of the pods on it that have a share of a GPU.
-    pub sharing: BTreeSet<String>,
+impl NodeId {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
-/// A taint of a node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub struct Taint {
-    /// Its key.
-    pub key: String,
-    /// Its value.
-    #[serde(default)]
-    pub value: String,
-    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
-    pub effect: String,
+/// A pod, by its place in the cluster's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct PodId(pub(crate) u32);
+
+impl PodId {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A node, and what is on it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Node {
+    pub(crate) name: Text,
+    /// Whether there is one. Pods may be on a node that isn't known yet, or is gone.
+    pub(crate) exists: bool,
+    pub(crate) labels: Labels,
+    pub(crate) taints: Vec<Taint>,
+    /// Whether it is cordoned.
+    pub(crate) unschedulable: bool,
+    /// What its kubelet says that it can do.
+    pub(crate) features: Vec<Text>,
+    allocatable: Tally,
+    used: Tally,
+    /// The pods that hold something here.
+    pub(crate) pods: Vec<PodId>,
+    /// The ports that they take, and the namespaces of those that have a share of a GPU: one entry a pod.
+    pub(crate) ports: Vec<HostPort>,
+    pub(crate) sharing: Vec<Text>,
+    /// How many of the pods hold something unknown: beside them nothing more is placed.
+    pub(crate) unreadable: usize,
+}
+
+impl Node {
+    pub(crate) fn named(name: Text) -> Self {
+        Self { name, ..Self::default() }
+    }
+
+    /// Takes over what a document says; answers what of it can't be read. What isn't readable isn't there.
+    pub(crate) fn update(&mut self, document: &NodeDocument, shared: &mut Shared) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut offers = crate::quantity::Resources::default();
+        for (name, text) in &document.status.allocatable {
+            match requests::read(&[(name.clone(), text.clone())].into()) {
+                Ok(amount) => offers.0.extend(amount.0),
+                Err(fault) => {
+                    faults.push(format!("status.allocatable[{name}]: {fault}; none of it is given away"))
+                }
+            }
+        }
+        self.exists = true;
+        self.allocatable = Tally::default();
+        self.allocatable.add(&shared.resources.amounts(&offers));
+        self.labels = shared.texts.labels(&document.metadata.labels);
+        self.taints.clone_from(&document.spec.taints);
+        // One that is being deleted takes nobody any more.
+        self.unschedulable = document.spec.unschedulable || document.metadata.is_terminating();
+        self.features =
+            document.status.declared_features.iter().map(|name| shared.texts.share(name)).collect();
+        faults
+    }
+
+    /// What is free of a resource; below zero where pods hold more than there is.
+    pub(crate) fn free(&self, resource: ResourceId) -> i64 {
+        self.allocatable.get(resource).saturating_sub(self.used.get(resource))
+    }
+
+    /// How many pods that ask for this fit, whatever else they want.
+    pub(crate) fn room(&self, asked: &Amounts) -> i64 {
+        let asked = asked.iter().filter(|(_, amount)| *amount > 0);
+        asked.map(|(id, amount)| self.free(id) / amount).min().unwrap_or(i64::MAX).max(0)
+    }
+
+    /// A pod holds something here from now on.
+    pub(crate) fn add(&mut self, id: PodId, pod: &Pod) {
+        self.pods.push(id);
+        match &pod.holds {
+            Some(holds) => self.used.add(holds),
+            None => self.unreadable += 1,
+        }
+        self.ports.extend(pod.kind.ports.iter().cloned());
+        if pod.kind.shared.is_some() {
+            self.sharing.push(pod.namespace().clone());
+        }
+    }
+
+    /// It holds nothing any more.
+    pub(crate) fn remove(&mut self, id: PodId, pod: &Pod) {
+        let Some(at) = self.pods.iter().position(|held| *held == id) else { return };
+        self.pods.swap_remove(at);
+        match &pod.holds {
+            Some(holds) => self.used.subtract(holds),
+            None => self.unreadable -= 1,
+        }
+        for port in &pod.kind.ports {
+            remove_one(&mut self.ports, port);
+        }
+        if pod.kind.shared.is_some() {
+            remove_one(&mut self.sharing, pod.namespace());
+        }
+    }
+}
+
+fn remove_one<T: PartialEq>(all: &mut Vec<T>, one: &T) {
+    if let Some(at) = all.iter().position(|other| other == one) {
+        all.swap_remove(at);
+    }
 }

@@ -1,64 +1,70 @@
 //! The plan: in which order gangs are looked at, where their pods go, and what is missing where they can't.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
 use crate::{
+    around,
+    choice::{Choice, Ground, scarcest_first},
+    cluster::{Cluster, Group, Known, is_single},
+    labels::Text,
     missing,
-    node::Node,
-    pod::{Pod, shared_resource},
+    node::{NodeId, PodId},
+    pod::Kind,
     quantity::Quantity,
     question::Question,
     search::search,
+    unsupported::Unsupported,
 };
 
-/// The cluster at one instant.
-#[derive(Clone, Debug, Default)]
-pub struct Snapshot {
-    /// The nodes, with what is free on each.
-    pub nodes: Vec<Node>,
-    /// The gangs whose pods all exist and wait.
-    pub waiting: Vec<Gang>,
-}
-
-/// Pods that are placed all or nothing.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Gang {
-    /// `namespace/name`.
-    pub key: String,
-    /// Higher goes first.
-    pub priority: i32,
-    /// When it was created, in seconds; older goes first among equals.
-    pub created: i64,
-    /// The pods to be placed, every one of them.
-    pub pods: Vec<Pod>,
-}
-
-/// What is to be done, gang by gang.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
-    /// One decision for each waiting gang, in the order in which they were looked at.
-    pub decisions: Vec<Decision>,
-}
-
-/// What is decided about one gang.
+/// What is decided about one group: a gang, or a pod of no gang.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
-    /// Every pod has a node.
+    /// Every pod that waits has a node. It counts as there already.
     Place {
-        /// Which gang.
-        gang: String,
+        /// Which group: `namespace/name`, of a pod of no gang `namespace/pod:name`.
+        group: String,
         /// A node for each pod.
         placements: Vec<Placement>,
     },
     /// Not every pod has a node, so none gets one.
     Hold {
-        /// Which gang.
-        gang: String,
+        /// Which group.
+        group: String,
         /// What is missing, in words and numbers.
         message: String,
         /// What is missing, one entry a reason.
         blockers: Vec<Blocker>,
     },
+    /// It isn't planned over.
+    Aside {
+        /// Which group.
+        group: String,
+        /// Why.
+        why: Aside,
+    },
+}
+
+/// Why pods are not planned over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Aside {
+    /// Fewer pods exist than must start together.
+    Gathering {
+        /// How many exist.
+        there: usize,
+        /// How many must.
+        needed: usize,
+    },
+    /// Somebody wants them to wait: some pods have a scheduling gate.
+    Gated {
+        /// The first gate by name.
+        gate: String,
+        /// How many pods have one.
+        pods: usize,
+        /// How many pods there are.
+        of: usize,
+    },
+    /// They can't be scheduled here.
+    Refused(Unsupported),
 }
 
 /// One pod's node.
@@ -87,190 +93,157 @@ pub struct Blocker {
     pub free: Option<Quantity>,
 }
 
-/// Decides about every waiting gang. What one gang takes, the next one doesn't see as free.
-pub fn plan(snapshot: &Snapshot) -> Plan {
-    let mut nodes = snapshot.nodes.clone();
-    nodes.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut gangs: Vec<&Gang> = snapshot.waiting.iter().collect();
-    gangs.sort_by_key(|gang| (Reverse(gang.priority), gang.created, &gang.key));
-    let decisions = gangs.into_iter().map(|gang| decide(gang, &mut nodes));
-    Plan { decisions: decisions.collect() }
+/// Pods of a group that want the same: whatever takes one of them takes any other.
+pub(crate) struct Alike {
+    pub(crate) kind: Arc<Kind>,
+    /// Ordered by name.
+    pub(crate) pods: Vec<PodId>,
 }
 
-/// Finds a node for every pod and takes what they need from the nodes, or changes nothing and says what is missing.
-fn decide(gang: &Gang, nodes: &mut [Node]) -> Decision {
-    let question = Question::new(gang, nodes);
-    let Some(found) = search(&question) else { return missing::hold(gang, &question, nodes) };
-    let places = question.kinds.iter().zip(found).flat_map(|(kind, places)| kind.pods.iter().zip(places));
-    let place = |(pod, index): (&&Pod, usize)| {
-        nodes[index].free.subtract(&pod.requests);
-        if shared_resource(&pod.requests).is_some() {
-            nodes[index].sharing.insert(pod.namespace.clone());
-        }
-        Placement { pod: pod.name.clone(), uid: pod.uid.clone(), node: nodes[index].name.clone() }
-    };
-    Decision::Place { gang: gang.key.clone(), placements: places.map(place).collect() }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
-    use proptest::{collection::vec, prelude::*};
-
-    use super::*;
-    use crate::quantity::Resources;
-
-    const GPU: &str = "nvidia.com/gpu";
-
-    fn gpus(count: i128) -> Resources {
-        Resources([(GPU.to_owned(), Quantity::whole(count))].into())
-    }
-
-    fn node(index: usize, free: i128) -> Node {
-        Node { name: format!("n{index}"), free: gpus(free), ..Node::default() }
-    }
-
-    fn gang(key: &str, pods: &[i128]) -> Gang {
-        let pod = |(index, asked): (usize, &i128)| Pod {
-            name: format!("{key}-{index}"),
-            uid: format!("{key}-{index}-uid"),
-            requests: gpus(*asked),
-            ..Pod::default()
-        };
-        Gang { key: key.to_owned(), pods: pods.iter().enumerate().map(pod).collect(), ..Gang::default() }
-    }
-
-    fn snapshot(free: &[i128], waiting: Vec<Gang>) -> Snapshot {
-        Snapshot { nodes: free.iter().enumerate().map(|(index, free)| node(index, *free)).collect(), waiting }
-    }
-
-    #[test]
-    fn a_gang_is_placed_whole_or_not_at_all() {
-        let plan = plan(&snapshot(&[2, 1], vec![gang("a", &[1, 1]), gang("b", &[1, 1])]));
-        assert!(matches!(&plan.decisions[0], Decision::Place { placements, .. } if placements.len() == 2));
-        let Decision::Hold { message, blockers, .. } = &plan.decisions[1] else { panic!("{plan:?}") };
-        assert_eq!(
-            message,
-            "no room for 2 pods at once: 2 of 2 nodes may be used; needs 2 nvidia.com/gpu, 1 free"
-        );
-        assert_eq!(blockers[0].free, Some(Quantity::whole(1)));
-    }
-
-    #[test]
-    fn the_fullest_node_that_fits_is_taken_so_that_large_pods_keep_their_place() {
-        let plan = plan(&snapshot(&[8, 1, 4], vec![gang("a", &[1])]));
-        let Decision::Place { placements, .. } = &plan.decisions[0] else { panic!("{plan:?}") };
-        assert_eq!(placements[0].node, "n1");
-    }
-
-    #[test]
-    fn higher_priority_goes_first_then_age() {
-        let urgent = Gang { priority: 1, created: 9, ..gang("urgent", &[1]) };
-        let old = Gang { created: 1, ..gang("old", &[1]) };
-        let young = Gang { created: 2, ..gang("a-young", &[1]) };
-        let plan = plan(&snapshot(&[2], vec![young, old, urgent]));
-        let order = plan.decisions.iter().map(|decision| match decision {
-            Decision::Place { gang, .. } => gang.as_str(),
-            Decision::Hold { .. } => "held",
-        });
-        assert_eq!(order.collect::<Vec<_>>(), ["urgent", "old", "held"]);
-    }
-
-    #[test]
-    fn unlike_pods_find_the_one_way_in_which_they_fit() {
-        // Largest first and best fit would put 3 beside 3 and leave 2+2 nowhere: 3+2, 3+2 is the only way.
-        let plan = plan(&snapshot(&[5, 5], vec![gang("a", &[3, 2, 3, 2])]));
-        assert!(matches!(plan.decisions[0], Decision::Place { .. }), "{plan:?}");
-    }
-
-    #[test]
-    fn a_node_that_is_ruled_out_is_counted_under_its_reason() {
-        let mut world = snapshot(&[4], vec![gang("a", &[1])]);
-        world.nodes[0].unschedulable = true;
-        let Decision::Hold { message, .. } = &plan(&world).decisions[0] else { panic!() };
-        let expected = "no room for 1 pods at once: 0 of 1 nodes may be used; needs 1 nvidia.com/gpu, 0 free; \
-                        1 ruled out by NodeUnschedulable spec.unschedulable";
-        assert_eq!(message, expected);
-    }
-
-    /// Whether any way at all places every pod: the slow, obvious answer.
-    fn some_way_exists(free: &mut [i128], pods: &[i128]) -> bool {
-        let Some((first, rest)) = pods.split_first() else { return true };
-        (0..free.len()).any(|index| {
-            if free[index] < *first {
-                return false;
+impl Cluster {
+    /// Decides about the groups that wait, in their order, until so many pods have a node. What one takes, the next one
+    /// doesn't see as free. Groups for which nothing can have changed since they were last looked at are passed over,
+    /// unless all are to be looked at.
+    pub fn plan(&mut self, most: usize, looks_at_all: bool) -> Vec<Decision> {
+        let (mut decisions, mut placed) = (Vec::new(), 0);
+        for key in self.queue() {
+            if placed >= most {
+                break;
             }
-            free[index] -= first;
-            let found = some_way_exists(free, rest);
-            free[index] += first;
-            found
+            if !looks_at_all && self.is_hopeless(&key) {
+                continue;
+            }
+            let Some(decision) = self.decide(&key) else { continue };
+            if let Decision::Place { placements, .. } = &decision {
+                placed += placements.len();
+            }
+            decisions.push(decision);
+        }
+        decisions
+    }
+
+    /// Whether nothing that the group could hope for has happened since it was last looked at in vain.
+    fn is_hopeless(&self, key: &str) -> bool {
+        let hoped = self.find_group(key).and_then(|group| group.hoped);
+        hoped.is_some_and(|(freed, around)| {
+            let now = self.changes.hopes();
+            if around == u64::MAX { freed == now.0 } else { around == now.1 }
         })
     }
 
-    proptest! {
-        #[test]
-        fn small_gangs_are_placed_exactly_when_some_way_exists(free in vec(0_i128..6, 1..4), pods in vec(1_i128..4, 1..6)) {
-            let plan = plan(&snapshot(&free, vec![gang("a", &pods)]));
-            let placed = matches!(plan.decisions[0], Decision::Place { .. });
-            prop_assert_eq!(placed, some_way_exists(&mut free.clone(), &pods));
+    fn decide(&mut self, key: &Text) -> Option<Decision> {
+        let group = self.find_group(key)?;
+        let decision = match self.ready(key, group)? {
+            Err(why) => Decision::Aside { group: key.to_string(), why },
+            Ok(alike) => self.place_or_hold(key, &alike),
+        };
+        if !matches!(decision, Decision::Place { .. }) {
+            let looks_around = self.looks_around(key);
+            let (freed, around) = self.changes.hopes();
+            if let Some(group) = self.find_group_mut(key) {
+                group.hoped = Some((freed, if looks_around { around } else { u64::MAX }));
+            }
         }
+        Some(decision)
+    }
 
-        #[test]
-        fn no_node_shares_its_gpus_between_namespaces(
-            free in vec(0_i128..5, 1..4),
-            sharing in vec(0_usize..4, 3),
-            gangs in vec((0_usize..3, vec(1_i128..3, 1..4)), 1..6),
-        ) {
-            let shared = |count| Resources([("nvidia.com/gpu.shared".to_owned(), Quantity::whole(count))].into());
-            let namespace = |index: usize| format!("tenant-{index}");
-            let mut world = snapshot(&free, Vec::new());
-            for (node, already) in world.nodes.iter_mut().zip(sharing) {
-                node.free = shared(node.free.get(GPU).0 / 1000);
-                node.sharing.extend((already < 3).then(|| namespace(already)));
-            }
-            for (index, (tenant, pods)) in gangs.iter().enumerate() {
-                let mut gang = gang(&format!("g{index}"), pods);
-                for (pod, count) in gang.pods.iter_mut().zip(pods) {
-                    (pod.namespace, pod.requests) = (namespace(*tenant), shared(*count));
-                }
-                world.waiting.push(gang);
-            }
-            let mut on: BTreeMap<String, BTreeSet<String>> =
-                world.nodes.iter().map(|node| (node.name.clone(), node.sharing.clone())).collect();
-            for decision in plan(&world).decisions {
-                let Decision::Place { gang, placements } = decision else { continue };
-                let gang = world.waiting.iter().find(|waiting| waiting.key == gang).unwrap();
-                for placement in placements {
-                    on.get_mut(&placement.node).unwrap().insert(gang.pods[0].namespace.clone());
-                }
-            }
-            prop_assert!(on.values().all(|namespaces| namespaces.len() <= 1), "{on:?}");
-        }
+    fn looks_around(&self, key: &str) -> bool {
+        let Some(group) = self.find_group(key) else { return false };
+        let looks = |known: &Known| known.pod.kind.looks_around() || known.pod.problem.is_some();
+        self.members(group).any(looks) || self.shunning().next().is_some()
+    }
 
-        #[test]
-        fn no_node_is_ever_over_committed_and_every_gang_is_whole(
-            free in vec(0_i128..9, 1..5),
-            gangs in vec(vec(1_i128..4, 1..5), 1..6),
-        ) {
-            let waiting: Vec<Gang> = gangs.iter().enumerate().map(|(i, pods)| gang(&format!("g{i}"), pods)).collect();
-            let world = snapshot(&free, waiting.clone());
-            let plan = plan(&world);
-            prop_assert_eq!(&plan, &super::plan(&world), "the same world gives the same plan");
-            let mut used: BTreeMap<String, i128> = BTreeMap::new();
-            for decision in &plan.decisions {
-                let Decision::Place { gang, placements } = decision else { continue };
-                let pods = &waiting.iter().find(|waiting| waiting.key == *gang).unwrap().pods;
-                prop_assert_eq!(placements.len(), pods.len());
-                for placement in placements {
-                    let pod = pods.iter().find(|pod| pod.uid == placement.uid).unwrap();
-                    *used.entry(placement.node.clone()).or_default() += pod.requests.get(GPU).0 / 1000;
-                }
-            }
-            for (index, free) in free.iter().enumerate() {
-                let taken = used.get(&format!("n{index}")).copied().unwrap_or(0);
-                prop_assert!(taken <= *free);
+    /// The pods to be placed, or why they aren't yet. Nothing where nothing is to be said.
+    fn ready(&self, key: &str, group: &Group) -> Option<Result<Vec<Alike>, Aside>> {
+        if group.gang.as_ref().is_some_and(|gang| gang.is_terminating) {
+            return None;
+        }
+        let members: Vec<&Known> = self.members(group).collect();
+        let needed = group.gang.as_ref().map_or(1, |gang| gang.min_member);
+        if members.len() < needed {
+            return Some(Err(Aside::Gathering { there: members.len(), needed }));
+        }
+        let waits = |known: &&Known| {
+            known.pod.node.is_none() && known.assumed.is_none() && !known.pod.stage.is_finished
+        };
+        let waiting = || members.iter().copied().filter(waits);
+        waiting().next()?;
+        let gated = || waiting().filter_map(|known| known.pod.gate.as_ref());
+        if let Some(gate) = gated().min() {
+            // What a gate means for a pod of no gang the API server has said on the pod itself.
+            let (gate, pods, of) = (gate.to_string(), gated().count(), members.len());
+            return (!is_single(key)).then_some(Err(Aside::Gated { gate, pods, of }));
+        }
+        if let Some(problem) = waiting().find_map(|known| known.pod.problem.as_deref()) {
+            return Some(Err(Aside::Refused(problem.clone())));
+        }
+        Some(Ok(self.alike(group)))
+    }
+
+    /// The waiting pods by what they want, the largest first: they have the fewest places.
+    pub(crate) fn alike(&self, group: &Group) -> Vec<Alike> {
+        let mut by_kind: HashMap<*const Kind, Alike> = HashMap::new();
+        for id in &group.members {
+            let Some(known) = self.known(*id) else { continue };
+            let waits = known.pod.node.is_none() && known.assumed.is_none() && !known.pod.stage.is_finished;
+            if waits && self.is_member(group, &known.pod) {
+                let kind = &known.pod.kind;
+                let alike = || Alike { kind: kind.clone(), pods: Vec::new() };
+                by_kind.entry(Arc::as_ptr(kind)).or_insert_with(alike).pods.push(*id);
             }
         }
+        let name = |id: &PodId| self.known(*id).map(|known| known.pod.name.clone());
+        let mut alike: Vec<Alike> = by_kind.into_values().collect();
+        alike.iter_mut().for_each(|alike| alike.pods.sort_by_cached_key(name));
+        let scarcest = scarcest_first(alike.iter().map(|alike| &*alike.kind), &self.shared.resources);
+        alike.sort_by_cached_key(|alike| {
+            let asks: Vec<i64> = scarcest.iter().map(|id| alike.kind.requests.get(*id)).collect();
+            (Reverse(asks), alike.pods.first().and_then(name))
+        });
+        alike
+    }
+
+    /// Finds a node for every pod, or changes nothing and says what is missing.
+    fn place_or_hold(&mut self, key: &Text, alike: &[Alike]) -> Decision {
+        let places = if around::matters(self, alike) {
+            around::place(self, alike)
+        } else if let [only] = alike {
+            self.place_alike(only)
+        } else {
+            let question = Question::new(self, alike);
+            search(&question).map(|found| question.places_of(&found))
+        };
+        let Some(places) = places else { return missing::hold(self, key, alike) };
+        let pods = alike.iter().flat_map(|alike| &alike.pods);
+        let placements = pods.zip(places).filter_map(|(pod, node)| {
+            self.assume_at(*pod, node);
+            let pod = &self.known(*pod)?.pod;
+            let node = self.nodes[node.index()].name.to_string();
+            Some(Placement { pod: pod.name.to_string(), uid: pod.uid.to_string(), node })
+        });
+        let placements = placements.collect();
+        self.set_busy(key, true);
+        Decision::Place { group: key.to_string(), placements }
+    }
+
+    /// Pods of one kind fill one node after the other: whether they all fit is a matter of counting.
+    fn place_alike(&mut self, alike: &Alike) -> Option<Vec<NodeId>> {
+        let choice = self.choice(&alike.kind);
+        if choice.places() < i128::try_from(alike.pods.len()).unwrap_or(i128::MAX) {
+            return None;
+        }
+        let copies = choice.nodes().flat_map(|(node, room)| {
+            std::iter::repeat_n(node, usize::try_from(room).unwrap_or(0).min(alike.pods.len()))
+        });
+        Some(copies.take(alike.pods.len()).collect())
+    }
+
+    /// The nodes for a kind, as they are now.
+    pub(crate) fn choice(&mut self, kind: &Arc<Kind>) -> &Choice {
+        let Self { choices, nodes, shared, changes, .. } = self;
+        choices.of(kind, &Ground { nodes, shared, changes })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,68 +1,192 @@
-//! A pod as far as placing it is concerned.
+//! A pod as planning sees it: who it is, where it is, and its kind, which pods that want the same share.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::Value;
 
-use crate::quantity::{ParseQuantityError, Quantity, Resources};
+use crate::{
+    amounts::{Amounts, ResourceId},
+    labels::{Labels, Selector, Text},
+    unsupported::Unsupported,
+};
 
-/// A pod that waits for a node.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Pod {
-    /// Its name, in its gang's namespace.
-    pub name: String,
-    /// Its UID: what a binding is sure of.
-    pub uid: String,
-    /// Its namespace: whose it is.
-    pub namespace: String,
-    /// What it asks for, over its whole life at once.
-    pub requests: Resources,
+/// A pod.
+#[derive(Clone, Debug)]
+pub(crate) struct Pod {
+    pub(crate) name: Text,
+    pub(crate) uid: Text,
+    pub(crate) labels: Labels,
+    /// What it wants, as pods alike want it.
+    pub(crate) kind: Arc<Kind>,
+    /// What it holds on its node, which is more than it asks for while it is resized. None where that can't be told.
+    pub(crate) holds: Option<Amounts>,
+    /// The node that the API server knows it on.
+    pub(crate) node: Option<Text>,
+    /// The node for which somebody made room for it.
+    pub(crate) nominated: Option<Text>,
+    /// Who schedules it.
+    pub(crate) scheduler: Text,
+    pub(crate) priority: i32,
+    /// Whether it may make room for itself.
+    pub(crate) may_preempt: bool,
+    /// When it was created, in seconds.
+    pub(crate) created: i64,
+    pub(crate) stage: Stage,
+    /// The first of its scheduling gates.
+    pub(crate) gate: Option<Text>,
+    /// Why it can't be scheduled here.
+    pub(crate) problem: Option<Box<Unsupported>>,
+    /// The upstream PodGroup that it belongs to.
+    pub(crate) pod_group: Option<Text>,
+}
+
+/// How far a pod's life has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stage {
+    /// It is being deleted.
+    pub(crate) is_terminating: bool,
+    /// It has ended, one way or the other.
+    pub(crate) is_finished: bool,
+    /// Its containers have been started once.
+    pub(crate) has_started: bool,
+    /// Nothing of it runs any more: it holds nothing.
+    pub(crate) is_over: bool,
+}
+
+impl Pod {
+    /// Its namespace.
+    pub(crate) fn namespace(&self) -> &Text {
+        &self.kind.namespace
+    }
+}
+
+/// What pods want that are placed alike. Whatever takes one of them takes any other, but for what their labels say to
+/// pods that want or shun company.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Kind {
+    pub(crate) namespace: Text,
+    /// What it asks for, over its whole life at once; `pods` among it.
+    pub(crate) requests: Amounts,
+    /// A resource among these whose devices others may have at the same time.
+    pub(crate) shared: Option<ResourceId>,
     /// Labels that a node must have.
-    pub node_selector: BTreeMap<String, String>,
-    /// Required node affinity: one of the terms must hold. Empty where there is none.
-    pub affinity: Option<Affinity>,
+    pub(crate) node_selector: Vec<(Text, Text)>,
+    /// Required node affinity: one of the terms must hold.
+    pub(crate) affinity: Option<Affinity>,
     /// Taints that it tolerates.
-    pub tolerations: Vec<Toleration>,
+    pub(crate) tolerations: Vec<Toleration>,
+    /// Ports of the node that it takes.
+    pub(crate) ports: Vec<HostPort>,
+    /// Features that the node must have declared.
+    pub(crate) features: Vec<Text>,
+    /// Pods that must be in the same topology.
+    pub(crate) company: Vec<PodTerm>,
+    /// Pods that must not be.
+    pub(crate) shuns: Vec<PodTerm>,
+    /// How evenly pods like it must be spread.
+    pub(crate) spread: Vec<SpreadConstraint>,
+}
+
+impl Kind {
+    /// Whether where it may go depends on where other pods are.
+    pub(crate) fn looks_around(&self) -> bool {
+        !self.company.is_empty() || !self.shuns.is_empty() || !self.spread.is_empty()
+    }
+}
+
+/// A port of the node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct HostPort {
+    pub(crate) port: i64,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub(crate) protocol: Text,
+    /// The address; `0.0.0.0` is every one.
+    pub(crate) address: Text,
+}
+
+impl HostPort {
+    /// Whether both can't be had on one node.
+    pub(crate) fn collides(&self, other: &Self) -> bool {
+        let is_any = |port: &Self| &*port.address == "0.0.0.0";
+        self.port == other.port
+            && self.protocol == other.protocol
+            && (is_any(self) || is_any(other) || self.address == other.address)
+    }
+}
+
+/// Pods that are wanted or shunned within a topology.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PodTerm {
+    /// Their labels. None matches no pod.
+    pub(crate) selector: Option<Selector>,
+    /// Their namespaces by name.
+    pub(crate) namespaces: Vec<Text>,
+    /// Their namespaces by label. None matches no namespace.
+    pub(crate) namespace_selector: Option<Selector>,
+    /// The node label whose value is the topology.
+    pub(crate) topology_key: Text,
+}
+
+impl PodTerm {
+    /// Whether a pod with these labels, in this namespace with those labels, is meant.
+    pub(crate) fn matches(&self, labels: &Labels, namespace: &Text, namespace_labels: &Labels) -> bool {
+        let is_its_namespace = || {
+            self.namespaces.contains(namespace)
+                || self.namespace_selector.as_ref().is_some_and(|selector| selector.matches(namespace_labels))
+        };
+        self.selector.as_ref().is_some_and(|selector| selector.matches(labels)) && is_its_namespace()
+    }
+}
+
+/// How evenly pods must be spread over the values of a node label.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SpreadConstraint {
+    /// By how many the fullest may exceed the emptiest.
+    pub(crate) max_skew: i64,
+    /// With fewer topologies than that, the emptiest counts as empty.
+    pub(crate) min_domains: i64,
+    pub(crate) topology_key: Text,
+    /// Which pods of the namespace are counted. None counts none.
+    pub(crate) selector: Option<Selector>,
+    /// Whether only nodes count that the pod's selector and affinity allow.
+    pub(crate) honours_affinity: bool,
+    /// Whether only nodes count whose taints it tolerates.
+    pub(crate) honours_taints: bool,
 }
 
 /// Required node affinity: a node must satisfy one of the terms; no terms, no node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Affinity {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Affinity {
     /// The alternatives.
-    pub node_selector_terms: Vec<NodeTerm>,
+    #[serde(default)]
+    pub(crate) node_selector_terms: Vec<NodeTerm>,
 }
 
 /// One alternative: all of its requirements must hold. An empty one holds for no node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NodeTerm {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NodeTerm {
     /// About the node's labels.
     #[serde(default)]
-    pub match_expressions: Vec<Requirement>,
+    pub(crate) match_expressions: Vec<NodeRequirement>,
     /// About the node's fields; `metadata.name` is the only one.
     #[serde(default)]
-    pub match_fields: Vec<Requirement>,
+    pub(crate) match_fields: Vec<NodeRequirement>,
 }
 
-/// What one label or field must be.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Requirement {
-    /// The label or field.
-    pub key: String,
-    /// How it is compared.
-    pub operator: Operator,
-    /// With what.
+/// What one label or field of a node must be.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+pub(crate) struct NodeRequirement {
+    pub(crate) key: String,
+    pub(crate) operator: Operator,
     #[serde(default)]
-    pub values: Vec<String>,
+    pub(crate) values: Vec<String>,
 }
 
 /// How a label or field is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[allow(missing_docs)]
-pub enum Operator {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+pub(crate) enum Operator {
     In,
     NotIn,
     Exists,
@@ -72,169 +196,17 @@ pub enum Operator {
 }
 
 /// A taint that a pod tolerates.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Toleration {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Toleration {
     /// The taint's key; none with `Exists` tolerates every key.
-    pub key: Option<String>,
-    /// `Equal` (the default) or `Exists`.
-    pub operator: Option<String>,
-    /// The taint's value, for `Equal`.
-    pub value: Option<String>,
+    pub(crate) key: String,
+    /// `Equal` (the default), `Exists`, `Gt` or `Lt`.
+    pub(crate) operator: String,
+    /// The taint's value.
+    pub(crate) value: String,
     /// The taint's effect; none tolerates every effect.
-    pub effect: Option<String>,
+    pub(crate) effect: String,
     /// Only `NoExecute` counts it, after placement.
-    pub toleration_seconds: Option<i64>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct LifeOfAPod {
-    #[serde(default)]
-    containers: Vec<Container>,
-    #[serde(default)]
-    init_containers: Vec<Container>,
-    #[serde(default)]
-    overhead: Amounts,
-    #[serde(default)]
-    resources: Requirements,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Container {
-    #[serde(default)]
-    resources: Requirements,
-    restart_policy: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-struct Requirements {
-    #[serde(default)]
-    requests: Amounts,
-}
-
-type Amounts = BTreeMap<String, Value>;
-
-/// What a pod's spec asks for, as Kubernetes computes it.
-///
-/// Containers and restartable init containers run together; each other init container runs alone, beside the
-/// restartable ones before it. The larger of the two counts, pod-level requests replace it for the resources that they
-/// name, and the overhead comes on top. (KEP-753, KEP-2837.)
-///
-/// # Errors
-/// The first amount that is no quantity.
-pub fn requests(spec: &Value) -> Result<Resources, ParseQuantityError> {
-    let life = LifeOfAPod::deserialize(spec).map_err(|fault| ParseQuantityError(fault.to_string()))?;
-    let mut together = Resources::default();
-    for container in &life.containers {
-        together.add(&read(&container.resources.requests)?);
-    }
-    let mut restartable = Resources::default();
-    let mut alone = Resources::default();
-    for container in &life.init_containers {
-        let own = read(&container.resources.requests)?;
-        let mut beside = restartable.clone();
-        beside.add(&own);
-        alone.raise_to(&beside);
-        if container.restart_policy.as_deref() == Some("Always") {
-            restartable = beside;
-        }
-    }
-    together.add(&restartable);
-    together.raise_to(&alone);
-    together.0.extend(read(&life.resources.requests)?.0);
-    together.add(&read(&life.overhead)?);
-    Ok(together)
-}
-
-fn read(amounts: &Amounts) -> Result<Resources, ParseQuantityError> {
-    let one = |(name, value): (&String, &Value)| {
-        let quantity: Quantity = match value {
-            Value::String(text) => text.parse()?,
-            other => other.to_string().parse()?,
-        };
-        Ok((name.clone(), quantity))
-    };
-    amounts.iter().map(one).collect::<Result<_, _>>().map(Resources)
-}
-
-/// What the names of resources end in whose devices several containers have at once.
-const SHARED: &str = ".shared";
-
-/// A resource among these of which something is asked, and whose devices others may have at the same time.
-pub fn shared_resource(requests: &Resources) -> Option<&str> {
-    let asked = requests.0.iter().filter(|(_, amount)| amount.0 > 0);
-    asked.map(|(name, _)| name.as_str()).find(|name| name.contains('/') && name.ends_with(SHARED))
-}
-
-impl Pod {
-    /// The resources that it asks for.
-    pub fn resource_names(&self) -> BTreeSet<&str> {
-        self.requests.0.keys().map(String::as_str).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn cpu(spec: Value) -> String {
-        requests(&spec).unwrap().get("cpu").to_string()
-    }
-
-    fn asks(cpu: &str) -> Value {
-        json!({ "resources": { "requests": { "cpu": cpu } } })
-    }
-
-    fn sidecar(cpu: &str) -> Value {
-        json!({ "restartPolicy": "Always", "resources": { "requests": { "cpu": cpu } } })
-    }
-
-    #[test]
-    fn containers_add_up_and_an_init_container_runs_alone() {
-        assert_eq!(cpu(json!({ "containers": [asks("1"), asks("500m")] })), "1500m");
-        assert_eq!(cpu(json!({ "containers": [asks("1")], "initContainers": [asks("3"), asks("2")] })), "3");
-    }
-
-    #[test]
-    fn a_side_car_runs_beside_containers_and_later_init_containers() {
-        let spec =
-            json!({ "containers": [asks("1")], "initContainers": [asks("3"), sidecar("2"), asks("2")] });
-        assert_eq!(cpu(spec), "4");
-        assert_eq!(
-            cpu(json!({ "containers": [asks("3")], "initContainers": [sidecar("2"), asks("1")] })),
-            "5"
-        );
-    }
-
-    #[test]
-    fn overhead_comes_on_top_and_pod_level_requests_replace() {
-        assert_eq!(cpu(json!({ "containers": [asks("1")], "overhead": { "cpu": "250m" } })), "1250m");
-        let spec = json!({ "containers": [asks("1")], "resources": { "requests": { "cpu": "4" } } });
-        assert_eq!(cpu(spec), "4");
-    }
-
-    #[test]
-    fn a_shared_resource_is_one_whose_name_says_so_and_of_which_something_is_asked() {
-        let shared = |name: &str, amount: &str| {
-            let spec = json!({ "containers": [{ "resources": { "requests": { name: amount } } }] });
-            shared_resource(&requests(&spec).unwrap()).map(str::to_owned)
-        };
-        assert_eq!(shared("nvidia.com/gpu.shared", "1").as_deref(), Some("nvidia.com/gpu.shared"));
-        assert_eq!(
-            shared("nvidia.com/mig-1g.10gb.shared", "2").as_deref(),
-            Some("nvidia.com/mig-1g.10gb.shared")
-        );
-        assert_eq!(shared("nvidia.com/gpu.shared", "0"), None);
-        assert_eq!(shared("nvidia.com/gpu", "1"), None);
-    }
-
-    #[test]
-    fn nonsense_is_named() {
-        let fault = requests(&json!({ "containers": [asks("lots")] })).unwrap_err();
-        assert_eq!(fault, ParseQuantityError("lots".to_owned()));
-    }
+    toleration_seconds: Option<i64>,
 }

@@ -84,42 +84,29 @@ impl fmt::Display for Quantity {
 
 /// Amounts by resource name; what isn't named is zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Resources(pub BTreeMap<String, Quantity>);
+pub(crate) struct Resources(pub(crate) BTreeMap<String, Quantity>);
 
 impl Resources {
     /// The amount of one resource.
-    pub fn get(&self, name: &str) -> Quantity {
+    #[cfg(test)]
+    pub(crate) fn get(&self, name: &str) -> Quantity {
         self.0.get(name).copied().unwrap_or_default()
     }
 
     /// Adds the other amounts; saturates, so that nonsense looks full, never free.
-    pub fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         for (name, amount) in &other.0 {
             let entry = self.0.entry(name.clone()).or_default();
             entry.0 = entry.0.saturating_add(amount.0);
         }
     }
 
-    /// Takes the other amounts away; may go below zero, where a node has more pods than it can hold.
-    pub fn subtract(&mut self, other: &Self) {
-        for (name, amount) in &other.0 {
-            let entry = self.0.entry(name.clone()).or_default();
-            entry.0 = entry.0.saturating_sub(amount.0);
-        }
-    }
-
     /// Raises each amount to at least the other's.
-    pub fn raise_to(&mut self, other: &Self) {
+    pub(crate) fn raise_to(&mut self, other: &Self) {
         for (name, amount) in &other.0 {
             let entry = self.0.entry(name.clone()).or_default();
             *entry = (*entry).max(*amount);
         }
-    }
-
-    /// The first resource of which more is asked than there is. Asking for nothing always fits.
-    pub fn lacking<'a>(&self, asked: &'a Self) -> Option<&'a str> {
-        let lacks = |(name, amount): &(&'a String, &Quantity)| amount.0 > 0 && **amount > self.get(name);
-        asked.0.iter().find(lacks).map(|(name, _)| name.as_str())
     }
 }
 

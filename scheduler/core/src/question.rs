@@ -1,35 +1,34 @@
 //! A gang as a question in numbers: its kinds of pods, where each kind may go, and what is free there.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
+use std::collections::BTreeMap;
+
+use crate::{
+    amounts::ResourceId,
+    choice::scarcest_first,
+    cluster::Cluster,
+    filter,
+    node::{Node, NodeId},
+    plan::Alike,
 };
 
-use crate::{filter, node::Node, plan::Gang, pod::Pod};
-
 /// Pods of a gang that ask for the same: whatever takes one of them takes any other.
-pub(crate) struct Kind<'a> {
-    /// Every pod of the kind, by name.
-    pub(crate) pods: Vec<&'a Pod>,
+pub(crate) struct Kind {
     /// How many there are, in the type of amounts.
     pub(crate) count: i128,
     /// What one of them asks for, in the order of [`Question::resources`].
     pub(crate) asks: Vec<i128>,
-}
-
-impl Kind<'_> {
-    /// One of the pods, standing for all of them.
-    pub(crate) fn pod(&self) -> &Pod {
-        self.pods[0]
-    }
+    /// The name of one of them, standing for all.
+    pub(crate) name: String,
 }
 
 /// What the search is about.
-pub(crate) struct Question<'a> {
+pub(crate) struct Question {
     /// What the gang asks for at all: extended resources first, for of those there is least.
-    pub(crate) resources: Vec<&'a str>,
+    pub(crate) resources: Vec<ResourceId>,
     /// The kinds, the largest first: they have the fewest places.
-    pub(crate) kinds: Vec<Kind<'a>>,
+    pub(crate) kinds: Vec<Kind>,
+    /// The nodes.
+    pub(crate) nodes: Vec<NodeId>,
     /// By node, then by kind: whether the node may take it, whatever is free there.
     pub(crate) may: Vec<Vec<bool>>,
     /// By node: nodes of one group may take the same kinds. Labels that make no difference to the gang make none here.
@@ -38,18 +37,33 @@ pub(crate) struct Question<'a> {
     pub(crate) free: Vec<Vec<i128>>,
 }
 
-impl<'a> Question<'a> {
-    pub(crate) fn new(gang: &'a Gang, nodes: &[Node]) -> Self {
-        let resources = resources(gang);
-        let kinds = kinds(gang, &resources);
-        let may = |node: &Node| {
-            kinds.iter().map(|kind| filter::eligibility(kind.pod(), node).is_none()).collect::<Vec<_>>()
+impl Question {
+    pub(crate) fn new(cluster: &Cluster, alike: &[Alike]) -> Self {
+        let resources = scarcest_first(alike.iter().map(|alike| &*alike.kind), &cluster.shared.resources);
+        let kind = |alike: &Alike| Kind {
+            count: i128::try_from(alike.pods.len()).unwrap_or(i128::MAX),
+            asks: resources.iter().map(|id| i128::from(alike.kind.requests.get(*id).max(0))).collect(),
+            name: cluster.name_of(alike.pods.first()),
         };
-        let free = |node: &Node| resources.iter().map(|name| node.free.get(name).0).collect();
-        let (may, free): (Vec<Vec<bool>>, _) =
-            (nodes.iter().map(may).collect(), nodes.iter().map(free).collect());
-        let group = groups(&may);
-        Self { resources, kinds, may, group, free }
+        let may = |node: &Node| {
+            let may = |alike: &Alike| filter::refusal(&alike.kind, node, &cluster.shared).is_none();
+            alike.iter().map(may).collect::<Vec<bool>>()
+        };
+        let free = |node: &Node| resources.iter().map(|id| i128::from(node.free(*id))).collect();
+        let may: Vec<Vec<bool>> = cluster.existing().map(|(_, node)| may(node)).collect();
+        Self {
+            kinds: alike.iter().map(kind).collect(),
+            nodes: cluster.existing().map(|(id, _)| id).collect(),
+            group: groups(&may),
+            may,
+            free: cluster.existing().map(|(_, node)| free(node)).collect(),
+            resources,
+        }
+    }
+
+    /// The nodes of an answer: for each pod, kind by kind.
+    pub(crate) fn places_of(&self, found: &[Vec<usize>]) -> Vec<NodeId> {
+        found.iter().flatten().map(|node| self.nodes[*node]).collect()
     }
 
     /// Whether the gang isn't ruled out by counting: enough of everything in sum, and enough places for each kind,
@@ -62,7 +76,7 @@ impl<'a> Question<'a> {
 
     /// How much of a resource the whole gang needs.
     pub(crate) fn needed(&self, resource: usize) -> i128 {
-        let of = |kind: &Kind<'_>| kind.asks[resource].saturating_mul(kind.count);
+        let of = |kind: &Kind| kind.asks[resource].saturating_mul(kind.count);
         self.kinds.iter().map(of).fold(0, i128::saturating_add)
     }
 
@@ -110,76 +124,41 @@ fn groups(may: &[Vec<bool>]) -> Vec<usize> {
     groups
 }
 
-/// The resources of which some pod asks for more than nothing.
-fn resources(gang: &Gang) -> Vec<&str> {
-    let asked = gang.pods.iter().flat_map(|pod| &pod.requests.0);
-    let names: BTreeSet<&str> =
-        asked.filter(|(_, amount)| amount.0 > 0).map(|(name, _)| name.as_str()).collect();
-    let (extended, others): (Vec<&str>, Vec<&str>) = names.into_iter().partition(|name| name.contains('/'));
-    [extended, others].concat()
-}
-
-fn kinds<'a>(gang: &'a Gang, resources: &[&str]) -> Vec<Kind<'a>> {
-    let mut alike: BTreeMap<_, Vec<&Pod>> = BTreeMap::new();
-    for pod in &gang.pods {
-        let Pod { requests, node_selector, affinity, tolerations, .. } = pod;
-        alike.entry((requests, node_selector, affinity, tolerations)).or_default().push(pod);
-    }
-    let kind = |mut pods: Vec<&'a Pod>| {
-        pods.sort_by(|a, b| a.name.cmp(&b.name));
-        let asks = resources.iter().map(|name| pods[0].requests.get(name).0.max(0)).collect();
-        Kind { count: i128::try_from(pods.len()).unwrap_or(i128::MAX), asks, pods }
-    };
-    let mut kinds: Vec<Kind<'_>> = alike.into_values().map(kind).collect();
-    kinds.sort_by(|a, b| Reverse(&a.asks).cmp(&Reverse(&b.asks)));
-    kinds
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quantity::{Quantity, Resources};
-
-    fn asks(name: &str, amounts: &[(&str, i128)]) -> Pod {
-        let amounts = amounts.iter().map(|(name, amount)| ((*name).to_owned(), Quantity(*amount)));
-        Pod { name: name.to_owned(), requests: Resources(amounts.collect()), ..Pod::default() }
-    }
-
-    fn node(amounts: &[(&str, i128)]) -> Node {
-        Node { free: asks("", amounts).requests, ..Node::default() }
-    }
+    use crate::testing::World;
 
     #[test]
     fn alike_pods_are_one_kind_and_the_largest_in_extended_resources_is_first() {
-        let pods = vec![
-            asks("c", &[("cpu", 9)]),
-            asks("b", &[("x/gpu", 1), ("cpu", 1)]),
-            asks("a", &[("x/gpu", 1), ("cpu", 1)]),
-            asks("d", &[("x/gpu", 1), ("cpu", 1), ("memory", 0)]),
-        ];
-        let gang = Gang { pods, ..Gang::default() };
-        let question = Question::new(&gang, &[]);
-        assert_eq!(question.resources, ["x/gpu", "cpu"]);
-        let names = |kind: &Kind<'_>| kind.pods.iter().map(|pod| pod.name.clone()).collect::<Vec<_>>();
-        let kinds: Vec<_> = question.kinds.iter().map(names).collect();
-        assert_eq!(kinds.len(), 3);
-        assert!(kinds.contains(&vec!["a".to_owned(), "b".to_owned()]), "{kinds:?}");
-        assert_eq!(kinds[2], ["c"]);
+        let mut world = World::default();
+        let gpu = |count| [("x/gpu", count), ("cpu", 1)];
+        world.gang("g", &[&[("cpu", 9)], &gpu(1), &gpu(1), &gpu(2)]);
+        let alike = world.alike("g");
+        let question = Question::new(&world.cluster, &alike);
+        let names: Vec<&str> =
+            question.resources.iter().map(|id| world.cluster.shared.resources.name(*id)).collect();
+        assert_eq!(names, ["x/gpu", "cpu", "pods"]);
+        let kinds: Vec<_> = question.kinds.iter().map(|kind| (kind.name.as_str(), kind.count)).collect();
+        assert_eq!(kinds, [("g-3", 1), ("g-1", 2), ("g-0", 1)]);
     }
 
     #[test]
     fn room_is_what_the_scarcest_resource_leaves() {
-        let gang = Gang { pods: vec![asks("a", &[("cpu", 2), ("x/gpu", 1)]); 9], ..Gang::default() };
-        let nodes = [
-            node(&[("cpu", 7), ("x/gpu", 8)]),
-            node(&[("cpu", -5), ("x/gpu", 8)]),
-            Node { unschedulable: true, ..node(&[("cpu", 9), ("x/gpu", 9)]) },
-        ];
-        let question = Question::new(&gang, &nodes);
+        let mut world = World::default();
+        world.node("a", &[("cpu", 7), ("x/gpu", 8)]);
+        world.node("b", &[("cpu", -5), ("x/gpu", 8)]);
+        world.node("c", &[("cpu", 9), ("x/gpu", 9)]);
+        world.cordon("c");
+        let pod = [("cpu", 2), ("x/gpu", 1)];
+        world.gang("g", &[&pod[..]; 9]);
+        let question = Question::new(&world.cluster, &world.alike("g"));
         let room = |node| question.room(0, node, &question.free);
         assert_eq!([room(0), room(1), room(2)], [3, 0, 0]);
         assert_eq!(question.places(0, &question.free), 3);
-        assert_eq!((question.needed(1), question.usable(1)), (18, 7));
+        assert_eq!((question.needed(0), question.usable(0)), (9, 16));
         assert!(!question.adds_up());
+        world.gang("one", &[&[("x/gpu", 1)]]);
+        assert!(Question::new(&world.cluster, &world.alike("one")).adds_up());
     }
 }

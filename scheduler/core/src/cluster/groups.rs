@@ -1,0 +1,181 @@
+//! Groups of pods that are placed all or nothing: gangs, and each pod of no gang by itself. Which of them wait, and in
+//! which order they are looked at.
+
+use std::{cmp::Reverse, collections::BTreeSet};
+
+use super::{Cluster, Known};
+use crate::{gang::GangFacts, labels::Text, node::PodId, pod::Pod};
+
+/// Where a group is in the queue: higher priority first, then the older one, then by name.
+pub(super) type QueueKey = (Reverse<i32>, i64, Text);
+
+/// Pods that are placed all or nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    /// The gang's object; none for a pod of no gang, and where it isn't there (yet).
+    pub(crate) gang: Option<GangFacts>,
+    /// Its pods that aren't being deleted.
+    pub(crate) members: BTreeSet<PodId>,
+    /// How many of them have no node and haven't ended.
+    pub(crate) waiting: usize,
+    /// A plan of ours for it is being carried out.
+    pub(crate) is_busy: bool,
+    /// What it hoped for when it was last looked at in vain.
+    pub(crate) hoped: Option<(u64, u64)>,
+    queued: Option<QueueKey>,
+}
+
+impl Group {
+    pub(super) fn has_journal(&self) -> bool {
+        self.gang.as_ref().is_some_and(|gang| !gang.journal.is_empty())
+    }
+
+    /// Whether a gang without pods has something to say.
+    fn is_awaited(&self) -> bool {
+        self.gang
+            .as_ref()
+            .is_some_and(|gang| !gang.is_scheduled && !gang.is_terminating && gang.journal.is_empty())
+    }
+}
+
+/// Whether the key is that of a pod of no gang.
+pub(crate) fn is_single(key: &str) -> bool {
+    key.contains("/pod:")
+}
+
+impl Cluster {
+    /// The key of what the pod is placed with: its gang, or itself with a mark that no gang's name can have.
+    pub(super) fn group_of(&mut self, pod: &Pod) -> Text {
+        let namespace = pod.namespace();
+        match pod.labels.get(&self.names.gang_label).cloned() {
+            Some(gang) => self.shared.texts.share(&format!("{namespace}/{gang}")),
+            None => self.shared.texts.share(&format!("{namespace}/pod:{}", pod.name)),
+        }
+    }
+
+    /// A plan for the group is being carried out (or no more): until then nothing else is planned for it.
+    pub fn set_busy(&mut self, key: &str, is_busy: bool) {
+        let Some(group) = self.groups.get_mut(key) else { return };
+        if group.is_busy != is_busy {
+            group.is_busy = is_busy;
+            let key = self.shared.texts.share(key);
+            self.touch(&key);
+        }
+    }
+
+    /// How many pods of a group are on a node or on their way to one.
+    pub fn bound_of(&self, key: &str) -> usize {
+        let Some(group) = self.groups.get(key) else { return 0 };
+        let is_bound = |known: &&Known| known.pod.node.is_some() || known.assumed.is_some();
+        self.members(group).filter(is_bound).count()
+    }
+
+    /// The pods of a gang that the API server knows on a node: UID, node, and whether they have started.
+    pub fn bound_members(&self, key: &str) -> Vec<(String, String, bool)> {
+        let Some(group) = self.groups.get(key) else { return Vec::new() };
+        let bound = |known: &Known| {
+            let node = known.pod.node.as_ref()?;
+            Some((known.pod.uid.to_string(), node.to_string(), known.pod.stage.has_started))
+        };
+        self.members(group).filter_map(bound).collect()
+    }
+
+    /// A group's pods that were made for its job.
+    pub(crate) fn members<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a Known> {
+        let known = group.members.iter().filter_map(|id| self.known(*id));
+        known.filter(|known| self.is_member(group, &known.pod))
+    }
+
+    /// Whether the pod is one of the gang's: made for the same job.
+    pub(crate) fn is_member(&self, group: &Group, pod: &Pod) -> bool {
+        let job = group.gang.as_ref().and_then(|gang| gang.job.as_deref());
+        let label = pod.labels.get(&self.names.job_label);
+        job.is_none_or(|job| label.is_some_and(|label| **label == *job))
+    }
+
+    pub(super) fn group(&mut self, key: &Text) -> &mut Group {
+        self.groups.entry(key.clone()).or_default()
+    }
+
+    pub(crate) fn find_group(&self, key: &str) -> Option<&Group> {
+        self.groups.get(key)
+    }
+
+    pub(crate) fn find_group_mut(&mut self, key: &str) -> Option<&mut Group> {
+        self.groups.get_mut(key)
+    }
+
+    /// The groups that wait, in their order.
+    pub(crate) fn queue(&self) -> Vec<Text> {
+        self.queue.iter().map(|(_, _, key)| key.clone()).collect()
+    }
+
+    pub(super) fn join(&mut self, key: &Text, id: PodId, known: &Known) {
+        if known.pod.stage.is_terminating {
+            return;
+        }
+        let group = self.group(key);
+        group.members.insert(id);
+        group.waiting += usize::from(waits(known));
+    }
+
+    pub(super) fn leave(&mut self, key: &Text, id: PodId, known: &Known) {
+        let Some(group) = self.groups.get_mut(key) else { return };
+        if group.members.remove(&id) {
+            group.waiting -= usize::from(waits(known));
+        }
+    }
+
+    /// Something about the group has changed: its place in the queue is found anew, and it is looked at again.
+    pub(super) fn touch(&mut self, key: &Text) {
+        let Some(group) = self.groups.get(key) else { return };
+        let waits = group.waiting > 0 && !group.is_busy && !group.has_journal();
+        let has_something_to_say = group.members.is_empty() && group.is_awaited();
+        let wants = if waits || has_something_to_say { self.queue_key(key, group) } else { None };
+        let is_empty = group.members.is_empty() && group.gang.is_none() && !group.is_busy;
+        let group = self.group(key);
+        group.hoped = None;
+        let before = std::mem::replace(&mut group.queued, wants.clone());
+        if before != wants {
+            if let Some(before) = before {
+                self.queue.remove(&before);
+            }
+            self.queue.extend(wants);
+        }
+        if is_empty {
+            self.groups.remove(key);
+        }
+    }
+
+    fn queue_key(&self, key: &Text, group: &Group) -> Option<QueueKey> {
+        if let Some(gang) = &group.gang {
+            return Some((Reverse(gang.priority), gang.created, key.clone()));
+        }
+        // A gang's pods without their gang wait for it unseen: how many must start together is unknown.
+        let first = self.known(*group.members.first()?)?;
+        is_single(key).then(|| (Reverse(first.pod.priority), first.pod.created, key.clone()))
+    }
+
+    /// A pod that is part of a journalled plan is on its way from the moment it is known.
+    pub(super) fn adopt_from_journal(&mut self, id: PodId, uid: &Text) {
+        let Some(group) = self.known(id).and_then(|known| known.group.as_ref()) else { return };
+        let Some(gang) = self.groups.get(group).and_then(|group| group.gang.as_ref()) else { return };
+        let planned = gang.journal.iter().find(|(planned, _)| **planned == **uid);
+        if let Some(node) = planned.map(|(_, node)| node.clone()) {
+            self.assume(uid, &node);
+        }
+    }
+
+    /// A plan is over: what of it wasn't bound holds nothing, unless a new plan of ours is on its way.
+    pub(super) fn release_unbound(&mut self, key: &Text) {
+        let Some(group) = self.groups.get(key).filter(|group| !group.is_busy) else { return };
+        let unbound = self.members(group).filter(|known| known.assumed.is_some());
+        let unbound: Vec<Text> = unbound.map(|known| known.pod.uid.clone()).collect();
+        unbound.iter().for_each(|uid| self.release(uid));
+    }
+}
+
+/// Whether a pod has no node and hasn't ended.
+fn waits(known: &Known) -> bool {
+    known.pod.node.is_none() && known.assumed.is_none() && !known.pod.stage.is_finished
+}

@@ -1,0 +1,160 @@
+//! The cluster as the watches tell of it, kept up event by event: nodes, pods, gangs, and what is assumed of them.
+//!
+//! One owner changes it; nothing in it waits, locks or reads a clock.
+
+mod changes;
+mod groups;
+mod nodes;
+mod pods;
+mod verdicts;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::{
+    choice::Choices,
+    gang::GangFacts,
+    labels::{Labels, Text},
+    node::{Node, NodeId, PodId},
+    pod::Pod,
+    read::Shared,
+};
+
+pub(crate) use changes::{Changes, Moment};
+use groups::QueueKey;
+pub(crate) use groups::{Group, is_single};
+pub use verdicts::Verdict;
+
+/// What things are called where this scheduler works.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// Pods with this `spec.schedulerName` are ours.
+    pub scheduler: String,
+    /// The label that names a pod's gang.
+    pub gang_label: String,
+    /// The label that says of which job a pod or a gang is: by its UID.
+    pub job_label: String,
+}
+
+/// What the cluster is known to be.
+#[derive(Debug)]
+pub struct Cluster {
+    names: Names,
+    scheduler: Text,
+    pub(crate) shared: Shared,
+    pub(crate) nodes: Vec<Node>,
+    node_ids: HashMap<Text, NodeId>,
+    pods: Vec<Option<Known>>,
+    /// Places in the list of pods that are free.
+    vacant: Vec<PodId>,
+    pod_ids: HashMap<Text, PodId>,
+    /// The labels of namespaces.
+    namespaces: HashMap<Text, Labels>,
+    /// Pods on nodes that want certain pods not to be near them.
+    shunning: BTreeSet<PodId>,
+    groups: HashMap<Text, Group>,
+    /// The groups that wait, in the order in which they are looked at.
+    queue: BTreeSet<QueueKey>,
+    pub(crate) changes: Changes,
+    pub(crate) choices: Choices,
+    forgotten: usize,
+}
+
+/// A pod, and where it counts.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) pod: Pod,
+    /// The node on which it holds something: where it is, or where it is assumed to go.
+    pub(crate) on: Option<NodeId>,
+    /// The node to which we send it, until the watch shows it there.
+    pub(crate) assumed: Option<NodeId>,
+    /// Of which group it is; none where another scheduler places it.
+    group: Option<Text>,
+}
+
+/// What a document says that makes no sense: the object and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// `node x` or `pod namespace/x`.
+    pub object: String,
+    /// What is wrong, and what is done about it.
+    pub why: String,
+}
+
+impl Cluster {
+    /// A cluster of which nothing is known.
+    pub fn new(names: Names) -> Self {
+        let mut shared = Shared::default();
+        Self {
+            scheduler: shared.texts.share(&names.scheduler),
+            names,
+            shared,
+            nodes: Vec::new(),
+            node_ids: HashMap::new(),
+            pods: Vec::new(),
+            vacant: Vec::new(),
+            pod_ids: HashMap::new(),
+            namespaces: HashMap::new(),
+            shunning: BTreeSet::new(),
+            groups: HashMap::new(),
+            queue: BTreeSet::new(),
+            changes: Changes::default(),
+            choices: Choices::default(),
+            forgotten: 0,
+        }
+    }
+
+    /// A namespace, with its labels.
+    pub fn set_namespace(&mut self, name: &str, labels: &BTreeMap<String, String>) {
+        let (name, labels) = (self.shared.texts.share(name), self.shared.texts.labels(labels));
+        if self.namespaces.get(&name) != Some(&labels) {
+            self.namespaces.insert(name, labels);
+            self.changes.around();
+        }
+    }
+
+    /// A namespace is gone.
+    pub fn remove_namespace(&mut self, name: &str) {
+        self.namespaces.remove(name);
+    }
+
+    /// A gang, as its object says.
+    pub fn set_gang(&mut self, facts: GangFacts) {
+        let key = self.shared.texts.share(&facts.key);
+        let journal = facts.journal.clone();
+        let had_journal = self.groups.get(&key).is_some_and(Group::has_journal);
+        self.group(&key).gang = Some(facts);
+        if journal.is_empty() && had_journal {
+            self.release_unbound(&key);
+        }
+        for (uid, node) in &journal {
+            self.assume(uid, node);
+        }
+        self.touch(&key);
+    }
+
+    /// A gang's object is gone, or can't be read.
+    pub fn remove_gang(&mut self, key: &str) {
+        if let Some(group) = self.groups.get_mut(key) {
+            group.gang = None;
+            let key = self.shared.texts.share(key);
+            self.touch(&key);
+        }
+    }
+
+    /// The labels of a namespace; none where it isn't known yet.
+    pub(crate) fn namespace_labels(&self, name: &Text) -> Labels {
+        self.namespaces.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Drops what nobody mentions any more, after enough was forgotten.
+    fn tidy(&mut self) {
+        self.forgotten += 1;
+        if self.forgotten > 10_000.max(self.pod_ids.len()) {
+            self.forgotten = 0;
+            self.shared.forget_unused();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,57 @@
+//! Nodes come, change and go.
+
+use super::{Cluster, Fault};
+use crate::{
+    document::NodeDocument,
+    labels::Text,
+    node::{Node, NodeId},
+};
+
+impl Cluster {
+    /// A node is there, or has changed. Answers what of it makes no sense.
+    pub fn set_node(&mut self, document: &NodeDocument) -> Vec<Fault> {
+        let name = self.shared.texts.share(&document.metadata.name);
+        let id = self.node_id(&name);
+        let faults = self.nodes[id.index()].update(document, &mut self.shared);
+        self.changes.node(id);
+        self.changes.freed();
+        let fault = |why| Fault { object: format!("node {name}"), why };
+        faults.into_iter().map(fault).collect()
+    }
+
+    /// A node is gone. Pods that are on it stay known until they are gone, too.
+    pub fn remove_node(&mut self, name: &str) {
+        let Some(id) = self.node_ids.get(name).copied() else { return };
+        self.nodes[id.index()].exists = false;
+        self.changes.node(id);
+        self.changes.around();
+    }
+
+    /// Keeps the nodes of a complete list, and takes the others for gone.
+    pub fn retain_nodes(&mut self, is_listed: impl Fn(&str) -> bool) {
+        let gone: Vec<Text> = self
+            .nodes
+            .iter()
+            .filter(|node| node.exists && !is_listed(&node.name))
+            .map(|node| node.name.clone())
+            .collect();
+        gone.iter().for_each(|name| self.remove_node(name));
+    }
+
+    /// The place of a node; a new one where it isn't known. Names that come back get their old place.
+    pub(super) fn node_id(&mut self, name: &Text) -> NodeId {
+        if let Some(id) = self.node_ids.get(name) {
+            return *id;
+        }
+        let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
+        self.nodes.push(Node::named(name.clone()));
+        self.node_ids.insert(name.clone(), id);
+        id
+    }
+
+    /// The nodes that exist.
+    pub(crate) fn existing(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        let numbered = self.nodes.iter().zip(0..).map(|(node, number)| (NodeId(number), node));
+        numbered.filter(|(_, node)| node.exists)
+    }
+}

@@ -1,0 +1,193 @@
+//! Pods come, change, are sent to nodes and go.
+
+use super::{Cluster, Known};
+use crate::{
+    document::PodDocument,
+    labels::Text,
+    node::{Node, NodeId, PodId},
+    pod::Pod,
+    read,
+};
+
+impl Cluster {
+    /// A pod is there, or has changed.
+    pub fn set_pod(&mut self, document: &PodDocument) {
+        let pod = read::pod(document, &mut self.shared);
+        let uid = pod.uid.clone();
+        let before = self.pod_ids.get(&uid).copied();
+        let assumed = before.and_then(|id| self.known(id)).and_then(|known| known.assumed);
+        // Where the API server knows it on a node, that is the truth, wherever we sent it.
+        let assumed = if pod.node.is_some() || pod.stage.is_terminating { None } else { assumed };
+        let (id, left) = match before {
+            Some(id) => (id, self.take(id)),
+            None => (self.vacancy(), None),
+        };
+        self.put(id, pod, assumed, left);
+        self.pod_ids.insert(uid.clone(), id);
+        self.adopt_from_journal(id, &uid);
+    }
+
+    /// A pod is gone.
+    pub fn remove_pod(&mut self, uid: &str) {
+        let Some(id) = self.pod_ids.remove(uid) else { return };
+        if let Some(known) = self.take(id) {
+            if known.on.is_some() {
+                self.changes.freed();
+            }
+            if let Some(group) = known.group {
+                self.touch(&group);
+            }
+        }
+        self.vacant.push(id);
+        self.tidy();
+    }
+
+    /// Keeps the pods of a complete list, and takes the others for gone.
+    pub fn retain_pods(&mut self, is_listed: impl Fn(&str) -> bool) {
+        let gone: Vec<Text> = self.pod_ids.keys().filter(|uid| !is_listed(uid)).cloned().collect();
+        gone.iter().for_each(|uid| self.remove_pod(uid));
+    }
+
+    /// We send a pod to a node: it holds its part there from now on. Nothing happens to one that is on a node already.
+    pub fn assume(&mut self, uid: &str, node: &str) {
+        let Some(id) = self.pod_ids.get(uid).copied() else { return };
+        let node = self.shared.texts.share(node);
+        let node = self.node_id(&node);
+        self.assume_at(id, node);
+    }
+
+    /// It isn't on its way there any more.
+    pub fn release(&mut self, uid: &str) {
+        let Some(id) = self.pod_ids.get(uid).copied() else { return };
+        if self.known(id).is_some_and(|known| known.assumed.is_some()) {
+            let Some(known) = self.take(id) else { return };
+            self.changes.freed();
+            let group = known.group.clone();
+            self.put(id, known.pod, None, None);
+            if let Some(group) = group {
+                self.touch(&group);
+            }
+        }
+    }
+
+    /// The node that a pod is on or on its way to.
+    pub fn node_of(&self, uid: &str) -> Option<&str> {
+        let known = self.known(*self.pod_ids.get(uid)?)?;
+        let assumed = known.assumed.map(|node| &*self.nodes[node.index()].name);
+        known.pod.node.as_deref().or(assumed)
+    }
+
+    /// How many pods are known.
+    pub fn pods(&self) -> usize {
+        self.pod_ids.len()
+    }
+
+    pub(crate) fn assume_at(&mut self, id: PodId, node: NodeId) {
+        let Some(known) = self.known(id) else { return };
+        if known.pod.node.is_some() || known.assumed == Some(node) || known.pod.stage.is_finished {
+            return;
+        }
+        let Some(known) = self.take(id) else { return };
+        self.put(id, known.pod, Some(node), None);
+    }
+
+    /// Takes back an assumption that nobody saw: nothing was freed by it.
+    pub(crate) fn put_back(&mut self, id: PodId) {
+        if let Some(known) = self.take(id) {
+            self.put(id, known.pod, None, None);
+        }
+    }
+
+    pub(crate) fn known(&self, id: PodId) -> Option<&Known> {
+        self.pods.get(id.index())?.as_ref()
+    }
+
+    /// A pod's name, for people.
+    pub(crate) fn name_of(&self, id: Option<&PodId>) -> String {
+        id.and_then(|id| self.known(*id)).map_or_else(String::new, |known| known.pod.name.to_string())
+    }
+
+    pub(crate) fn known_by_uid(&self, uid: &str) -> Option<&Known> {
+        self.known(*self.pod_ids.get(uid)?)
+    }
+
+    /// Every pod that counts on a node that exists, with that node.
+    pub(crate) fn placed(&self) -> impl Iterator<Item = (&Pod, &Node)> {
+        self.existing().flat_map(move |(_, node)| {
+            node.pods.iter().filter_map(move |id| Some((&self.known(*id)?.pod, node)))
+        })
+    }
+
+    /// The pods on nodes that want certain pods not to be near them.
+    pub(crate) fn shunning(&self) -> impl Iterator<Item = (&Pod, &Node)> {
+        self.shunning.iter().filter_map(|id| {
+            let known = self.known(*id)?;
+            let node = &self.nodes[known.on?.index()];
+            node.exists.then_some((&known.pod, node))
+        })
+    }
+
+    fn vacancy(&mut self) -> PodId {
+        self.vacant.pop().unwrap_or_else(|| {
+            self.pods.push(None);
+            PodId(u32::try_from(self.pods.len() - 1).unwrap_or(u32::MAX))
+        })
+    }
+
+    /// Takes a pod out of the list and off its node.
+    fn take(&mut self, id: PodId) -> Option<Known> {
+        let known = self.pods.get_mut(id.index())?.take()?;
+        if let Some(on) = known.on {
+            self.nodes[on.index()].remove(id, &known.pod);
+            self.changes.node(on);
+            self.shunning.remove(&id);
+        }
+        if let Some(group) = &known.group {
+            self.leave(group, id, &known);
+        }
+        Some(known)
+    }
+
+    /// Puts a pod into the list and onto its node.
+    fn put(&mut self, id: PodId, pod: Pod, assumed: Option<NodeId>, left: Option<Known>) {
+        let place = pod.node.clone().map(|name| self.node_id(&name));
+        // Room that somebody made for a pod of his isn't anybody else's.
+        let is_ours = pod.scheduler == self.scheduler;
+        let nominated = pod.nominated.clone().filter(|_| !is_ours && pod.node.is_none());
+        let nominated = nominated.map(|name| self.node_id(&name));
+        let on = place.or(assumed).or(nominated).filter(|_| !pod.stage.is_over);
+        let group = is_ours.then(|| self.group_of(&pod));
+        if let Some(left) = left {
+            self.notice_what_was_freed(&left, on, &pod);
+            if let Some(group) = left.group.filter(|before| Some(before) != group.as_ref()) {
+                self.touch(&group);
+            }
+        } else {
+            self.changes.around();
+        }
+        if let Some(on) = on {
+            self.nodes[on.index()].add(id, &pod);
+            self.changes.node(on);
+            if !pod.kind.shuns.is_empty() {
+                self.shunning.insert(id);
+            }
+        }
+        let known = Known { pod, on, assumed, group };
+        if let Some(group) = known.group.clone() {
+            self.join(&group, id, &known);
+            self.pods[id.index()] = Some(known);
+            self.touch(&group);
+        } else {
+            self.pods[id.index()] = Some(known);
+        }
+    }
+
+    fn notice_what_was_freed(&mut self, left: &Known, on: Option<NodeId>, pod: &Pod) {
+        if left.on.is_some() && (left.on != on || left.pod.holds != pod.holds) {
+            self.changes.freed();
+        }
+        if left.on != on || left.pod.labels != pod.labels || left.pod.stage != pod.stage {
+            self.changes.around();
+        }
+    }
+}

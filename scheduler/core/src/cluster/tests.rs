@@ -1,0 +1,191 @@
+//! The state that events build up is the one that a fresh list would give, whatever came before.
+
+use proptest::{collection::vec, prelude::*};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::testing::{World, gpus};
+
+/// Something that happens to a cluster of three nodes and six pods.
+#[derive(Clone, Debug)]
+enum Happens {
+    Node { node: usize, gpus: i64, cordoned: bool },
+    NodeGone(usize),
+    Pod { pod: usize, gpus: i64, node: Option<usize>, phase: &'static str },
+    PodGone(usize),
+    Assumed { pod: usize, node: usize },
+    Released(usize),
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    let phase = prop_oneof![Just("Pending"), Just("Running"), Just("Succeeded")];
+    prop_oneof![
+        (0_usize..3, 0_i64..9, any::<bool>()).prop_map(|(node, gpus, cordoned)| Happens::Node {
+            node,
+            gpus,
+            cordoned
+        }),
+        (0_usize..3).prop_map(Happens::NodeGone),
+        (0_usize..6, 0_i64..4, proptest::option::of(0_usize..4), phase)
+            .prop_map(|(pod, gpus, node, phase)| Happens::Pod { pod, gpus, node, phase }),
+        (0_usize..6).prop_map(Happens::PodGone),
+        (0_usize..6, 0_usize..3).prop_map(|(pod, node)| Happens::Assumed { pod, node }),
+        (0_usize..6).prop_map(Happens::Released),
+    ]
+}
+
+fn pod(index: usize, gpus: i64, node: Option<usize>, phase: &str) -> impl FnOnce(&mut Value) {
+    let phase = phase.to_owned();
+    move |pod: &mut Value| {
+        pod["metadata"]["name"] = json!(format!("p{index}"));
+        pod["spec"]["containers"][0]["resources"]["requests"] = json!({ "nvidia.com/gpu": gpus.to_string() });
+        pod["status"]["phase"] = json!(phase);
+        if let Some(node) = node {
+            pod["spec"]["nodeName"] = json!(format!("n{node}"));
+        }
+    }
+}
+
+fn apply(world: &mut World, event: &Happens) {
+    let (name, uid) = (|node: usize| format!("n{node}"), |pod: usize| format!("p{pod}"));
+    match *event {
+        Happens::Node { node, gpus: count, cordoned } => {
+            world.node(&name(node), &gpus(count));
+            if cordoned {
+                world.cordon(&name(node));
+            }
+        }
+        Happens::NodeGone(node) => world.cluster.remove_node(&name(node)),
+        Happens::Pod { pod: index, gpus, node, phase } => {
+            world.pod(&uid(index), &[], pod(index, gpus, node, phase))
+        }
+        Happens::PodGone(index) => world.cluster.remove_pod(&uid(index)),
+        Happens::Assumed { pod, node } => world.cluster.assume(&uid(pod), &name(node)),
+        Happens::Released(pod) => world.cluster.release(&uid(pod)),
+    }
+}
+
+/// What is free on each node that exists, and how many pods count there.
+fn free(cluster: &mut Cluster) -> Vec<(String, i64, i64, usize)> {
+    let gpu = cluster.shared.resources.id("nvidia.com/gpu");
+    let mut free: Vec<_> = cluster
+        .existing()
+        .map(|(_, node)| {
+            (
+                node.name.to_string(),
+                node.free(gpu),
+                node.free(crate::amounts::ResourceId::PODS),
+                node.pods.len(),
+            )
+        })
+        .collect();
+    free.sort();
+    free
+}
+
+proptest! {
+    #[test]
+    fn events_add_up_to_what_a_fresh_list_shows(events in vec(happens(), 1..60)) {
+        let mut world = World::default();
+        events.iter().for_each(|event| apply(&mut world, event));
+        // What is left of each thing in the end, told to a cluster that knows nothing of what came before.
+        let mut fresh = World::default();
+        for node in 0..3 {
+            let last = events.iter().rev().find(|event| matches!(event, Happens::Node { node: n, .. } | Happens::NodeGone(n) if *n == node));
+            last.into_iter().filter(|event| matches!(event, Happens::Node { .. })).for_each(|event| apply(&mut fresh, event));
+        }
+        for pod in 0..6 {
+            let last = events.iter().rev().find(|event| matches!(event, Happens::Pod { pod: p, .. } | Happens::PodGone(p) if *p == pod));
+            last.into_iter().filter(|event| matches!(event, Happens::Pod { .. })).for_each(|event| apply(&mut fresh, event));
+            let uid = format!("p{pod}");
+            if let Some(assumed) = world.cluster.known_by_uid(&uid).and_then(|known| known.assumed) {
+                let node = world.cluster.nodes[assumed.index()].name.to_string();
+                fresh.cluster.assume(&uid, &node);
+            }
+        }
+        prop_assert_eq!(free(&mut world.cluster), free(&mut fresh.cluster));
+        prop_assert_eq!(world.cluster.queue(), fresh.cluster.queue());
+        let plans = (world.cluster.plan(100, true), fresh.cluster.plan(100, true));
+        let placed = |plan: &[crate::Decision]| plan.iter().filter(|d| matches!(d, crate::Decision::Place { .. })).count();
+        prop_assert_eq!(placed(&plans.0), placed(&plans.1), "{:?} {:?}", plans.0, plans.1);
+    }
+}
+
+#[test]
+fn where_the_api_server_knows_a_pod_is_where_it_is() {
+    let mut world = World::default();
+    world.node("a", &gpus(1));
+    world.node("b", &gpus(1));
+    world.pod("p", &gpus(1), |_| ());
+    world.cluster.assume("p", "a");
+    assert_eq!(world.cluster.node_of("p"), Some("a"));
+    world.pod("p", &gpus(1), |_| ());
+    assert_eq!(world.cluster.node_of("p"), Some("a"), "a late event doesn't undo what we did");
+    world.pod("p", &gpus(1), |pod| pod["spec"]["nodeName"] = json!("b"));
+    assert_eq!(world.cluster.node_of("p"), Some("b"));
+    world.cluster.release("p");
+    assert_eq!(world.cluster.node_of("p"), Some("b"));
+    let gpu =
+        |world: &mut World| free(&mut world.cluster).into_iter().map(|(_, gpu, ..)| gpu).collect::<Vec<_>>();
+    assert_eq!(gpu(&mut world), [1, 0]);
+}
+
+#[test]
+fn a_journalled_plan_holds_its_nodes_whether_its_pods_are_known_before_or_after() {
+    let facts = |journal: &[(&str, &str)]| GangFacts {
+        key: "ns/g".to_owned(),
+        min_member: 2,
+        journal: journal.iter().map(|(uid, node)| ((*uid).to_owned(), (*node).to_owned())).collect(),
+        ..GangFacts::default()
+    };
+    let mut world = World::default();
+    world.node("a", &gpus(2));
+    let member = |pod: &mut Value| pod["metadata"]["labels"] = json!({ "compute.plasma.dev/gang": "g" });
+    world.pod("before", &gpus(1), member);
+    world.cluster.set_gang(facts(&[("before", "a"), ("after", "a")]));
+    world.pod("after", &gpus(1), member);
+    assert_eq!(free(&mut world.cluster)[0].1, 0);
+    assert_eq!(world.cluster.plan(10, true), [], "the plan is carried out, not made anew");
+    world.cluster.set_gang(facts(&[]));
+    assert_eq!(free(&mut world.cluster)[0].1, 2, "what wasn't bound is free when the plan is over");
+    assert_eq!(world.cluster.plan(10, true).len(), 1);
+}
+
+#[test]
+fn a_list_takes_the_place_of_what_was_known() {
+    let mut world = World::default();
+    world.node("a", &gpus(1));
+    world.node("b", &gpus(1));
+    world.pod("p", &gpus(1), |pod| pod["spec"]["nodeName"] = json!("a"));
+    world.cluster.retain_nodes(|node| node == "a");
+    world.cluster.retain_pods(|_| false);
+    assert_eq!(free(&mut world.cluster), [("a".to_owned(), 1, 110, 0)]);
+    assert_eq!(world.cluster.pods(), 0);
+}
+
+#[test]
+fn what_another_scheduler_made_room_for_is_not_ours() {
+    let mut world = World::default();
+    world.node("a", &gpus(1));
+    world.pod("theirs", &gpus(1), |pod| {
+        pod["spec"]["schedulerName"] = json!("default-scheduler");
+        pod["status"]["nominatedNodeName"] = json!("a");
+    });
+    world.pod("ours", &gpus(1), |_| ());
+    assert!(matches!(world.cluster.plan(10, true)[..], [crate::Decision::Hold { .. }]));
+    world.cluster.remove_pod("theirs");
+    assert!(matches!(world.cluster.plan(10, true)[..], [crate::Decision::Place { .. }]));
+}
+
+#[test]
+fn what_a_node_says_that_makes_no_sense_is_named_and_not_given_away() {
+    let mut world = World::default();
+    let document =
+        json!({ "metadata": { "name": "n" }, "status": { "allocatable": { "x/gpu": "many", "pods": "3" } } });
+    let faults = world.cluster.set_node(&serde_json::from_value(document).unwrap());
+    assert_eq!(faults.len(), 1);
+    assert_eq!(faults[0].object, "node n");
+    assert!(faults[0].why.contains("x/gpu") && faults[0].why.contains("many"), "{faults:?}");
+    world.pod("p", &[("x/gpu", 1)], |_| ());
+    assert!(matches!(world.cluster.plan(10, true)[..], [crate::Decision::Hold { .. }]));
+}

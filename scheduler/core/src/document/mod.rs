@@ -1,0 +1,70 @@
+//! Kubernetes objects as the watches bring them: the part that placing pods needs, read once, and not kept.
+//!
+//! A pod's spec is read exhaustively: a field that isn't known here is told, for it could say where the pod must not be.
+
+mod node;
+mod pod;
+mod skip;
+mod volume;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, de::IgnoredAny};
+
+pub use node::{NodeDocument, Taint};
+pub use pod::PodDocument;
+pub(crate) use pod::{Container, ContainerStatus, PodAffinity, PodAffinityTerm, PodSpec, PodStatus, Spread};
+
+/// What every object says about itself.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Meta {
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// Its namespace; empty for objects of the whole cluster.
+    #[serde(default)]
+    pub namespace: String,
+    /// Its UID.
+    #[serde(default)]
+    pub uid: String,
+    /// The version in which it was seen.
+    #[serde(default)]
+    pub resource_version: String,
+    /// Its labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// When it was created, as RFC 3339 text.
+    pub creation_timestamp: Option<String>,
+    /// Set while it is being deleted.
+    deletion_timestamp: Option<IgnoredAny>,
+}
+
+impl Meta {
+    /// Whether it is being deleted.
+    pub fn is_terminating(&self) -> bool {
+        self.deletion_timestamp.is_some()
+    }
+}
+
+/// A label selector, of pods or namespaces.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LabelSelector {
+    #[serde(default)]
+    pub(crate) match_labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) match_expressions: Vec<LabelRequirement>,
+}
+
+/// One of its expressions.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct LabelRequirement {
+    pub(crate) key: String,
+    pub(crate) operator: String,
+    #[serde(default)]
+    pub(crate) values: Vec<String>,
+}
+
+/// Amounts by resource name, as text or as a number.
+pub(crate) type AmountTexts = BTreeMap<String, serde_json::Value>;

@@ -1,0 +1,166 @@
+//! Whether a pod may go to a node, and if not, why: the rules of kube-scheduler's filters of the same names, and two of
+//! ours: the GPUs that a node shares are shared by the pods of one namespace, and beside a pod that can't be read nothing
+//! more is placed.
+
+mod affinity;
+mod company;
+mod spread;
+mod taints;
+
+use std::fmt;
+
+use crate::{node::Node, pod::Kind, read::Shared};
+
+pub(crate) use company::Company;
+pub(crate) use spread::Spreading;
+
+/// Why a node can't take a pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Refusal {
+    /// It is cordoned.
+    Unschedulable,
+    /// A taint that the pod doesn't tolerate: `key=value:effect`.
+    UntoleratedTaint(String),
+    /// A label that `nodeSelector` asks for: `key=value`.
+    NodeSelector(String),
+    /// No term of the required node affinity holds.
+    NodeAffinity,
+    /// A feature that its kubelet hasn't declared.
+    MissingFeature(String),
+    /// A port that another pod has: `80/TCP`.
+    HostPort(String),
+    /// Too little of a resource is free.
+    Insufficient(String),
+    /// Pods of another namespace have shares of its GPUs: the resource that is shared.
+    SharedByAnother(String),
+    /// What a pod on it holds can't be read.
+    UnreadablePod,
+    /// No pod is near that must be: the topology's label.
+    PodAffinity(String),
+    /// A pod is near that must not be: the topology's label.
+    PodAntiAffinity(String),
+    /// A pod is near that wants no such pod near: the topology's label.
+    OthersAntiAffinity(String),
+    /// Too many pods alike would be in one topology: its label.
+    TopologySpread(String),
+    /// It lacks the topology's label by which pods are to be spread.
+    NoTopology(String),
+}
+
+impl Refusal {
+    /// As it appears in a Gang's status.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Unschedulable => "NodeUnschedulable",
+            Self::UntoleratedTaint(_) => "UntoleratedTaint",
+            Self::NodeSelector(_) => "NodeSelectorMismatch",
+            Self::NodeAffinity => "NodeAffinityMismatch",
+            Self::MissingFeature(_) => "NodeFeatureMissing",
+            Self::HostPort(_) => "HostPortInUse",
+            Self::Insufficient(_) => "InsufficientResource",
+            Self::SharedByAnother(_) => "SharedByAnotherNamespace",
+            Self::UnreadablePod => "UnreadablePod",
+            Self::PodAffinity(_) => "PodAffinityMismatch",
+            Self::PodAntiAffinity(_) => "PodAntiAffinityMismatch",
+            Self::OthersAntiAffinity(_) => "ExistingPodsAntiAffinityMismatch",
+            Self::TopologySpread(_) => "TopologySpreadSkew",
+            Self::NoTopology(_) => "TopologyLabelMissing",
+        }
+    }
+
+    /// What it is about.
+    pub fn subject(&self) -> &str {
+        match self {
+            Self::Unschedulable => "spec.unschedulable",
+            Self::NodeAffinity => "spec.affinity.nodeAffinity",
+            Self::UnreadablePod => "spec",
+            Self::UntoleratedTaint(subject)
+            | Self::NodeSelector(subject)
+            | Self::MissingFeature(subject)
+            | Self::HostPort(subject)
+            | Self::Insufficient(subject)
+            | Self::SharedByAnother(subject)
+            | Self::PodAffinity(subject)
+            | Self::PodAntiAffinity(subject)
+            | Self::OthersAntiAffinity(subject)
+            | Self::TopologySpread(subject)
+            | Self::NoTopology(subject) => subject,
+        }
+    }
+
+    /// kube-scheduler's filter of the same rule. None where the rule is ours alone.
+    pub fn filter(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Unschedulable => "NodeUnschedulable",
+            Self::UntoleratedTaint(_) => "TaintToleration",
+            Self::NodeSelector(_) | Self::NodeAffinity => "NodeAffinity",
+            Self::MissingFeature(_) => "NodeDeclaredFeatures",
+            Self::HostPort(_) => "NodePorts",
+            Self::Insufficient(_) => "NodeResourcesFit",
+            Self::PodAffinity(_) | Self::PodAntiAffinity(_) | Self::OthersAntiAffinity(_) => {
+                "InterPodAffinity"
+            }
+            Self::TopologySpread(_) | Self::NoTopology(_) => "PodTopologySpread",
+            Self::SharedByAnother(_) | Self::UnreadablePod => return None,
+        })
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.reason(), self.subject())
+    }
+}
+
+/// A rule that only looks at the node itself.
+type Rule = fn(&Kind, &Node, &Shared) -> Option<Refusal>;
+
+/// The rules that only look at the node itself, and not at how much is free there.
+const RULES: [Rule; 7] =
+    [cordon, taints::untolerated, affinity::mismatch, features, ports, shared_by_another, unreadable];
+
+/// The first rule that the node breaks, whatever is free on it and wherever other pods are.
+pub(crate) fn refusal(kind: &Kind, node: &Node, shared: &Shared) -> Option<Refusal> {
+    RULES.iter().find_map(|rule| rule(kind, node, shared))
+}
+
+/// Every rule that the node breaks, what is free on it among them.
+pub(crate) fn refusals(kind: &Kind, node: &Node, shared: &Shared) -> Vec<Refusal> {
+    let rules = RULES.iter().filter_map(|rule| rule(kind, node, shared));
+    rules.chain(insufficient(kind, node, shared)).collect()
+}
+
+fn cordon(kind: &Kind, node: &Node, _: &Shared) -> Option<Refusal> {
+    (node.unschedulable && !taints::tolerates_cordon(&kind.tolerations)).then_some(Refusal::Unschedulable)
+}
+
+fn features(kind: &Kind, node: &Node, _: &Shared) -> Option<Refusal> {
+    let missing = kind.features.iter().find(|feature| !node.features.contains(feature))?;
+    Some(Refusal::MissingFeature(missing.to_string()))
+}
+
+fn ports(kind: &Kind, node: &Node, _: &Shared) -> Option<Refusal> {
+    let taken = kind.ports.iter().find(|port| node.ports.iter().any(|other| other.collides(port)))?;
+    Some(Refusal::HostPort(format!("{}/{}", taken.port, taken.protocol)))
+}
+
+/// Which of its GPUs a pod gets isn't known before the node hands them out, so the whole node is one namespace's.
+fn shared_by_another(kind: &Kind, node: &Node, shared: &Shared) -> Option<Refusal> {
+    let resource = kind.shared?;
+    let others = node.sharing.iter().any(|namespace| *namespace != kind.namespace);
+    others.then(|| Refusal::SharedByAnother(shared.resources.name(resource).to_owned()))
+}
+
+fn unreadable(_: &Kind, node: &Node, _: &Shared) -> Option<Refusal> {
+    (node.unreadable > 0).then_some(Refusal::UnreadablePod)
+}
+
+/// The first resource of which too little is free. Asking for nothing always fits.
+fn insufficient(kind: &Kind, node: &Node, shared: &Shared) -> Option<Refusal> {
+    let lacks = |(id, asked): &(_, i64)| *asked > 0 && *asked > node.free(*id);
+    let (id, _) = kind.requests.iter().find(lacks)?;
+    Some(Refusal::Insufficient(shared.resources.name(id).to_owned()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,244 @@
+//! Plans as a whole: all or nothing, in order, never more than there is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::{collection::vec, prelude::*};
+use serde_json::json;
+
+use super::*;
+use crate::testing::{GPU, World, gpus};
+
+fn world(free: &[i64]) -> World {
+    let mut world = World::default();
+    for (at, free) in free.iter().enumerate() {
+        world.node(&format!("n{at}"), &gpus(*free));
+    }
+    world
+}
+
+fn gang(world: &mut World, name: &str, pods: &[i64]) {
+    let pods: Vec<_> = pods.iter().map(|count| gpus(*count)).collect();
+    let pods: Vec<_> = pods.iter().map(|pod| &pod[..]).collect();
+    world.gang(name, &pods);
+}
+
+fn plan(world: &mut World) -> Vec<Decision> {
+    world.cluster.plan(1000, true)
+}
+
+#[test]
+fn a_gang_is_placed_whole_or_not_at_all() {
+    let mut world = world(&[2, 1]);
+    gang(&mut world, "a", &[1, 1]);
+    gang(&mut world, "b", &[1, 1]);
+    let decisions = plan(&mut world);
+    assert!(matches!(&decisions[0], Decision::Place { placements, .. } if placements.len() == 2));
+    let Decision::Hold { message, blockers, .. } = &decisions[1] else { panic!("{decisions:?}") };
+    assert_eq!(
+        message,
+        "no room for 2 pods at once: 2 of 2 nodes may be used; needs 2 nvidia.com/gpu, 1 free"
+    );
+    assert_eq!(blockers[0].free, Some(Quantity::whole(1)));
+}
+
+#[test]
+fn the_fullest_node_that_fits_is_taken_so_that_large_pods_keep_their_place() {
+    let mut world = world(&[8, 1, 4]);
+    gang(&mut world, "a", &[1]);
+    let decisions = plan(&mut world);
+    let Decision::Place { placements, .. } = &decisions[0] else { panic!("{decisions:?}") };
+    assert_eq!(placements[0].node, "n1");
+}
+
+#[test]
+fn higher_priority_goes_first_then_age() {
+    let mut world = world(&[2]);
+    for (name, priority, created) in [("a-young", 0, 2), ("old", 0, 1), ("urgent", 1, 9)] {
+        gang(&mut world, name, &[1]);
+        let mut facts = world.cluster.find_group(&format!("ns/{name}")).unwrap().gang.clone().unwrap();
+        (facts.priority, facts.created) = (priority, created);
+        world.cluster.set_gang(facts);
+    }
+    let decisions = plan(&mut world);
+    let order = decisions.iter().map(|decision| match decision {
+        Decision::Place { group, .. } => group.as_str(),
+        _ => "held",
+    });
+    assert_eq!(order.collect::<Vec<_>>(), ["ns/urgent", "ns/old", "held"]);
+}
+
+#[test]
+fn unlike_pods_find_the_one_way_in_which_they_fit() {
+    // Largest first and best fit would put 3 beside 3 and leave 2+2 nowhere: 3+2, 3+2 is the only way.
+    let mut world = world(&[5, 5]);
+    gang(&mut world, "a", &[3, 2, 3, 2]);
+    assert!(matches!(plan(&mut world)[0], Decision::Place { .. }));
+}
+
+#[test]
+fn a_node_that_is_ruled_out_is_counted_under_its_reason() {
+    let mut world = world(&[4]);
+    gang(&mut world, "a", &[1]);
+    world.cordon("n0");
+    let Decision::Hold { message, .. } = &plan(&mut world)[0] else { panic!() };
+    let expected = "no room for 1 pods at once: 0 of 1 nodes may be used; needs 1 nvidia.com/gpu, 0 free; \
+                    1 ruled out by NodeUnschedulable spec.unschedulable";
+    assert_eq!(message, expected);
+}
+
+#[test]
+fn a_gang_is_not_looked_at_again_before_something_was_freed() {
+    let mut world = world(&[2]);
+    gang(&mut world, "first", &[1, 1]);
+    gang(&mut world, "second", &[1]);
+    assert_eq!(world.cluster.plan(1000, false).len(), 2);
+    assert_eq!(world.cluster.plan(1000, false), []);
+    gang(&mut world, "third", &[1]);
+    assert_eq!(world.cluster.plan(1000, false).len(), 1, "only the new one is looked at");
+    world.cluster.remove_pod("first-0");
+    assert!(
+        matches!(&world.cluster.plan(1000, false)[0], Decision::Place { group, .. } if group == "ns/second")
+    );
+}
+
+#[test]
+fn a_plan_ends_when_enough_pods_have_a_node() {
+    let mut world = world(&[8]);
+    (0..4).for_each(|at| gang(&mut world, &format!("g{at}"), &[1, 1]));
+    assert_eq!(world.cluster.plan(3, false).len(), 2);
+    assert_eq!(world.cluster.plan(3, false).len(), 2);
+    assert_eq!(world.cluster.plan(3, false), []);
+}
+
+#[test]
+fn pods_that_shun_one_another_are_placed_apart_and_those_that_want_one_another_together() {
+    let term = |key: &str| {
+        json!({ "requiredDuringSchedulingIgnoredDuringExecution":
+            [{ "labelSelector": { "matchLabels": { "compute.plasma.dev/gang": "g" } }, "topologyKey": key }] })
+    };
+    for (affinity, pods, expected) in [
+        (json!({ "podAntiAffinity": term("kubernetes.io/hostname") }), 4, Some(4)),
+        (json!({ "podAntiAffinity": term("kubernetes.io/hostname") }), 5, None),
+        // Zone a, which is begun in, is too small for six; zone b isn't.
+        (json!({ "podAffinity": term("zone") }), 6, Some(2)),
+        (json!({ "podAffinity": term("zone") }), 9, None),
+    ] {
+        let mut world = world(&[1, 2, 4, 4]);
+        for (node, zone) in [("n0", "a"), ("n1", "a"), ("n2", "b"), ("n3", "b")] {
+            world.change_node(node, |node| node["metadata"]["labels"]["zone"] = json!(zone));
+        }
+        let facts = crate::gang::GangFacts { key: "ns/g".to_owned(), min_member: pods, ..Default::default() };
+        world.cluster.set_gang(facts);
+        for at in 0..pods {
+            world.pod(&format!("p{at}"), &gpus(1), |pod| {
+                let labels = json!({ "compute.plasma.dev/gang": "g", "index": at.to_string() });
+                pod["metadata"]["labels"] = labels;
+                pod["spec"]["affinity"] = affinity.clone();
+            });
+        }
+        let decisions = plan(&mut world);
+        let nodes = match &decisions[0] {
+            Decision::Place { placements, .. } => {
+                Some(placements.iter().map(|place| place.node.as_str()).collect::<BTreeSet<_>>().len())
+            }
+            _ => None,
+        };
+        assert_eq!(nodes, expected, "{affinity} {pods}: {decisions:?}");
+    }
+}
+
+#[test]
+fn what_was_tried_in_vain_is_as_it_was() {
+    let mut world = world(&[2, 2]);
+    let shuns = json!({ "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [{
+        "labelSelector": {}, "topologyKey": "kubernetes.io/hostname" }] } });
+    let facts = crate::gang::GangFacts { key: "ns/g".to_owned(), min_member: 3, ..Default::default() };
+    world.cluster.set_gang(facts);
+    for at in 0..3 {
+        world.pod(&format!("p{at}"), &gpus(1), |pod| {
+            pod["metadata"]["labels"] = json!({ "compute.plasma.dev/gang": "g" });
+            pod["spec"]["affinity"] = shuns.clone();
+        });
+    }
+    assert!(matches!(&plan(&mut world)[0], Decision::Hold { .. }));
+    assert_eq!(world.cluster.plan(1000, false), [], "trying freed nothing");
+    gang(&mut world, "all", &[2, 2]);
+    let placed = |decision: &Decision| matches!(decision, Decision::Place { group, .. } if group == "ns/all");
+    assert!(plan(&mut world).iter().any(placed));
+}
+
+/// Whether any way at all places every pod: the slow, obvious answer.
+fn some_way_exists(free: &mut [i64], pods: &[i64]) -> bool {
+    let Some((first, rest)) = pods.split_first() else { return true };
+    (0..free.len()).any(|index| {
+        if free[index] < *first {
+            return false;
+        }
+        free[index] -= first;
+        let found = some_way_exists(free, rest);
+        free[index] += first;
+        found
+    })
+}
+
+proptest! {
+    #[test]
+    fn small_gangs_are_placed_exactly_when_some_way_exists(free in vec(0_i64..6, 1..4), pods in vec(1_i64..4, 1..6)) {
+        let mut world = world(&free);
+        gang(&mut world, "a", &pods);
+        let placed = matches!(plan(&mut world)[0], Decision::Place { .. });
+        prop_assert_eq!(placed, some_way_exists(&mut free.clone(), &pods));
+    }
+
+    #[test]
+    fn no_node_shares_its_gpus_between_namespaces(
+        free in vec(0_i64..5, 1..4),
+        sharing in vec(0_usize..4, 3),
+        pods in vec((0_usize..3, 1_i64..3), 1..12),
+    ) {
+        let shared = |count| [("nvidia.com/gpu.shared", count)];
+        let mut world = World::default();
+        for (at, (free, already)) in free.iter().zip(&sharing).enumerate() {
+            world.node(&format!("n{at}"), &shared(*free + 1));
+            if *already < 3 {
+                world.pod(&format!("old{at}"), &shared(1), |pod| {
+                    pod["metadata"]["namespace"] = json!(format!("tenant-{already}"));
+                    pod["spec"]["nodeName"] = json!(format!("n{at}"));
+                });
+            }
+        }
+        for (at, (tenant, count)) in pods.iter().enumerate() {
+            world.pod(&format!("p{at}"), &shared(*count), |pod| {
+                pod["metadata"]["namespace"] = json!(format!("tenant-{tenant}"));
+            });
+        }
+        plan(&mut world);
+        let mut on: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for (pod, node) in world.cluster.placed() {
+            on.entry(&node.name).or_default().insert(pod.namespace());
+        }
+        prop_assert!(on.values().all(|namespaces| namespaces.len() <= 1), "{:?}", on);
+    }
+
+    #[test]
+    fn no_node_is_ever_over_committed_and_every_gang_is_whole(
+        free in vec(0_i64..9, 1..5),
+        gangs in vec(vec(1_i64..4, 1..5), 1..6),
+    ) {
+        let mut world = world(&free);
+        gangs.iter().enumerate().for_each(|(at, pods)| gang(&mut world, &format!("g{at}"), pods));
+        let mut used: BTreeMap<String, i64> = BTreeMap::new();
+        for decision in plan(&mut world) {
+            let Decision::Place { group, placements } = decision else { continue };
+            let pods = &gangs[group.trim_start_matches("ns/g").parse::<usize>().unwrap()];
+            prop_assert_eq!(placements.len(), pods.len());
+            for placement in placements {
+                let at = placement.pod.rsplit_once('-').unwrap().1.parse::<usize>().unwrap();
+                *used.entry(placement.node.clone()).or_default() += pods[at];
+            }
+        }
+        for (index, free) in free.iter().enumerate() {
+            prop_assert!(used.get(&format!("n{index}")).copied().unwrap_or(0) <= *free, "{} of {}", GPU, index);
+        }
+    }
+}

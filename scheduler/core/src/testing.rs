@@ -1,0 +1,95 @@
+//! Small clusters for tests, made of the documents that an API server would give.
+
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::{Cluster, Names},
+    gang::GangFacts,
+    plan::Alike,
+};
+
+/// Amounts in whole units.
+pub(crate) type Amounts<'a> = &'a [(&'a str, i64)];
+
+pub(crate) const GPU: &str = "nvidia.com/gpu";
+
+pub(crate) fn gpus(count: i64) -> [(&'static str, i64); 1] {
+    [(GPU, count)]
+}
+
+/// A cluster under construction.
+pub(crate) struct World {
+    pub(crate) cluster: Cluster,
+    nodes: std::collections::BTreeMap<String, Value>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        let names = Names {
+            scheduler: "plasma-scheduler".to_owned(),
+            gang_label: "compute.plasma.dev/gang".to_owned(),
+            job_label: "compute.plasma.dev/job-uid".to_owned(),
+        };
+        Self { cluster: Cluster::new(names), nodes: std::collections::BTreeMap::new() }
+    }
+}
+
+fn texts(amounts: Amounts<'_>) -> Value {
+    amounts.iter().map(|(name, amount)| ((*name).to_owned(), json!(amount.to_string()))).collect()
+}
+
+impl World {
+    /// A node with these amounts, room for 110 pods, and its name as a label.
+    pub(crate) fn node(&mut self, name: &str, offers: Amounts<'_>) {
+        let mut allocatable = texts(offers);
+        allocatable["pods"] = json!("110");
+        let labels = json!({ "kubernetes.io/hostname": name });
+        let node = json!({ "metadata": { "name": name, "labels": labels }, "status": { "allocatable": allocatable } });
+        self.set_node(name, node);
+    }
+
+    /// Changes a node's document.
+    pub(crate) fn change_node(&mut self, name: &str, change: impl FnOnce(&mut Value)) {
+        let mut node = self.nodes[name].clone();
+        change(&mut node);
+        self.set_node(name, node);
+    }
+
+    pub(crate) fn cordon(&mut self, name: &str) {
+        self.change_node(name, |node| node["spec"]["unschedulable"] = json!(true));
+    }
+
+    fn set_node(&mut self, name: &str, node: Value) {
+        self.cluster.set_node(&serde_json::from_value(node.clone()).unwrap());
+        self.nodes.insert(name.to_owned(), node);
+    }
+
+    /// A gang in the namespace `ns` whose pods ask for these amounts each.
+    pub(crate) fn gang(&mut self, name: &str, pods: &[Amounts<'_>]) {
+        let facts = GangFacts { key: format!("ns/{name}"), min_member: pods.len(), ..GangFacts::default() };
+        self.cluster.set_gang(facts);
+        for (at, asked) in pods.iter().enumerate() {
+            let labels = json!({ "compute.plasma.dev/gang": name });
+            self.pod(&format!("{name}-{at}"), asked, |pod| pod["metadata"]["labels"] = labels);
+        }
+    }
+
+    /// A pod in the namespace `ns` that asks for these amounts; its UID is its name.
+    pub(crate) fn pod(&mut self, name: &str, asked: Amounts<'_>, change: impl FnOnce(&mut Value)) {
+        let mut pod = json!({
+            "metadata": { "name": name, "namespace": "ns", "uid": name },
+            "spec": {
+                "schedulerName": "plasma-scheduler",
+                "containers": [{ "name": "c", "resources": { "requests": texts(asked) } }],
+            },
+        });
+        change(&mut pod);
+        self.cluster.set_pod(&serde_json::from_value(pod).unwrap());
+    }
+
+    /// The pods of a gang that wait, by kind.
+    pub(crate) fn alike(&self, gang: &str) -> Vec<Alike> {
+        let group = self.cluster.find_group(&format!("ns/{gang}")).unwrap();
+        self.cluster.alike(group)
+    }
+}

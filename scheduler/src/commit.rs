@@ -12,12 +12,13 @@ use kube::{
 use plasma_scheduler_core::{Bound, Placement};
 use serde_json::json;
 
-use crate::{metrics::Metrics, world::has_started};
+use crate::metrics::Metrics;
 
 /// How many requests for one gang are under way at once.
 const AT_ONCE: usize = 16;
 
 /// Binds pods, and deletes those that must not stay bound.
+#[derive(Clone)]
 pub(crate) struct Binder {
     client: Client,
     metrics: Metrics,
@@ -30,27 +31,32 @@ impl Binder {
 
     /// Binds each pod to its node; the outcomes are in the placements' order.
     pub(crate) async fn bind_all(&self, namespace: &str, placements: &[Placement]) -> Vec<Bound> {
-        let bind = |placement| self.bind(namespace, placement);
-        stream::iter(placements).map(bind).buffered(AT_ONCE).collect().await
+        let bind = |placement: Placement| async move { self.bind(namespace, &placement).await };
+        stream::iter(placements.to_vec()).map(bind).buffered(AT_ONCE).collect().await
     }
 
     /// How the bindings stand, in the placements' order. Binds nothing.
     pub(crate) async fn look_up_all(&self, namespace: &str, placements: &[Placement]) -> Vec<Bound> {
-        let look_up = |placement| self.look_up(namespace, placement);
-        stream::iter(placements).map(look_up).buffered(AT_ONCE).collect().await
+        let look_up = |placement: Placement| async move { self.look_up(namespace, &placement).await };
+        stream::iter(placements.to_vec()).map(look_up).buffered(AT_ONCE).collect().await
     }
 
-    async fn bind(&self, namespace: &str, placement: &Placement) -> Bound {
+    /// Binds a pod to its node.
+    pub(crate) async fn bind(&self, namespace: &str, placement: &Placement) -> Bound {
         let outcome = match self.post_binding(namespace, placement).await {
             Ok(()) => Bound::Yes,
             Err(fault) => {
                 tracing::debug!("binding {namespace}/{} to {}: {fault}", placement.pod, placement.node);
-                self.look_up(namespace, placement).await
+                match self.look_up(namespace, placement).await {
+                    Bound::NotYet if was_refused(&fault) => Bound::Refused,
+                    found => found,
+                }
             }
         };
         let result = match outcome {
             Bound::Yes | Bound::Started => "bound",
             Bound::Never => "lost",
+            Bound::Refused => "refused",
             Bound::NotYet => "unknown",
         };
         self.metrics.binds.with_label_values(&[result]).inc();
@@ -130,4 +136,14 @@ impl Binder {
 
 fn is_another_or_ending(pod: &Pod, placement: &Placement) -> bool {
     pod.uid().as_ref() != Some(&placement.uid) || pod.metadata.deletion_timestamp.is_some()
+}
+
+/// Whether the API server said no, and so did nothing: what it does after a time-out or a fault of its own is unknown.
+fn was_refused(fault: &kube::Error) -> bool {
+    matches!(fault, kube::Error::Api(status) if (400..500).contains(&status.code) && !matches!(status.code, 408 | 429))
+}
+
+/// Whether a pod in this phase has containers that were started.
+fn has_started(phase: Option<&str>) -> bool {
+    phase.is_some_and(|phase| phase != "Pending")
 }

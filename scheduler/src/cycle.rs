@@ -1,138 +1,280 @@
-//! The cycle: finish what was begun, read, plan, commit, report. Woken by the watches, at most every few milliseconds.
+//! The cycle: take in what the watches tell, plan, and have the plan carried out by tasks that tell how they ended. Nothing
+//! that waits for the API server keeps the next plan waiting.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Client;
-use plasma_runtime::CancellationToken;
-use plasma_scheduler_core::{Bound, Decision, Placement, plan};
+use plasma_runtime::{CancellationToken, Gate};
+use plasma_scheduler_core::{Decision, Next, Placement};
+use tokio::{sync::mpsc::Receiver, task::JoinSet, time::MissedTickBehavior};
 
 use crate::{
     args::Args,
     commit::Binder,
-    journal::{self, AGAIN, Journals},
+    journal::Journals,
     metrics::Metrics,
-    observe::Watched,
+    observe::Observed,
+    outcome::{Outcome, Work},
     report::Reporter,
-    world::{self, Assumed, World},
+    state::State,
+    waits::{Said, Waits},
 };
 
+/// How many pods may be on their way to their nodes before no more are placed.
+const UNDER_WAY: usize = 256;
+/// How many observations are taken in before the next plan.
+const AT_ONCE: usize = 1024;
 /// Watches come in bursts: this long is waited for the rest of one.
-const BURST: Duration = Duration::from_millis(20);
-/// Without any news, look again all the same: deadlines pass without one.
-const LOOK: Duration = Duration::from_secs(5);
+const BURST: Duration = Duration::from_millis(2);
+/// How often is looked whether time alone has changed something.
+const LOOK: Duration = Duration::from_millis(250);
+/// How many of the groups that wait are explained anew each time.
+const EXPLAINED: usize = 8;
+/// After a refusal a group waits this long, then twice as long, up to the longest.
+const FIRST_PAUSE: SignedDuration = SignedDuration::from_millis(500);
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 
-/// Runs cycles until the program is asked to end.
-pub(crate) async fn run(mut scheduler: Scheduler, shutdown: CancellationToken) {
-    if shutdown.run_until_cancelled(scheduler.watched.wait_until_complete()).await.is_none() {
-        return;
-    }
-    scheduler.begin();
-    while !shutdown.is_cancelled() {
-        scheduler.cycle(Timestamp::now()).await;
-        let look = if scheduler.journals.is_any_open() { AGAIN.unsigned_abs() } else { LOOK };
-        let news = async {
-            let _ = tokio::time::timeout(look, scheduler.watched.changed.notified()).await;
-            tokio::time::sleep(BURST).await;
-        };
-        let _ = shutdown.run_until_cancelled(news).await;
+/// Runs until the program is asked to end.
+pub(crate) async fn run(
+    mut scheduler: Scheduler,
+    mut observations: Receiver<Observed>,
+    ready: Gate,
+    shutdown: CancellationToken,
+) {
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            observed = observations.recv() => {
+                let Some(observed) = observed else { return };
+                scheduler.observe(observed);
+                tokio::time::sleep(BURST).await;
+            }
+            Some(outcome) = scheduler.tasks.join_next() => scheduler.learn(outcome, Timestamp::now()),
+            _ = look.tick() => scheduler.look(Timestamp::now()),
+        }
+        for _ in 0..AT_ONCE {
+            let Ok(observed) = observations.try_recv() else { break };
+            scheduler.observe(observed);
+        }
+        while let Some(outcome) = scheduler.tasks.try_join_next() {
+            scheduler.learn(outcome, Timestamp::now());
+        }
+        if scheduler.state.is_complete() {
+            ready.set(true);
+            scheduler.cycle(Timestamp::now());
+        }
     }
 }
 
 /// What the cycles work with, and what they remember from one to the next.
 pub(crate) struct Scheduler {
     args: Args,
-    client: Client,
-    watched: Watched,
+    pub(crate) state: State,
+    work: Work,
     metrics: Metrics,
-    binder: Binder,
-    reporter: Reporter,
     journals: Journals,
-    assumed: Assumed,
+    said: Said,
+    pub(crate) tasks: JoinSet<Outcome>,
+    /// How many pods are on their way to their nodes.
+    under_way: usize,
+    pauses: Pauses,
+}
+
+/// Groups that wait a while after a refusal, and how long they have waited each time.
+#[derive(Default)]
+struct Pauses {
+    until: BTreeMap<(Timestamp, String), ()>,
+    last: BTreeMap<String, SignedDuration>,
+}
+
+impl Pauses {
+    fn begin(&mut self, key: &str, now: Timestamp) {
+        let pause = self.last.get(key).map_or(FIRST_PAUSE, |last| (*last * 2).min(LONGEST_PAUSE));
+        self.last.insert(key.to_owned(), pause);
+        self.until.insert((now + pause, key.to_owned()), ());
+    }
+
+    /// The groups that have waited long enough.
+    fn over(&mut self, now: Timestamp) -> Vec<String> {
+        let mut over = Vec::new();
+        while let Some(entry) = self.until.first_entry().filter(|entry| entry.key().0 <= now) {
+            over.push(entry.remove_entry().0.1);
+        }
+        over
+    }
 }
 
 impl Scheduler {
-    pub(crate) fn new(args: Args, client: Client, watched: Watched, metrics: Metrics) -> Self {
+    pub(crate) fn new(args: Args, client: Client, metrics: Metrics) -> Self {
+        let (binder, reporter) =
+            (Binder::new(client.clone(), metrics.clone()), Reporter::new(client.clone()));
         Self {
-            binder: Binder::new(client.clone(), metrics.clone()),
-            reporter: Reporter::new(client.clone()),
-            journals: Journals::default(),
-            assumed: Assumed::new(),
+            state: State::new(&args.scheduler_name),
+            work: Work { client, binder, reporter },
             args,
-            client,
-            watched,
             metrics,
+            journals: Journals::default(),
+            said: Said::default(),
+            tasks: JoinSet::new(),
+            under_way: 0,
+            pauses: Pauses::default(),
         }
     }
 
-    /// Plans that an earlier process began hold what they name before anything new is planned.
-    pub(crate) fn begin(&mut self) {
-        self.assumed = journal::reserved(&self.watched);
+    pub(crate) fn observe(&mut self, observed: Observed) {
+        self.state.observe(observed);
     }
 
-    pub(crate) async fn cycle(&mut self, now: Timestamp) {
+    /// Carries plans on, makes new ones, and sends both on their way.
+    pub(crate) fn cycle(&mut self, now: Timestamp) {
         let begun = Instant::now();
-        self.reporter.forget_shown(&self.watched);
-        self.carry_on(now).await;
-        let world =
-            world::read(&self.watched, &self.args.scheduler_name, &mut self.assumed, self.journals.open());
-        for decision in plan(&world.snapshot).decisions {
-            match decision {
-                Decision::Place { gang, placements } => self.place(&world, &gang, &placements, now).await,
-                Decision::Hold { gang, message, blockers } => {
-                    self.reporter.held(&self.watched, &world, (&gang, message), &blockers).await;
-                }
+        self.carry_on(now);
+        let room = UNDER_WAY.saturating_sub(self.under_way);
+        if room > 0 {
+            for decision in self.state.cluster.plan(room) {
+                self.carry_out(decision, now);
             }
         }
-        self.reporter.rest(&self.watched, &world).await;
-        self.measure(&world, begun);
+        self.metrics.cycle_seconds.observe(begun.elapsed().as_secs_f64());
+    }
+
+    /// What time alone changes: pauses end, and groups that wait are explained anew, some each time.
+    pub(crate) fn look(&mut self, now: Timestamp) {
+        for key in self.pauses.over(now) {
+            if self.state.is_journalled(&key) {
+                self.state.cluster.set_busy(&key, false);
+            } else {
+                self.state.cluster.give_up(&key);
+            }
+        }
+        if !self.state.is_complete() {
+            return;
+        }
+        for decision in self.state.cluster.explain(EXPLAINED) {
+            self.carry_out(decision, now);
+        }
+        let cluster = &self.state.cluster;
+        self.said.retain(|key| cluster.waits(key));
+        self.pauses.last.retain(|key, _| cluster.knows(key));
+        let (held, refused) = self.said.counts();
+        self.metrics.waiting_gangs.set(i64::try_from(held).unwrap_or(i64::MAX));
+        self.metrics.refused_gangs.set(i64::try_from(refused).unwrap_or(i64::MAX));
     }
 
     /// Finishes or undoes the plans that are journalled.
-    async fn carry_on(&mut self, now: Timestamp) {
-        let Self { watched, binder, reporter, journals, assumed, metrics, .. } = self;
-        let undone = journals.carry_on(watched, binder, reporter, assumed, now).await;
-        metrics.rollbacks.inc_by(undone);
+    fn carry_on(&mut self, now: Timestamp) {
+        for plan in self.journals.due(&self.state, now) {
+            let work = self.work.clone();
+            self.tasks.spawn(async move { work.carry_on(plan).await });
+        }
     }
 
-    /// Carries out the decision to place a gang, or a pod of no gang.
-    async fn place(&mut self, world: &World, group: &str, placements: &[Placement], now: Timestamp) {
-        let (namespace, name) = group.split_once('/').unwrap_or_default();
-        let is_gang = !name.starts_with("pod:");
-        if is_gang {
-            // The plan is durable before its first binding: a successor finishes or undoes what we began.
-            let deadline = now + SignedDuration::from_secs(i64::from(self.args.gang_deadline_seconds));
-            let written = journal::write(&self.client, (namespace, name), placements, deadline).await;
-            if let Err(fault) = written {
-                tracing::warn!("gang {group}: the plan can't be journalled: {fault}; planning it anew");
-                return;
+    fn carry_out(&mut self, decision: Decision, now: Timestamp) {
+        match decision {
+            Decision::Place { group, placements } => self.place(group, placements, now),
+            Decision::Hold { group, message, blockers } => {
+                let waits = Waits::for_room(message, &blockers, self.state.cluster.bound_of(&group));
+                self.tell(group, waits, now);
             }
-            self.journals.has_sent(group, now);
-        }
-        self.assumed.extend(placements.iter().map(|place| (place.uid.clone(), place.node.clone())));
-        let outcomes = self.binder.bind_all(namespace, placements).await;
-        if outcomes.iter().all(|outcome| outcome.is_done()) {
-            tracing::info!("{group}: bound {} pods", placements.len());
-            self.reporter.scheduled(namespace, name, world.bound_of(group) + placements.len()).await;
-        } else if !is_gang {
-            placements.iter().for_each(|place| drop(self.assumed.remove(&place.uid)));
-        } else if outcomes.contains(&Bound::Never) {
-            tracing::warn!("{group}: not every pod can be bound as planned");
+            Decision::Aside { group, why } => {
+                let waits = Waits::aside(&why, self.state.cluster.bound_of(&group));
+                self.tell(group, waits, now);
+            }
         }
     }
 
-    fn measure(&self, world: &World, begun: Instant) {
-        let held = world.snapshot.waiting.iter().filter(|gang| self.reporter.is_held(&gang.key)).count();
-        self.metrics.waiting_gangs.set(i64::try_from(held).unwrap_or(i64::MAX));
-        self.metrics.refused_gangs.set(i64::try_from(world.refused()).unwrap_or(i64::MAX));
-        self.metrics.cycle_seconds.observe(begun.elapsed().as_secs_f64());
+    /// Sends pods on their way to their nodes.
+    fn place(&mut self, group: String, placements: Vec<Placement>, now: Timestamp) {
+        self.said.forget(&group);
+        self.under_way += placements.len();
+        let work = self.work.clone();
+        if group.contains("/pod:") {
+            self.tasks.spawn(async move { work.bind_single(group, placements).await });
+            return;
+        }
+        let Some(gang) = self.state.find_gang(&group).cloned() else {
+            self.under_way -= placements.len();
+            return self.state.cluster.give_up(&group);
+        };
+        self.journals.sends(&group, now, true);
+        let deadline = now + SignedDuration::from_secs(i64::from(self.args.gang_deadline_seconds));
+        let bound = self.state.cluster.bound_of(&group);
+        self.tasks.spawn(async move { work.bind_gang(gang, placements, deadline, bound).await });
     }
-}
 
-#[cfg(test)]
-impl Scheduler {
-    /// How many journals are remembered as ended.
-    pub(crate) fn remembers(&self) -> usize {
-        self.reporter.remembers()
+    /// Says what a group waits for, where that is news.
+    fn tell(&mut self, group: String, waits: Waits, now: Timestamp) {
+        if !self.said.is_news(&group, &waits, now) {
+            return;
+        }
+        let untold = if waits.is_gathering() { Vec::new() } else { self.state.cluster.untold(&group) };
+        let work = self.work.clone();
+        self.tasks.spawn(async move { work.tell(group, waits, untold).await });
+    }
+
+    /// Takes in how a task ended.
+    pub(crate) fn learn(&mut self, outcome: Result<Outcome, tokio::task::JoinError>, now: Timestamp) {
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(fault) => return tracing::error!("a task ended without an outcome: {fault}"),
+        };
+        match outcome {
+            Outcome::Bound { group, pods, is_lost } => {
+                self.under_way -= pods;
+                self.pauses.last.remove(&group);
+                if is_lost {
+                    self.state.cluster.give_up(&group);
+                } else {
+                    self.state.cluster.set_busy(&group, false);
+                }
+            }
+            Outcome::Refused { group, pods } => {
+                self.under_way -= pods;
+                self.journals.ends(&group);
+                self.state.cluster.give_up(&group);
+                self.state.cluster.set_busy(&group, true);
+                self.pauses.begin(&group, now);
+            }
+            Outcome::Unknown { group, pods } => {
+                self.under_way -= pods;
+                self.journals.ends(&group);
+                self.pauses.begin(&group, now);
+            }
+            Outcome::Begun { group, pods } => {
+                self.under_way -= pods;
+                self.journals.sends(&group, now, false);
+                self.state.cluster.set_busy(&group, false);
+            }
+            Outcome::Over { group, pods, ended } => {
+                self.under_way -= pods;
+                self.journals.ends(&group);
+                if let Some(ended) = ended {
+                    self.state.has_ended(&group, ended);
+                }
+                self.state.cluster.set_busy(&group, false);
+            }
+            Outcome::CarriedOn { group, step } => {
+                if step.is_over {
+                    self.metrics.rollbacks.inc_by(u64::from(matches!(step.next, Next::Undo(_))));
+                    self.journals.ends(&group);
+                    if let Some(ended) = step.ended {
+                        self.state.has_ended(&group, ended);
+                    }
+                } else {
+                    self.journals.has_tried(&group, &step.next, now);
+                }
+            }
+            Outcome::Told { group, is_told } => {
+                if !is_told {
+                    self.said.forget(&group);
+                }
+            }
+        }
     }
 }

@@ -3,13 +3,17 @@
 mod args;
 mod commit;
 mod cycle;
+mod event;
 mod journal;
 mod metrics;
+mod object;
 mod observe;
+mod outcome;
 mod report;
+mod state;
 #[cfg(test)]
 mod tests;
-mod world;
+mod waits;
 
 use std::process::ExitCode;
 
@@ -26,7 +30,8 @@ async fn run(args: Args) -> Result<(), StartError> {
     let runtime = Runtime::start(&args.runtime).await?;
     let client = runtime.kube_client().await?;
     let metrics = metrics::Metrics::register(&runtime.registry);
-    let watched = observe::start(&client, runtime.health.gate("watches"), runtime.shutdown.clone());
-    cycle::run(cycle::Scheduler::new(args, client, watched, metrics), runtime.shutdown).await;
+    let observations = observe::start(&client, &runtime.shutdown);
+    let scheduler = cycle::Scheduler::new(args, client, metrics);
+    cycle::run(scheduler, observations, runtime.health.gate("watches"), runtime.shutdown).await;
     Ok(())
 }

@@ -1,109 +1,84 @@
-//! The watches: pods as raw JSON (a typed pod would hide fields that we don't know), nodes, gangs.
+//! The watches: pods, nodes, namespaces and gangs, told one by one as they come, and nothing of them kept here.
 
-use std::sync::Arc;
+use std::fmt::Debug;
 
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::Node;
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
-    api::{ApiResource, DynamicObject},
+    Api, Client, Resource,
     core::DeserializeGuard,
-    runtime::{WatchStreamExt as _, reflector, reflector::Store, watcher},
+    runtime::{WatchStreamExt as _, watcher},
 };
 use plasma_api::Gang;
-use plasma_runtime::{CancellationToken, Gate};
+use plasma_runtime::CancellationToken;
+use plasma_scheduler_core::{NamespaceDocument, NodeDocument, PodDocument};
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
+use tokio::sync::mpsc::{self, Receiver, Sender};
 
-/// What the watches know, and a bell that rings when they learn something.
-pub(crate) struct Watched {
-    pub(crate) pods: Store<DynamicObject>,
-    pub(crate) nodes: Store<Node>,
+use crate::object::Object;
+
+/// How many observations wait to be taken in; a watch that is ahead of that waits.
+const WAITING: usize = 4096;
+
+/// What a watch tells.
+#[derive(Debug)]
+pub(crate) enum Observed {
+    Pod(Change<Object<PodDocument>>),
+    Node(Change<Object<NodeDocument>>),
+    Namespace(Change<Object<NamespaceDocument>>),
     /// One that can't be read keeps nobody but its own pods from being placed.
-    pub(crate) gangs: Store<DeserializeGuard<Gang>>,
-    pub(crate) changed: Arc<Notify>,
-    ready: Gate,
+    Gang(Change<DeserializeGuard<Gang>>),
 }
 
-/// The API resource of pods, for raw access.
-pub(crate) fn pod_resource() -> ApiResource {
-    ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&())
+/// What happens to objects of one kind.
+#[derive(Debug)]
+pub(crate) enum Change<T> {
+    /// A complete list begins: what isn't in it is gone.
+    ListBegins,
+    /// The object is there, or has changed.
+    Is(T),
+    /// It is gone.
+    Gone(T),
+    /// The list is complete.
+    ListEnds,
 }
 
 /// Starts the watches.
-pub(crate) fn start(client: &Client, ready: Gate, shutdown: CancellationToken) -> Watched {
-    let changed = Arc::new(Notify::new());
-    let resource = pod_resource();
-    let pods: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-    Watched {
-        pods: watch(pods, resource, &changed, &shutdown, |_| {}),
-        nodes: watch(Api::all(client.clone()), (), &changed, &shutdown, |_| {}),
-        gangs: watch(Api::all(client.clone()), (), &changed, &shutdown, warn_of_unreadable),
-        changed,
-        ready,
-    }
-}
-
-impl Watched {
-    /// Waits until every watch has listed its objects once: before that, what looks free may not be.
-    pub(crate) async fn wait_until_complete(&self) {
-        let lists =
-            (self.pods.wait_until_ready(), self.nodes.wait_until_ready(), self.gangs.wait_until_ready());
-        let (pods, nodes, gangs) = futures::join!(lists.0, lists.1, lists.2);
-        match pods.and(nodes).and(gangs) {
-            Ok(()) => self.ready.set(true),
-            Err(fault) => tracing::error!("a watch ended before it had listed anything: {fault}"),
-        }
-    }
-}
-
-#[cfg(test)]
-impl Watched {
-    /// What a test fills by itself.
-    pub(crate) fn for_tests(
-        pods: Store<DynamicObject>,
-        nodes: Store<Node>,
-        gangs: Store<DeserializeGuard<Gang>>,
-    ) -> Self {
-        let ready = plasma_runtime::Health::default().gate("watches");
-        Self { pods, nodes, gangs, changed: Arc::default(), ready }
-    }
-}
-
-fn warn_of_unreadable(gang: &DeserializeGuard<Gang>) {
-    if let Err(fault) = &gang.0 {
-        let (namespace, name) = (gang.namespace().unwrap_or_default(), gang.name_any());
-        tracing::warn!("gang {namespace}/{name} can't be read, and its pods are not placed: {fault}");
-    }
+pub(crate) fn start(client: &Client, shutdown: &CancellationToken) -> Receiver<Observed> {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    watch(Api::all(client.clone()), Observed::Pod, sender.clone(), shutdown);
+    watch(Api::all(client.clone()), Observed::Node, sender.clone(), shutdown);
+    watch(Api::all(client.clone()), Observed::Namespace, sender.clone(), shutdown);
+    watch(Api::all(client.clone()), Observed::Gang, sender, shutdown);
+    receiver
 }
 
 fn watch<K>(
     api: Api<K>,
-    kind: K::DynamicType,
-    changed: &Arc<Notify>,
+    observed: fn(Change<K>) -> Observed,
+    sender: Sender<Observed>,
     shutdown: &CancellationToken,
-    look: fn(&K),
-) -> Store<K>
-where
-    K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
-    K::DynamicType: Clone + Eq + std::hash::Hash + Send + Sync,
+) where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let name = K::kind(&kind).into_owned();
-    let writer = reflector::store::Writer::new(kind);
-    let store = writer.as_reader();
-    let changed = changed.clone();
-    let events = watcher(api, watcher::Config::default()).default_backoff().reflect(writer);
+    let name = K::kind(&()).into_owned();
+    let events = watcher(api, watcher::Config::default()).default_backoff();
     let events = events.take_until(shutdown.clone().cancelled_owned());
     tokio::spawn(async move {
         futures::pin_mut!(events);
         while let Some(event) = events.next().await {
-            match event {
-                Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => look(&object),
-                Ok(_) => {}
-                Err(fault) => tracing::warn!("watching {name}: {fault}"),
+            let change = match event {
+                Ok(watcher::Event::Init) => Change::ListBegins,
+                Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => Change::Is(object),
+                Ok(watcher::Event::Delete(object)) => Change::Gone(object),
+                Ok(watcher::Event::InitDone) => Change::ListEnds,
+                Err(fault) => {
+                    tracing::warn!("watching {name}: {fault}");
+                    continue;
+                }
+            };
+            if sender.send(observed(change)).await.is_err() {
+                return;
             }
-            changed.notify_one();
         }
     });
-    store
 }

@@ -1,57 +1,31 @@
-//! What gangs and pods are told: Gang.status, conditions and events, written only when they change.
+//! What is written for people and other programs: gangs' status, pods' conditions, events.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
+use k8s_openapi::{
+    api::core::v1::{ObjectReference, Pod},
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::Timestamp,
 };
-
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
-    api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
-    runtime::events::{Event, EventType, Recorder, Reporter as EventReporter},
+    Api, Client, Resource as _, ResourceExt as _,
+    api::{Patch, PatchParams, PostParams},
 };
 use plasma_api::{
     Gang, GangStatus,
     condition::{self, Holds, Statement},
-    gang::{Blocker as ApiBlocker, GangPhase, Journal},
-    names,
+    gang::{Blocker as ApiBlocker, GangPhase},
 };
-use plasma_scheduler_core::Blocker;
 use serde_json::json;
 
 use crate::{
-    observe::{Watched, pod_resource},
-    world::{self, Aside, World},
+    event::{self, Told},
+    state::Ended,
+    waits::Waits,
 };
 
-/// The reason of a gang that hasn't all its pods yet: every gang is that for a moment, so it gets no event.
-const GATHERING: &str = "Gathering";
-
-/// Tells the cluster what was decided, and remembers what it told.
+/// Tells the cluster what was decided.
+#[derive(Clone)]
 pub(crate) struct Reporter {
     client: Client,
-    recorder: Recorder,
-    /// What was said last about each gang or pod that isn't placed.
-    said: HashMap<String, Waits>,
-    /// Gangs whose journal we ended, by key, until the watch shows that.
-    ended: HashMap<String, Ended>,
-}
-
-/// A journal that was ended, and the version of the gang in which it is gone.
-struct Ended {
-    uid: Option<String>,
-    journal: Journal,
-    version: Option<String>,
-}
-
-/// Why a gang, or a pod of no gang, has no place.
-#[derive(Clone, PartialEq)]
-struct Waits {
-    reason: &'static str,
-    message: String,
-    blockers: Vec<ApiBlocker>,
-    bound: usize,
 }
 
 /// What is to stand in a gang's status.
@@ -64,47 +38,26 @@ struct Verdict {
     ends_plan: bool,
 }
 
+/// How the writing of a gang's status ended.
+pub(crate) enum Written {
+    /// It stands there; a journal that it ended is named.
+    Yes(Option<Ended>),
+    /// It couldn't be written now.
+    No,
+}
+
 impl Reporter {
     pub(crate) fn new(client: Client) -> Self {
-        let reporter =
-            EventReporter { controller: names::field_manager::SCHEDULER.to_owned(), instance: None };
-        let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, recorder, said: HashMap::new(), ended: HashMap::new() }
+        Self { client }
     }
 
-    /// Whether the gang, or the pod of no gang, was last told that it has no place.
-    pub(crate) fn is_held(&self, key: &str) -> bool {
-        self.said.contains_key(key)
-    }
-
-    /// Whether the gang's journal was ended by us and only the watch doesn't know yet.
-    pub(crate) fn has_ended(&self, gang: &Gang) -> bool {
-        let journal = gang.status.as_ref().and_then(|status| status.journal.as_ref());
-        self.ended.get(&world::key(gang)).is_some_and(|ended| {
-            ended.uid == gang.metadata.uid && journal.is_some_and(|journal| *journal == ended.journal)
-        })
-    }
-
-    /// Forgets the ended journals of gangs that the watch shows as we wrote them, or shows no more.
-    pub(crate) fn forget_shown(&mut self, watched: &Watched) {
-        if self.ended.is_empty() {
-            return;
-        }
-        let gangs = watched.gangs.state();
-        let shown: HashMap<String, _> =
-            gangs.iter().map(|gang| (world::key(&**gang), (gang.uid(), gang.resource_version()))).collect();
-        let is_behind = |key: &String, ended: &mut Ended| {
-            shown.get(key).is_some_and(|(uid, version)| *uid == ended.uid && *version != ended.version)
-        };
-        self.ended.retain(is_behind);
-    }
-
-    /// Every pod of the plan is bound, and so many of the gang's in all. Whether that stands there now.
-    pub(crate) async fn scheduled(&mut self, namespace: &str, name: &str, bound: usize) -> bool {
-        self.said.remove(&format!("{namespace}/{name}"));
-        if name.starts_with("pod:") {
-            return true;
-        }
+    /// Every pod of the plan is bound, and so many of the gang's in all. The gang may be known as it was just written.
+    pub(crate) async fn scheduled(
+        &self,
+        (namespace, name): (&str, &str),
+        known: Option<Gang>,
+        bound: usize,
+    ) -> Written {
         let message = format!("{bound} pods are bound");
         let verdict = Verdict {
             phase: GangPhase::Scheduled,
@@ -114,15 +67,11 @@ impl Reporter {
             scheduled: statement(Holds::True, "Scheduled", &message),
             ends_plan: true,
         };
-        let written = self.write_status(namespace, name, verdict).await;
-        if written {
-            self.event(namespace, name, EventType::Normal, "Scheduled", message).await;
-        }
-        written
+        self.write_and_tell((namespace, name), known, verdict, Some((false, "Scheduled", &message))).await
     }
 
-    /// The plan was undone; so many pods of the gang are bound all the same. Whether that stands there now.
-    pub(crate) async fn rolled_back(&mut self, namespace: &str, name: &str, bound: usize) -> bool {
+    /// The plan was undone; so many pods of the gang are bound all the same.
+    pub(crate) async fn rolled_back(&self, (namespace, name): (&str, &str), bound: usize) -> Written {
         let message =
             "not every pod could be bound; those that were are deleted, and made anew by their owner";
         let verdict = Verdict {
@@ -133,153 +82,116 @@ impl Reporter {
             scheduled: statement(Holds::False, "RolledBack", message),
             ends_plan: true,
         };
-        let written = self.write_status(namespace, name, verdict).await;
-        if written {
-            self.event(namespace, name, EventType::Warning, "GangRolledBack", message.to_owned()).await;
-        }
-        written
+        self.write_and_tell((namespace, name), None, verdict, Some((true, "GangRolledBack", message))).await
     }
 
-    /// There is no room.
-    pub(crate) async fn held(
-        &mut self,
-        watched: &Watched,
-        world: &World,
-        (key, message): (&str, String),
-        blockers: &[Blocker],
-    ) {
-        let blockers = blockers.iter().map(api_blocker).collect();
-        let waits = Waits { reason: "Unschedulable", message, blockers, bound: world.bound_of(key) };
-        self.tell(watched, key, waits).await;
-    }
-
-    /// Gangs, and pods of no gang, that were not planned over.
-    pub(crate) async fn rest(&mut self, watched: &Watched, world: &World) {
-        for (key, why) in &world.aside {
-            self.tell(watched, key, waits(why, world.bound_of(key))).await;
-        }
-        let waiting = world.snapshot.waiting.iter().map(|gang| &gang.key);
-        let known: HashSet<&String> = waiting.chain(world.aside.iter().map(|(key, _)| key)).collect();
-        self.said.retain(|key, _| known.contains(key));
-    }
-
-    async fn tell(&mut self, watched: &Watched, key: &str, waits: Waits) {
-        if self.said.get(key) == Some(&waits) {
-            return;
-        }
-        let (namespace, name) = key.split_once('/').unwrap_or_default();
-        let told = match name.strip_prefix("pod:") {
-            Some(pod) => self.tell_pod(watched, namespace, pod, &waits).await,
-            None => self.tell_gang(namespace, name, &waits).await,
-        };
-        if told {
-            self.said.insert(key.to_owned(), waits);
-        }
-    }
-
-    async fn tell_gang(&mut self, namespace: &str, name: &str, waits: &Waits) -> bool {
-        let Waits { reason, message, blockers, bound } = waits.clone();
-        let is_gathering = reason == GATHERING;
+    /// What a gang waits for. Whether it stands there now.
+    pub(crate) async fn tell_gang(&self, (namespace, name): (&str, &str), waits: &Waits) -> bool {
+        let Waits { reason, message, blockers, bound, .. } = waits;
+        let is_gathering = waits.is_gathering();
         let verdict = Verdict {
             phase: if is_gathering { GangPhase::Gathering } else { GangPhase::Waiting },
-            bound,
+            bound: *bound,
             message: Some(message.clone()),
-            blockers,
-            scheduled: statement(Holds::False, reason, &message),
+            blockers: blockers.clone(),
+            scheduled: statement(Holds::False, reason, message),
             ends_plan: false,
         };
-        let written = self.write_status(namespace, name, verdict).await;
-        if written && !is_gathering {
-            self.event(namespace, name, EventType::Warning, "FailedScheduling", message).await;
-        }
-        written
+        // Every gang gathers for a moment: that is no event.
+        let event = (!is_gathering).then_some((true, "FailedScheduling", message.as_str()));
+        matches!(self.write_and_tell((namespace, name), None, verdict, event).await, Written::Yes(_))
     }
 
-    /// Writes the gang's status where it would change; whether it stands there now.
-    async fn write_status(&mut self, namespace: &str, name: &str, verdict: Verdict) -> bool {
-        let gangs: Api<Gang> = Api::namespaced(self.client.clone(), namespace);
-        let ends_plan = verdict.ends_plan;
-        let outcome = async {
-            let mut gang = gangs.get(name).await?;
-            let before = gang.status.clone();
-            let generation = gang.metadata.generation;
-            apply(gang.status.get_or_insert_default(), verdict, generation);
-            if gang.status != before {
-                gang = gangs.replace_status(name, &PostParams::default(), &gang).await?;
-            }
-            Ok::<_, kube::Error>((gang, before.and_then(|before| before.journal)))
-        };
-        match outcome.await {
-            Ok((gang, journal)) => {
-                // Only now: had the write failed, the journal would still stand, and must be carried on.
-                if let (true, Some(journal)) = (ends_plan, journal) {
-                    let (uid, version) = (gang.uid(), gang.resource_version());
-                    self.ended.insert(world::key(&gang), Ended { uid, journal, version });
+    async fn write_and_tell(
+        &self,
+        (namespace, name): (&str, &str),
+        known: Option<Gang>,
+        verdict: Verdict,
+        event: Option<(bool, &str, &str)>,
+    ) -> Written {
+        match self.write_status((namespace, name), known, verdict).await {
+            Ok(Some((gang, ended, has_changed))) => {
+                if let (true, Some((is_warning, reason, note))) = (has_changed, event) {
+                    let about = gang.object_ref(&());
+                    event::publish(&self.client, Told { about, is_warning, reason, note }).await;
                 }
-                true
+                Written::Yes(ended)
             }
-            Err(kube::Error::Api(status)) if status.code == 404 => true,
+            Ok(None) => Written::Yes(None),
             Err(fault) => {
                 tracing::warn!("gang {namespace}/{name}: its status can't be written: {fault}");
+                Written::No
+            }
+        }
+    }
+
+    /// Writes the gang's status where it would change. Nothing where the gang is gone.
+    async fn write_status(
+        &self,
+        (namespace, name): (&str, &str),
+        known: Option<Gang>,
+        verdict: Verdict,
+    ) -> Result<Option<(Gang, Option<Ended>, bool)>, kube::Error> {
+        let gangs: Api<Gang> = Api::namespaced(self.client.clone(), namespace);
+        let found = match known {
+            Some(gang) => Some(gang),
+            None => gangs.get_opt(name).await?,
+        };
+        let Some(mut gang) = found else { return Ok(None) };
+        let before = gang.status.clone();
+        let journal = before.as_ref().and_then(|status| status.journal.clone());
+        if journal.is_some() && !verdict.ends_plan {
+            // A plan has begun meanwhile: what the gang waited for before is no news.
+            return Ok(None);
+        }
+        let (ends_plan, generation) = (verdict.ends_plan, gang.metadata.generation);
+        apply(gang.status.get_or_insert_default(), verdict, generation);
+        let has_changed = gang.status != before;
+        if has_changed {
+            match gangs.replace_status(name, &PostParams::default(), &gang).await {
+                Ok(written) => gang = written,
+                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
+                Err(fault) => return Err(fault),
+            }
+        }
+        // Only now: had the write failed, the journal would still stand, and must be carried on.
+        let (uid, version) = (gang.uid(), gang.resource_version());
+        let ended = journal.filter(|_| ends_plan).map(|journal| Ended { uid, journal, version });
+        Ok(Some((gang, ended, has_changed)))
+    }
+
+    /// What a pod of no gang waits for: a condition that autoscalers understand, and an event. Whether it stands there.
+    pub(crate) async fn tell_pod(&self, (namespace, name): (&str, &str), uid: &str, waits: &Waits) -> bool {
+        let told = self.condition(namespace, (name, uid), waits).await;
+        let about = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            name: Some(name.to_owned()),
+            namespace: Some(namespace.to_owned()),
+            uid: Some(uid.to_owned()),
+            ..ObjectReference::default()
+        };
+        let note = format!("{}: {}", waits.reason, waits.message);
+        let event = Told { about, is_warning: true, reason: "FailedScheduling", note: &note };
+        event::publish(&self.client, event).await;
+        told
+    }
+
+    /// Says on a pod, by the condition that kube-scheduler uses, that it has no place.
+    pub(crate) async fn condition(&self, namespace: &str, (name, uid): (&str, &str), waits: &Waits) -> bool {
+        let reason = if waits.wants_room { "Unschedulable" } else { "SchedulerError" };
+        let patch = json!({ "metadata": { "uid": uid }, "status": { "conditions": [
+            { "type": "PodScheduled", "status": "False", "reason": reason, "message": waits.message }
+        ] } });
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        match pods.patch_status(name, &PatchParams::default(), &Patch::Strategic(&patch)).await {
+            Ok(_) => true,
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => true,
+            Err(fault) => {
+                tracing::warn!("pod {namespace}/{name}: its condition can't be written: {fault}");
                 false
             }
         }
-    }
-
-    async fn tell_pod(&self, watched: &Watched, namespace: &str, name: &str, waits: &Waits) -> bool {
-        let Waits { reason, message, .. } = waits;
-        let resource: ApiResource = pod_resource();
-        let pods: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
-        let condition = json!({ "status": { "conditions": [
-            { "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message }
-        ] } });
-        let told = pods.patch_status(name, &PatchParams::default(), &Patch::Strategic(&condition)).await;
-        if let Err(fault) = &told {
-            tracing::warn!("pod {namespace}/{name}: its condition can't be written: {fault}");
-        }
-        let same = |pod: &&Arc<DynamicObject>| {
-            pod.name_any() == name && pod.namespace().as_deref() == Some(namespace)
-        };
-        if let Some(pod) = watched.pods.state().iter().find(same) {
-            let note = format!("{reason}: {message}");
-            self.publish(&pod.object_ref(&resource), EventType::Warning, "FailedScheduling", note).await;
-        }
-        told.is_ok()
-    }
-
-    async fn event(&self, namespace: &str, name: &str, kind: EventType, reason: &str, note: String) {
-        let gangs: Api<Gang> = Api::namespaced(self.client.clone(), namespace);
-        if let Ok(gang) = gangs.get(name).await {
-            self.publish(&gang.object_ref(&()), kind, reason, note).await;
-        }
-    }
-
-    async fn publish(
-        &self,
-        about: &k8s_openapi::api::core::v1::ObjectReference,
-        type_: EventType,
-        reason: &str,
-        note: String,
-    ) {
-        let note = note.chars().take(1000).collect();
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(note),
-            action: "Scheduling".to_owned(),
-            secondary: None,
-        };
-        if let Err(fault) = self.recorder.publish(&event, about).await {
-            tracing::warn!("an event can't be written: {fault}");
-        }
-    }
-}
-
-#[cfg(test)]
-impl Reporter {
-    /// How many journals are remembered as ended.
-    pub(crate) fn remembers(&self) -> usize {
-        self.ended.len()
     }
 }
 
@@ -295,41 +207,6 @@ fn apply(status: &mut GangStatus, verdict: Verdict, generation: Option<i64>) {
     condition::merge(&mut status.conditions, verdict.scheduled, generation, &Time(Timestamp::now()));
 }
 
-fn waits(why: &Aside, bound: usize) -> Waits {
-    let blocker = |reason: &str, subject: &String| ApiBlocker {
-        reason: reason.to_owned(),
-        subject: subject.clone(),
-        nodes: 0,
-        needed: None,
-        free: None,
-    };
-    match why {
-        Aside::Gathering { there, needed } => {
-            let message = format!("{there} of {needed} pods exist");
-            Waits { reason: GATHERING, message, blockers: Vec::new(), bound }
-        }
-        Aside::Gated { gate, pods, of } => {
-            let reason = "SchedulingGated";
-            let message = format!("{pods} of {of} pods wait for scheduling gate {gate} to be taken off");
-            Waits { reason, message, blockers: vec![blocker(reason, gate)], bound }
-        }
-        Aside::Refused(why) => {
-            let reason = "UnsupportedField";
-            Waits { reason, message: why.to_string(), blockers: vec![blocker(reason, &why.field)], bound }
-        }
-    }
-}
-
 fn statement(holds: Holds, reason: &str, message: &str) -> Statement {
     Statement { kind: "Scheduled", holds, reason: reason.to_owned(), message: message.to_owned() }
-}
-
-fn api_blocker(blocker: &Blocker) -> ApiBlocker {
-    ApiBlocker {
-        reason: blocker.reason.to_owned(),
-        subject: blocker.subject.clone(),
-        nodes: i32::try_from(blocker.nodes).unwrap_or(i32::MAX),
-        needed: blocker.needed.map(|amount| amount.to_string()),
-        free: blocker.free.map(|amount| amount.to_string()),
-    }
 }

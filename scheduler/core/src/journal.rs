@@ -13,7 +13,9 @@ pub enum Bound {
     Started,
     /// The pod is gone, or is bound to another node: this plan can't be finished.
     Never,
-    /// Nobody knows yet, or the API server refused for now.
+    /// It isn't bound, and the API server refused to bind it for now.
+    Refused,
+    /// Nobody knows yet.
     NotYet,
 }
 
@@ -47,7 +49,7 @@ pub fn next(bindings: &[Bound], seconds_late: i64) -> Next {
         Bound::Never => false,
         Bound::Started => seconds_late <= SLACK_SECONDS,
         // A binding that nobody knows of may still arrive: its pod must not be left.
-        Bound::Yes | Bound::NotYet => true,
+        Bound::Yes | Bound::Refused | Bound::NotYet => true,
     };
     let pods = bindings.iter().enumerate().filter(|(_, bound)| must_go(bound));
     Next::Undo(pods.map(|(place, _)| place).collect())
@@ -64,7 +66,7 @@ mod tests {
 
     #[test]
     fn what_is_unknown_is_waited_for_until_the_deadline_and_then_undone_with_the_rest() {
-        let bindings = [Bound::Yes, Bound::NotYet, Bound::Started];
+        let bindings = [Bound::Refused, Bound::NotYet, Bound::Started];
         assert_eq!(next(&bindings, -1), Next::Wait);
         assert_eq!(next(&bindings, 0), Next::Wait);
         assert_eq!(next(&bindings, 1), Next::Undo(vec![0, 1, 2]));

@@ -25,7 +25,7 @@ mod testing;
 mod unsupported;
 
 pub use cluster::{Cluster, Fault, Names, Verdict};
-pub use document::{Meta, NodeDocument, PodDocument, Taint};
+pub use document::{Meta, NamespaceDocument, NodeDocument, PodDocument, Taint};
 pub use filter::Refusal;
 pub use gang::GangFacts;
 pub use journal::{Bound, Next, SLACK_SECONDS, next};

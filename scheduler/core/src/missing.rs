@@ -132,7 +132,7 @@ mod tests {
             world.node(&format!("n{at}"), free);
         }
         world.gang("p", pods);
-        match world.cluster.plan(100, true).remove(0) {
+        match world.cluster.plan(100).remove(0) {
             Decision::Hold { message, blockers, .. } => (message, blockers),
             other => panic!("{other:?}"),
         }

@@ -16,6 +16,9 @@ use crate::{
     unsupported::Unsupported,
 };
 
+/// After how many decisions a plan is carried out before more are made.
+const MOST_DECISIONS: usize = 256;
+
 /// What is decided about one group: a gang, or a pod of no gang.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
@@ -102,22 +105,42 @@ pub(crate) struct Alike {
 
 impl Cluster {
     /// Decides about the groups that wait, in their order, until so many pods have a node. What one takes, the next one
-    /// doesn't see as free. Groups for which nothing can have changed since they were last looked at are passed over,
-    /// unless all are to be looked at.
-    pub fn plan(&mut self, most: usize, looks_at_all: bool) -> Vec<Decision> {
-        let (mut decisions, mut placed) = (Vec::new(), 0);
-        for key in self.queue() {
-            if placed >= most {
+    /// doesn't see as free. Groups for which nothing can have changed since they were last looked at are passed over.
+    pub fn plan(&mut self, most: usize) -> Vec<Decision> {
+        let (mut decisions, mut placed, mut next) = (Vec::new(), 0, self.first_in_queue());
+        while let Some(at) = next {
+            if placed >= most || decisions.len() >= MOST_DECISIONS {
                 break;
             }
-            if !looks_at_all && self.is_hopeless(&key) {
-                continue;
+            let key = at.key().clone();
+            if let Some(decision) = (!self.is_hopeless(&key)).then(|| self.decide(&key, false)).flatten() {
+                if let Decision::Place { placements, .. } = &decision {
+                    placed += placements.len();
+                }
+                decisions.push(decision);
             }
-            let Some(decision) = self.decide(&key) else { continue };
-            if let Decision::Place { placements, .. } = &decision {
-                placed += placements.len();
-            }
-            decisions.push(decision);
+            next = self.next_in_queue(&at);
+        }
+        decisions
+    }
+
+    /// What so many of the groups that wait are told anew, in turns: numbers change while nothing is freed, too.
+    pub fn explain(&mut self, most: usize) -> Vec<Decision> {
+        let after = self.explained.take();
+        let mut next = match &after {
+            Some(after) => self.next_in_queue(after),
+            None => self.first_in_queue(),
+        };
+        let mut decisions = Vec::new();
+        for _ in 0..most {
+            let Some(at) = next.take() else { break };
+            let key = at.key().clone();
+            decisions.extend(self.decide(&key, true));
+            next = self.next_in_queue(&at);
+            self.explained = Some(at);
+        }
+        if next.is_none() {
+            self.explained = None;
         }
         decisions
     }
@@ -131,20 +154,26 @@ impl Cluster {
         })
     }
 
-    fn decide(&mut self, key: &Text) -> Option<Decision> {
+    /// Decides about one group. One that was held before and is held again says so only where it is to explain itself:
+    /// what exactly is missing is found by looking at every node.
+    fn decide(&mut self, key: &Text, explains: bool) -> Option<Decision> {
         let group = self.find_group(key)?;
+        let is_held = group.is_held;
         let decision = match self.ready(key, group)? {
-            Err(why) => Decision::Aside { group: key.to_string(), why },
-            Ok(alike) => self.place_or_hold(key, &alike),
+            Err(why) => Some(Decision::Aside { group: key.to_string(), why }),
+            Ok(alike) => match self.find_places(&alike) {
+                Some(places) => Some(self.place(key, &alike, places)),
+                None => (explains || !is_held).then(|| missing::hold(self, key, &alike)),
+            },
         };
-        if !matches!(decision, Decision::Place { .. }) {
-            let looks_around = self.looks_around(key);
-            let (freed, around) = self.changes.hopes();
-            if let Some(group) = self.find_group_mut(key) {
-                group.hoped = Some((freed, if looks_around { around } else { u64::MAX }));
-            }
+        let is_held = !matches!(decision, Some(Decision::Place { .. } | Decision::Aside { .. }));
+        let looks_around = self.looks_around(key);
+        let (freed, around) = self.changes.hopes();
+        if let Some(group) = self.find_group_mut(key) {
+            group.hoped = Some((freed, if looks_around { around } else { u64::MAX }));
+            group.is_held = is_held;
         }
-        Some(decision)
+        decision
     }
 
     fn looks_around(&self, key: &str) -> bool {
@@ -203,25 +232,31 @@ impl Cluster {
         alike
     }
 
-    /// Finds a node for every pod, or changes nothing and says what is missing.
-    fn place_or_hold(&mut self, key: &Text, alike: &[Alike]) -> Decision {
-        let places = if around::matters(self, alike) {
-            around::place(self, alike)
-        } else if let [only] = alike {
-            self.place_alike(only)
-        } else {
-            let question = Question::new(self, alike);
-            search(&question).map(|found| question.places_of(&found))
-        };
-        let Some(places) = places else { return missing::hold(self, key, alike) };
-        let pods = alike.iter().flat_map(|alike| &alike.pods);
-        let placements = pods.zip(places).filter_map(|(pod, node)| {
+    /// Finds a node for every pod, and changes nothing.
+    fn find_places(&mut self, alike: &[Alike]) -> Option<Vec<NodeId>> {
+        if around::matters(self, alike) {
+            return around::place(self, alike);
+        }
+        if let [only] = alike {
+            return self.place_alike(only);
+        }
+        let question = Question::new(self, alike);
+        search(&question).map(|found| question.places_of(&found))
+    }
+
+    /// The pods count as on their nodes from now on.
+    fn place(&mut self, key: &Text, alike: &[Alike], places: Vec<NodeId>) -> Decision {
+        let mut placements = Vec::with_capacity(places.len());
+        for (pod, node) in alike.iter().flat_map(|alike| &alike.pods).zip(places) {
             self.assume_at(*pod, node);
-            let pod = &self.known(*pod)?.pod;
+            let Some(known) = self.known(*pod) else { continue };
             let node = self.nodes[node.index()].name.to_string();
-            Some(Placement { pod: pod.name.to_string(), uid: pod.uid.to_string(), node })
-        });
-        let placements = placements.collect();
+            placements.push(Placement {
+                pod: known.pod.name.to_string(),
+                uid: known.pod.uid.to_string(),
+                node,
+            });
+        }
         self.set_busy(key, true);
         Decision::Place { group: key.to_string(), placements }
     }

@@ -36,6 +36,8 @@ pub(crate) struct Pod {
     pub(crate) gate: Option<Text>,
     /// Why it can't be scheduled here.
     pub(crate) problem: Option<Box<Unsupported>>,
+    /// Whether its status says already that there is no room for it.
+    pub(crate) is_told: bool,
     /// The upstream PodGroup that it belongs to.
     pub(crate) pod_group: Option<Text>,
 }

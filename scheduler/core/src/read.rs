@@ -77,6 +77,9 @@ pub(crate) fn pod(document: &PodDocument, shared: &mut Shared) -> Pod {
     pod.pod_group = spec.scheduling_group.as_ref().and_then(|group| text(group.pod_group_name.as_ref()));
     pod.priority = spec.priority.unwrap_or(0);
     pod.may_preempt = spec.preemption_policy.as_deref() != Some("Never");
+    pod.is_told = status.conditions.iter().any(|condition| {
+        condition.kind == "PodScheduled" && condition.status == "False" && condition.reason == "Unschedulable"
+    });
     pod.stage = stage(&status, pod.stage.is_terminating);
     pod.problem = problem.or_else(|| not_taken_on(&spec)).map(Box::new);
     pod
@@ -113,6 +116,7 @@ fn bare(document: &PodDocument, kind: Arc<Kind>, shared: &mut Shared) -> Pod {
         stage: Stage { is_terminating: meta.is_terminating(), ..Stage::default() },
         gate: None,
         problem: None,
+        is_told: false,
         pod_group: None,
     }
 }

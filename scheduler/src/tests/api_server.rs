@@ -134,6 +134,7 @@ impl Objects {
             ("GET", [.., "pods"]) => list(&self.pods),
             ("GET", [.., "gangs"]) => list(&self.gangs),
             ("GET", [.., "nodes"]) => list(&self.nodes),
+            ("GET", [.., "namespaces"]) => list(&BTreeMap::new()),
             ("POST", ["pods", name, "binding"]) => self.bind(name, body),
             ("PATCH", ["pods", name, "status"]) => self.patch_pod(name, body),
             ("DELETE", ["pods", name]) => self.delete_pod(name, body),

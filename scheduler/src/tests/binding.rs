@@ -7,7 +7,7 @@ use super::{api_server::Fault, cluster::Cluster};
 #[tokio::test]
 async fn the_plan_is_journalled_before_its_first_binding_and_bindings_name_the_pods_uid() {
     let cluster = Cluster::new();
-    cluster.scheduler().cycle(cluster.now).await;
+    cluster.cycle(&mut cluster.scheduler()).await;
     let asked = cluster.server.asked();
     let journalled = asked.iter().position(|asked| asked.line == "PUT gangs/g/status").unwrap();
     let bindings: Vec<usize> = (0..asked.len()).filter(|at| asked[*at].line.ends_with("/binding")).collect();
@@ -33,7 +33,7 @@ async fn without_a_journal_nothing_is_bound() {
     for fault in [Fault::Refused(409), Fault::Refused(500), Fault::RequestLost, Fault::ReplyLost] {
         let cluster = Cluster::new();
         cluster.server.fail("PUT gangs/g/status", 1, fault);
-        cluster.scheduler().cycle(cluster.now).await;
+        cluster.cycle(&mut cluster.scheduler()).await;
         assert_eq!(cluster.lines("POST"), [""; 0]);
     }
 }
@@ -43,9 +43,9 @@ async fn a_journal_whose_reply_was_lost_is_carried_on_once_it_shows() {
     let mut cluster = Cluster::new();
     cluster.server.fail("PUT gangs/g/status", 1, Fault::ReplyLost);
     let mut scheduler = cluster.scheduler();
-    scheduler.cycle(cluster.now).await;
+    cluster.cycle(&mut scheduler).await;
     // The watches are behind: a second plan must not be written over the first.
-    scheduler.cycle(cluster.now).await;
+    cluster.cycle(&mut scheduler).await;
     assert_eq!(cluster.lines("PUT").len(), 1);
     cluster.later(&mut scheduler, 0).await;
     assert_eq!(cluster.status()["phase"], "Scheduled");
@@ -56,7 +56,7 @@ async fn a_journal_whose_reply_was_lost_is_carried_on_once_it_shows() {
 async fn a_lost_reply_to_a_binding_is_read_again() {
     let cluster = Cluster::new();
     cluster.server.fail("POST pods/p0/binding", 1, Fault::ReplyLost);
-    cluster.scheduler().cycle(cluster.now).await;
+    cluster.cycle(&mut cluster.scheduler()).await;
     assert_eq!(cluster.lines("GET pods"), ["GET pods/p0"]);
     assert_eq!(cluster.lines("POST pods/p0"), ["POST pods/p0/binding"]);
     assert_eq!(cluster.status()["phase"], "Scheduled");
@@ -67,7 +67,7 @@ async fn what_is_unknown_is_sent_again_after_a_second_and_what_is_known_is_not()
     let mut cluster = Cluster::new();
     cluster.server.fail("POST pods/p0/binding", 1, Fault::RequestLost);
     let mut scheduler = cluster.scheduler();
-    scheduler.cycle(cluster.now).await;
+    cluster.cycle(&mut scheduler).await;
     assert_eq!(cluster.status()["phase"], "Binding");
     for _ in 0..5 {
         cluster.later(&mut scheduler, 0).await;

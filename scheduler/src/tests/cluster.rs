@@ -1,16 +1,10 @@
 //! A cluster with a gang, on an API server that a test can spoil, and a scheduler that sees of it what its watches show.
 
+use std::collections::BTreeMap;
+
 use clap::Parser as _;
-use k8s_openapi::{
-    api::core::v1::Node,
-    jiff::{SignedDuration, Timestamp},
-};
-use kube::{
-    api::DynamicObject,
-    core::DeserializeGuard,
-    runtime::{reflector::store::Writer, watcher::Event},
-};
-use plasma_api::{Gang, names};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use plasma_api::names;
 use plasma_runtime::prometheus::Registry;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -20,16 +14,44 @@ use crate::{
     args::Args,
     cycle::Scheduler,
     metrics::Metrics,
-    observe::{Watched, pod_resource},
+    observe::{Change, Observed},
 };
 
 /// A cluster with one gang of two pods, a GPU each, and what a scheduler's watches show of it.
 pub(super) struct Cluster {
     pub(super) server: ApiServer,
-    pods: Writer<DynamicObject>,
-    nodes: Writer<Node>,
-    pub(super) gangs: Writer<DeserializeGuard<Gang>>,
+    pub(super) shown: Shown,
     pub(super) now: Timestamp,
+}
+
+/// What the watches show, by name.
+#[derive(Clone, Default)]
+pub(super) struct Shown {
+    pods: BTreeMap<String, Value>,
+    nodes: BTreeMap<String, Value>,
+    pub(super) gangs: BTreeMap<String, Value>,
+}
+
+impl Shown {
+    /// A scheduler reads complete lists of it.
+    fn tell(&self, scheduler: &mut Scheduler) {
+        list(&self.nodes, Observed::Node, scheduler);
+        list(&BTreeMap::new(), Observed::Namespace, scheduler);
+        list(&self.pods, Observed::Pod, scheduler);
+        list(&self.gangs, Observed::Gang, scheduler);
+    }
+}
+
+fn list<T: DeserializeOwned>(
+    objects: &BTreeMap<String, Value>,
+    observed: fn(Change<T>) -> Observed,
+    scheduler: &mut Scheduler,
+) {
+    scheduler.observe(observed(Change::ListBegins));
+    for object in objects.values() {
+        scheduler.observe(observed(Change::Is(serde_json::from_value(object.clone()).unwrap())));
+    }
+    scheduler.observe(observed(Change::ListEnds));
 }
 
 pub(super) const UIDS: [&str; 2] =
@@ -46,8 +68,7 @@ impl Cluster {
             objects.pods.insert("p1".to_owned(), pod(1));
         }
         let now = Timestamp::now();
-        let (pods, nodes, gangs) = (Writer::new(pod_resource()), Writer::default(), Writer::default());
-        let mut cluster = Self { server, pods, nodes, gangs, now };
+        let mut cluster = Self { server, shown: Shown::default(), now };
         cluster.show();
         cluster
     }
@@ -65,27 +86,31 @@ impl Cluster {
     /// The watches catch up with the API server.
     pub(super) fn show(&mut self) {
         let objects = self.server.objects();
-        show(&mut self.pods, objects.pods.values());
-        show(&mut self.nodes, objects.nodes.values());
-        show(&mut self.gangs, objects.gangs.values());
+        let (pods, nodes, gangs) = (objects.pods.clone(), objects.nodes.clone(), objects.gangs.clone());
+        self.shown = Shown { pods, nodes, gangs };
     }
 
     /// A scheduler that just started.
     pub(super) fn scheduler(&self) -> Scheduler {
-        let watched =
-            Watched::for_tests(self.pods.as_reader(), self.nodes.as_reader(), self.gangs.as_reader());
         let metrics = Metrics::register(&Registry::new());
-        let args = Args::parse_from(["plasma-scheduler"]);
-        let mut scheduler = Scheduler::new(args, self.server.client(), watched, metrics);
-        scheduler.begin();
-        scheduler
+        Scheduler::new(Args::parse_from(["plasma-scheduler"]), self.server.client(), metrics)
+    }
+
+    /// The scheduler's next cycle, on what the watches show, until all that it began has ended.
+    pub(super) async fn cycle(&self, scheduler: &mut Scheduler) {
+        self.shown.tell(scheduler);
+        scheduler.look(self.now);
+        scheduler.cycle(self.now);
+        while let Some(outcome) = scheduler.tasks.join_next().await {
+            scheduler.learn(outcome, self.now);
+        }
     }
 
     /// The scheduler's next cycle, so much later, after the watches have caught up.
     pub(super) async fn later(&mut self, scheduler: &mut Scheduler, seconds: i64) {
         self.now += SignedDuration::from_secs(seconds);
         self.show();
-        scheduler.cycle(self.now).await;
+        self.cycle(scheduler).await;
     }
 
     pub(super) fn set_gang(&mut self, field: &str, value: Value) {
@@ -113,18 +138,6 @@ impl Cluster {
     pub(super) fn lines(&self, begin: &str) -> Vec<String> {
         self.server.lines(begin)
     }
-}
-
-pub(super) fn show<'a, K>(writer: &mut Writer<K>, objects: impl Iterator<Item = &'a Value>)
-where
-    K: kube::Resource + Clone + DeserializeOwned + 'static,
-    K::DynamicType: Clone + Eq + std::hash::Hash,
-{
-    writer.apply_watcher_event(&Event::Init);
-    for object in objects {
-        writer.apply_watcher_event(&Event::InitApply(serde_json::from_value(object.clone()).unwrap()));
-    }
-    writer.apply_watcher_event(&Event::InitDone);
 }
 
 fn node() -> Value {

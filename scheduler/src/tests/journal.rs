@@ -5,13 +5,13 @@ use serde_json::json;
 
 use super::{
     api_server::Fault,
-    cluster::{Cluster, runs, show},
+    cluster::{Cluster, runs},
 };
 
 #[tokio::test]
 async fn a_successor_binds_what_was_journalled_and_not_begun() {
     let cluster = Cluster::with_journal(30);
-    cluster.scheduler().cycle(cluster.now).await;
+    cluster.cycle(&mut cluster.scheduler()).await;
     assert_eq!((cluster.node_of("p0"), cluster.node_of("p1")), (json!("n"), json!("n")));
     assert_eq!(cluster.lines("PUT").len(), 1, "its end, and no second plan");
     assert_eq!(cluster.status()["phase"], "Scheduled");
@@ -41,23 +41,24 @@ async fn an_end_that_could_not_be_written_is_written_later() {
 async fn a_plan_that_is_over_is_left_alone_while_the_watch_lags_and_then_forgotten() {
     let mut cluster = Cluster::new();
     let mut scheduler = cluster.scheduler();
-    scheduler.cycle(cluster.now).await;
+    cluster.cycle(&mut scheduler).await;
     let journalled = cluster.server.asked().into_iter().find(|asked| asked.line.starts_with("PUT")).unwrap();
-    show(&mut cluster.gangs, [journalled.body].iter());
+    cluster.shown.gangs.insert("g".to_owned(), journalled.body);
     let before = cluster.server.asked().len();
-    scheduler.cycle(cluster.now + SignedDuration::from_secs(9)).await;
+    cluster.now += SignedDuration::from_secs(9);
+    cluster.cycle(&mut scheduler).await;
     assert_eq!(cluster.server.asked().len(), before, "{:?}", cluster.lines(""));
-    assert_eq!(scheduler.remembers(), 1);
+    assert_eq!(scheduler.state.remembers(), 1);
     cluster.later(&mut scheduler, 9).await;
-    assert_eq!(scheduler.remembers(), 0);
+    assert_eq!(scheduler.state.remembers(), 0);
 }
 
 #[tokio::test]
 async fn an_ended_journal_is_forgotten_with_its_gang() {
     let mut cluster = Cluster::new();
     let mut scheduler = cluster.scheduler();
-    scheduler.cycle(cluster.now).await;
+    cluster.cycle(&mut scheduler).await;
     cluster.server.objects().gangs.clear();
     cluster.later(&mut scheduler, 0).await;
-    assert_eq!(scheduler.remembers(), 0);
+    assert_eq!(scheduler.state.remembers(), 0);
 }

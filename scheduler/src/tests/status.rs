@@ -2,7 +2,7 @@
 
 use kube::{Api, api::ListParams};
 use plasma_api::{Gang, names};
-use plasma_runtime::{CancellationToken, Health};
+use plasma_runtime::CancellationToken;
 use serde_json::json;
 
 use super::cluster::{Cluster, runs};
@@ -76,10 +76,15 @@ async fn a_gang_that_cannot_be_read_keeps_no_other_from_being_seen() {
         Api::<Gang>::all(cluster.server.client()).list(&ListParams::default()).await;
     assert!(typed.is_err(), "a list of plain Gangs fails as a whole, so the test shows something");
     let shutdown = CancellationToken::new();
-    let watched =
-        observe::start(&cluster.server.client(), Health::default().gate("watches"), shutdown.clone());
-    let listed = watched.wait_until_complete();
+    let mut observations = observe::start(&cluster.server.client(), &shutdown);
+    let mut scheduler = cluster.scheduler();
+    let listed = async {
+        while !scheduler.state.is_complete() {
+            scheduler.observe(observations.recv().await.unwrap());
+        }
+    };
     tokio::time::timeout(std::time::Duration::from_secs(20), listed).await.unwrap();
-    assert_eq!(watched.gangs.state().iter().filter(|gang| gang.0.is_ok()).count(), 1);
+    assert!(scheduler.state.find_gang("ns/g").is_some());
+    assert!(scheduler.state.find_gang("ns/bad").is_none());
     shutdown.cancel();
 }

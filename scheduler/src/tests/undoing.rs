@@ -12,7 +12,7 @@ async fn a_pod_that_another_scheduler_bound_undoes_the_rest() {
     let mut cluster = Cluster::new();
     cluster.change_pod("p0", |pod| pod["spec"]["nodeName"] = json!("elsewhere"));
     let mut scheduler = cluster.scheduler();
-    scheduler.cycle(cluster.now).await;
+    cluster.cycle(&mut scheduler).await;
     cluster.later(&mut scheduler, 2).await;
     assert_eq!(cluster.lines("PATCH"), ["PATCH pods/p1/status"]);
     assert_eq!(cluster.lines("DELETE"), ["DELETE pods/p1"]);
@@ -28,7 +28,7 @@ async fn at_the_deadline_every_pod_is_told_to_be_disrupted_and_then_deleted() {
     cluster.change_pod("p0", runs);
     cluster.server.fail("POST pods/p1/binding", usize::MAX, Fault::Refused(403));
     cluster.show();
-    cluster.scheduler().cycle(cluster.now).await;
+    cluster.cycle(&mut cluster.scheduler()).await;
     let asked = cluster.server.asked();
     for (pod, uid) in ["p0", "p1"].into_iter().zip(UIDS) {
         let at = |line: String| asked.iter().position(|asked| asked.line == line).unwrap();
@@ -77,7 +77,7 @@ async fn a_pod_made_anew_under_its_name_is_not_undone() {
     let cluster = Cluster::with_journal(30);
     let another = "00000000-0000-4000-8000-00000000ffff";
     cluster.change_pod("p0", |pod| pod["metadata"]["uid"] = json!(another));
-    cluster.scheduler().cycle(cluster.now).await;
+    cluster.cycle(&mut cluster.scheduler()).await;
     assert_eq!(cluster.pods(), ["p0"]);
     assert!(cluster.node_of("p0").is_null());
     assert_eq!(cluster.status()["phase"], "RollingBack");

@@ -1,13 +1,21 @@
 //! Groups of pods that are placed all or nothing: gangs, and each pod of no gang by itself. Which of them wait, and in
 //! which order they are looked at.
 
-use std::{cmp::Reverse, collections::BTreeSet};
+use std::{cmp::Reverse, collections::BTreeSet, ops::Bound};
 
 use super::{Cluster, Known};
 use crate::{gang::GangFacts, labels::Text, node::PodId, pod::Pod};
 
 /// Where a group is in the queue: higher priority first, then the older one, then by name.
-pub(super) type QueueKey = (Reverse<i32>, i64, Text);
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Turn(Reverse<i32>, i64, Text);
+
+impl Turn {
+    /// Whose turn it is.
+    pub(crate) fn key(&self) -> &Text {
+        &self.2
+    }
+}
 
 /// Pods that are placed all or nothing.
 #[derive(Debug, Default)]
@@ -22,7 +30,9 @@ pub(crate) struct Group {
     pub(crate) is_busy: bool,
     /// What it hoped for when it was last looked at in vain.
     pub(crate) hoped: Option<(u64, u64)>,
-    queued: Option<QueueKey>,
+    /// It was told that there is no room, and nothing about it has changed since.
+    pub(crate) is_held: bool,
+    queued: Option<Turn>,
 }
 
 impl Group {
@@ -30,11 +40,13 @@ impl Group {
         self.gang.as_ref().is_some_and(|gang| !gang.journal.is_empty())
     }
 
-    /// Whether a gang without pods has something to say.
-    fn is_awaited(&self) -> bool {
-        self.gang
-            .as_ref()
-            .is_some_and(|gang| !gang.is_scheduled && !gang.is_terminating && gang.journal.is_empty())
+    /// Whether pods are missing that must start with the others. A gang that was scheduled may lose them all.
+    fn lacks_pods(&self) -> bool {
+        let lacks = |gang: &GangFacts| {
+            let is_awaited = !self.members.is_empty() || !gang.is_scheduled;
+            is_awaited && !gang.is_terminating && self.members.len() < gang.min_member
+        };
+        self.gang.as_ref().is_some_and(lacks)
     }
 }
 
@@ -61,6 +73,16 @@ impl Cluster {
             let key = self.shared.texts.share(key);
             self.touch(&key);
         }
+    }
+
+    /// Whether the group waits to be planned over.
+    pub fn waits(&self, key: &str) -> bool {
+        self.groups.get(key).is_some_and(|group| group.queued.is_some())
+    }
+
+    /// Whether there is such a group.
+    pub fn knows(&self, key: &str) -> bool {
+        self.groups.contains_key(key)
     }
 
     /// How many pods of a group are on a node or on their way to one.
@@ -105,9 +127,14 @@ impl Cluster {
         self.groups.get_mut(key)
     }
 
-    /// The groups that wait, in their order.
-    pub(crate) fn queue(&self) -> Vec<Text> {
-        self.queue.iter().map(|(_, _, key)| key.clone()).collect()
+    /// The group whose turn it is first.
+    pub(crate) fn first_in_queue(&self) -> Option<Turn> {
+        self.queue.first().cloned()
+    }
+
+    /// The group whose turn is next.
+    pub(crate) fn next_in_queue(&self, turn: &Turn) -> Option<Turn> {
+        self.queue.range((Bound::Excluded(turn), Bound::Unbounded)).next().cloned()
     }
 
     pub(super) fn join(&mut self, key: &Text, id: PodId, known: &Known) {
@@ -129,12 +156,13 @@ impl Cluster {
     /// Something about the group has changed: its place in the queue is found anew, and it is looked at again.
     pub(super) fn touch(&mut self, key: &Text) {
         let Some(group) = self.groups.get(key) else { return };
-        let waits = group.waiting > 0 && !group.is_busy && !group.has_journal();
-        let has_something_to_say = group.members.is_empty() && group.is_awaited();
-        let wants = if waits || has_something_to_say { self.queue_key(key, group) } else { None };
+        let is_idle = !group.is_busy && !group.has_journal();
+        let wants =
+            if is_idle && (group.waiting > 0 || group.lacks_pods()) { self.turn(key, group) } else { None };
         let is_empty = group.members.is_empty() && group.gang.is_none() && !group.is_busy;
         let group = self.group(key);
         group.hoped = None;
+        group.is_held = false;
         let before = std::mem::replace(&mut group.queued, wants.clone());
         if before != wants {
             if let Some(before) = before {
@@ -147,13 +175,13 @@ impl Cluster {
         }
     }
 
-    fn queue_key(&self, key: &Text, group: &Group) -> Option<QueueKey> {
+    fn turn(&self, key: &Text, group: &Group) -> Option<Turn> {
         if let Some(gang) = &group.gang {
-            return Some((Reverse(gang.priority), gang.created, key.clone()));
+            return Some(Turn(Reverse(gang.priority), gang.created, key.clone()));
         }
         // A gang's pods without their gang wait for it unseen: how many must start together is unknown.
         let first = self.known(*group.members.first()?)?;
-        is_single(key).then(|| (Reverse(first.pod.priority), first.pod.created, key.clone()))
+        is_single(key).then(|| Turn(Reverse(first.pod.priority), first.pod.created, key.clone()))
     }
 
     /// A pod that is part of a journalled plan is on its way from the moment it is known.
@@ -166,12 +194,20 @@ impl Cluster {
         }
     }
 
-    /// A plan is over: what of it wasn't bound holds nothing, unless a new plan of ours is on its way.
-    pub(super) fn release_unbound(&mut self, key: &Text) {
-        let Some(group) = self.groups.get(key).filter(|group| !group.is_busy) else { return };
+    /// The group's plan was given up before anything was bound: what it assumed is free again, and it waits as before.
+    pub fn give_up(&mut self, key: &str) {
+        let Some(group) = self.groups.get(key) else { return };
         let unbound = self.members(group).filter(|known| known.assumed.is_some());
         let unbound: Vec<Text> = unbound.map(|known| known.pod.uid.clone()).collect();
         unbound.iter().for_each(|uid| self.release(uid));
+        self.set_busy(key, false);
+    }
+
+    /// The waiting pods of a group of which the API server doesn't say yet that there is no room: name and UID.
+    pub fn untold(&self, key: &str) -> Vec<(String, String)> {
+        let Some(group) = self.groups.get(key) else { return Vec::new() };
+        let untold = self.members(group).filter(|known| waits(known) && !known.pod.is_told);
+        untold.map(|known| (known.pod.name.to_string(), known.pod.uid.to_string())).collect()
     }
 }
 

@@ -8,10 +8,11 @@ mod nodes;
 mod pods;
 mod verdicts;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use crate::{
     choice::Choices,
+    document::NamespaceDocument,
     gang::GangFacts,
     labels::{Labels, Text},
     node::{Node, NodeId, PodId},
@@ -20,7 +21,7 @@ use crate::{
 };
 
 pub(crate) use changes::{Changes, Moment};
-use groups::QueueKey;
+use groups::Turn;
 pub(crate) use groups::{Group, is_single};
 pub use verdicts::Verdict;
 
@@ -53,9 +54,11 @@ pub struct Cluster {
     shunning: BTreeSet<PodId>,
     groups: HashMap<Text, Group>,
     /// The groups that wait, in the order in which they are looked at.
-    queue: BTreeSet<QueueKey>,
+    queue: BTreeSet<Turn>,
     pub(crate) changes: Changes,
     pub(crate) choices: Choices,
+    /// The group that was explained last.
+    pub(crate) explained: Option<Turn>,
     forgotten: usize,
 }
 
@@ -99,33 +102,31 @@ impl Cluster {
             queue: BTreeSet::new(),
             changes: Changes::default(),
             choices: Choices::default(),
+            explained: None,
             forgotten: 0,
         }
     }
 
-    /// A namespace, with its labels.
-    pub fn set_namespace(&mut self, name: &str, labels: &BTreeMap<String, String>) {
-        let (name, labels) = (self.shared.texts.share(name), self.shared.texts.labels(labels));
+    /// A namespace is there, or has changed.
+    pub fn set_namespace(&mut self, document: &NamespaceDocument) {
+        let name = self.shared.texts.share(&document.metadata.name);
+        let labels = self.shared.texts.labels(&document.metadata.labels);
         if self.namespaces.get(&name) != Some(&labels) {
             self.namespaces.insert(name, labels);
             self.changes.around();
         }
     }
 
-    /// A namespace is gone.
-    pub fn remove_namespace(&mut self, name: &str) {
-        self.namespaces.remove(name);
+    /// Keeps the namespaces for which this holds, and takes the others for gone.
+    pub fn retain_namespaces(&mut self, is_there: impl Fn(&str) -> bool) {
+        self.namespaces.retain(|name, _| is_there(name));
     }
 
     /// A gang, as its object says.
     pub fn set_gang(&mut self, facts: GangFacts) {
         let key = self.shared.texts.share(&facts.key);
         let journal = facts.journal.clone();
-        let had_journal = self.groups.get(&key).is_some_and(Group::has_journal);
         self.group(&key).gang = Some(facts);
-        if journal.is_empty() && had_journal {
-            self.release_unbound(&key);
-        }
         for (uid, node) in &journal {
             self.assume(uid, node);
         }
@@ -139,6 +140,13 @@ impl Cluster {
             let key = self.shared.texts.share(key);
             self.touch(&key);
         }
+    }
+
+    /// Keeps the gangs for which this holds, and takes the others for gone.
+    pub fn retain_gangs(&mut self, is_there: impl Fn(&str) -> bool) {
+        let gone = self.groups.iter().filter(|(key, group)| group.gang.is_some() && !is_there(key));
+        let gone: Vec<Text> = gone.map(|(key, _)| key.clone()).collect();
+        gone.iter().for_each(|key| self.remove_gang(key));
     }
 
     /// The labels of a namespace; none where it isn't known yet.

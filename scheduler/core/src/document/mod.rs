@@ -47,6 +47,13 @@ impl Meta {
     }
 }
 
+/// A namespace: its labels say which pods may be near which.
+#[derive(Clone, Debug, Deserialize)]
+pub struct NamespaceDocument {
+    /// What it says about itself.
+    pub metadata: Meta,
+}
+
 /// A label selector, of pods or namespaces.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]

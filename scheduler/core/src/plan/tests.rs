@@ -23,7 +23,7 @@ fn gang(world: &mut World, name: &str, pods: &[i64]) {
 }
 
 fn plan(world: &mut World) -> Vec<Decision> {
-    world.cluster.plan(1000, true)
+    world.cluster.plan(1000)
 }
 
 #[test]
@@ -91,23 +91,21 @@ fn a_gang_is_not_looked_at_again_before_something_was_freed() {
     let mut world = world(&[2]);
     gang(&mut world, "first", &[1, 1]);
     gang(&mut world, "second", &[1]);
-    assert_eq!(world.cluster.plan(1000, false).len(), 2);
-    assert_eq!(world.cluster.plan(1000, false), []);
+    assert_eq!(world.cluster.plan(1000).len(), 2);
+    assert_eq!(world.cluster.plan(1000), []);
     gang(&mut world, "third", &[1]);
-    assert_eq!(world.cluster.plan(1000, false).len(), 1, "only the new one is looked at");
+    assert_eq!(world.cluster.plan(1000).len(), 1, "only the new one is looked at");
     world.cluster.remove_pod("first-0");
-    assert!(
-        matches!(&world.cluster.plan(1000, false)[0], Decision::Place { group, .. } if group == "ns/second")
-    );
+    assert!(matches!(&world.cluster.plan(1000)[0], Decision::Place { group, .. } if group == "ns/second"));
 }
 
 #[test]
 fn a_plan_ends_when_enough_pods_have_a_node() {
     let mut world = world(&[8]);
     (0..4).for_each(|at| gang(&mut world, &format!("g{at}"), &[1, 1]));
-    assert_eq!(world.cluster.plan(3, false).len(), 2);
-    assert_eq!(world.cluster.plan(3, false).len(), 2);
-    assert_eq!(world.cluster.plan(3, false), []);
+    assert_eq!(world.cluster.plan(3).len(), 2);
+    assert_eq!(world.cluster.plan(3).len(), 2);
+    assert_eq!(world.cluster.plan(3), []);
 }
 
 #[test]
@@ -161,7 +159,7 @@ fn what_was_tried_in_vain_is_as_it_was() {
         });
     }
     assert!(matches!(&plan(&mut world)[0], Decision::Hold { .. }));
-    assert_eq!(world.cluster.plan(1000, false), [], "trying freed nothing");
+    assert_eq!(world.cluster.plan(1000), [], "trying freed nothing");
     gang(&mut world, "all", &[2, 2]);
     let placed = |decision: &Decision| matches!(decision, Decision::Place { group, .. } if group == "ns/all");
     assert!(plan(&mut world).iter().any(placed));

@@ -1,0 +1,49 @@
+//! Events: what happened to an object, for people who look at it.
+
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    jiff::Timestamp,
+};
+use kube::{Api, Client, api::PostParams};
+use plasma_api::names;
+
+/// How long a note may be: the API server takes no more (1 kB).
+const LONGEST: usize = 1000;
+
+/// What is told of an object.
+pub(crate) struct Told<'a> {
+    pub(crate) about: ObjectReference,
+    /// Something to look at, not just to know.
+    pub(crate) is_warning: bool,
+    pub(crate) reason: &'a str,
+    pub(crate) note: &'a str,
+}
+
+/// Writes an event. That it couldn't be written is logged, and nothing waits for it.
+pub(crate) async fn publish(client: &Client, told: Told<'_>) {
+    let now = Timestamp::now();
+    let Told { about, is_warning, reason, note } = told;
+    let namespace = about.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    let name = format!("{}.{:x}", about.name.as_deref().unwrap_or_default(), now.as_nanosecond());
+    let event = Event {
+        metadata: ObjectMeta {
+            name: Some(name),
+            namespace: Some(namespace.clone()),
+            ..ObjectMeta::default()
+        },
+        action: Some("Scheduling".to_owned()),
+        event_time: Some(MicroTime(now)),
+        note: Some(note.chars().take(LONGEST).collect()),
+        reason: Some(reason.to_owned()),
+        regarding: Some(about),
+        reporting_controller: Some(names::field_manager::SCHEDULER.to_owned()),
+        reporting_instance: Some(names::field_manager::SCHEDULER.to_owned()),
+        type_: Some(if is_warning { "Warning" } else { "Normal" }.to_owned()),
+        ..Event::default()
+    };
+    let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
+    if let Err(fault) = events.create(&PostParams::default(), &event).await {
+        tracing::warn!("an event can't be written: {fault}");
+    }
+}

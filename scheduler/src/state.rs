@@ -1,0 +1,258 @@
+//! What the watches told so far: the core's cluster, and the gangs' objects as they were seen last.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use kube::{ResourceExt as _, core::DeserializeGuard};
+use plasma_api::{
+    Gang,
+    gang::{GangPhase, Journal},
+    names,
+};
+use plasma_scheduler_core::{Cluster, GangFacts, Names};
+
+use crate::observe::{Change, Observed};
+
+/// The cluster as this process knows it.
+pub(crate) struct State {
+    pub(crate) cluster: Cluster,
+    gangs: HashMap<String, Gang>,
+    /// The gangs that are shown with a plan that isn't over.
+    journalled: BTreeSet<String>,
+    /// Journals that we ended, by gang, until the watch shows that.
+    ended: HashMap<String, Ended>,
+    lists: Lists,
+}
+
+/// A journal that was ended, and the version of the gang in which it is gone.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Ended {
+    pub(crate) uid: Option<String>,
+    pub(crate) journal: Journal,
+    pub(crate) version: Option<String>,
+}
+
+/// What a list that is being read has named so far, by kind; and whether one was ever complete.
+#[derive(Default)]
+struct Lists {
+    pods: List,
+    nodes: List,
+    namespaces: List,
+    gangs: List,
+}
+
+#[derive(Default)]
+struct List {
+    named: Option<HashSet<String>>,
+    was_complete: bool,
+}
+
+impl List {
+    fn begin(&mut self) {
+        self.named = Some(HashSet::new());
+    }
+
+    fn names(&mut self, name: &str) {
+        if let Some(named) = &mut self.named {
+            named.insert(name.to_owned());
+        }
+    }
+
+    fn end(&mut self) -> HashSet<String> {
+        self.was_complete = true;
+        self.named.take().unwrap_or_default()
+    }
+}
+
+impl State {
+    pub(crate) fn new(scheduler: &str) -> Self {
+        let names = Names {
+            scheduler: scheduler.to_owned(),
+            gang_label: names::GANG_LABEL.to_owned(),
+            job_label: names::JOB_UID_LABEL.to_owned(),
+        };
+        Self {
+            cluster: Cluster::new(names),
+            gangs: HashMap::new(),
+            journalled: BTreeSet::new(),
+            ended: HashMap::new(),
+            lists: Lists::default(),
+        }
+    }
+
+    /// Whether every watch has listed its objects once: before that, what looks free may not be.
+    pub(crate) fn is_complete(&self) -> bool {
+        let Lists { pods, nodes, namespaces, gangs } = &self.lists;
+        [pods, nodes, namespaces, gangs].iter().all(|list| list.was_complete)
+    }
+
+    /// Takes in what a watch tells.
+    pub(crate) fn observe(&mut self, observed: Observed) {
+        match observed {
+            Observed::Pod(change) => self.pod(change),
+            Observed::Node(change) => self.node(change),
+            Observed::Namespace(change) => self.namespace(change),
+            Observed::Gang(change) => self.gang(change),
+        }
+    }
+
+    fn pod(&mut self, change: Change<crate::object::Object<plasma_scheduler_core::PodDocument>>) {
+        match change {
+            Change::ListBegins => self.lists.pods.begin(),
+            Change::Is(pod) => {
+                self.lists.pods.names(&pod.document.metadata.uid);
+                self.cluster.set_pod(&pod.document);
+            }
+            Change::Gone(pod) => self.cluster.remove_pod(&pod.document.metadata.uid),
+            Change::ListEnds => {
+                let named = self.lists.pods.end();
+                self.cluster.retain_pods(|uid| named.contains(uid));
+            }
+        }
+    }
+
+    fn node(&mut self, change: Change<crate::object::Object<plasma_scheduler_core::NodeDocument>>) {
+        match change {
+            Change::ListBegins => self.lists.nodes.begin(),
+            Change::Is(node) => {
+                self.lists.nodes.names(&node.document.metadata.name);
+                for fault in self.cluster.set_node(&node.document) {
+                    tracing::warn!("{}: {}", fault.object, fault.why);
+                }
+            }
+            Change::Gone(node) => self.cluster.remove_node(&node.document.metadata.name),
+            Change::ListEnds => {
+                let named = self.lists.nodes.end();
+                self.cluster.retain_nodes(|name| named.contains(name));
+            }
+        }
+    }
+
+    fn namespace(&mut self, change: Change<crate::object::Object<plasma_scheduler_core::NamespaceDocument>>) {
+        match change {
+            Change::ListBegins => self.lists.namespaces.begin(),
+            Change::Is(namespace) => {
+                self.lists.namespaces.names(&namespace.document.metadata.name);
+                self.cluster.set_namespace(&namespace.document);
+            }
+            Change::Gone(namespace) => {
+                let gone = namespace.document.metadata.name;
+                self.cluster.retain_namespaces(|name| name != gone);
+            }
+            Change::ListEnds => {
+                let named = self.lists.namespaces.end();
+                self.cluster.retain_namespaces(|name| named.contains(name));
+            }
+        }
+    }
+
+    fn gang(&mut self, change: Change<DeserializeGuard<Gang>>) {
+        match change {
+            Change::ListBegins => self.lists.gangs.begin(),
+            Change::Is(gang) => {
+                let key = key(&gang);
+                self.lists.gangs.names(&key);
+                match gang.0 {
+                    Ok(gang) => self.set_gang(key, gang),
+                    Err(fault) => {
+                        tracing::warn!("gang {key} can't be read, and its pods are not placed: {fault}");
+                        self.remove_gang(&key);
+                    }
+                }
+            }
+            Change::Gone(gang) => self.remove_gang(&key(&gang)),
+            Change::ListEnds => {
+                let named = self.lists.gangs.end();
+                let gone: Vec<String> =
+                    self.gangs.keys().filter(|key| !named.contains(*key)).cloned().collect();
+                gone.iter().for_each(|key| self.remove_gang(key));
+            }
+        }
+    }
+
+    fn set_gang(&mut self, key: String, gang: Gang) {
+        if self.ended.get(&key).is_some_and(|ended| !is_behind(&gang, ended)) {
+            self.ended.remove(&key);
+        }
+        let facts = facts(&key, &gang, !self.ended.contains_key(&key));
+        if facts.journal.is_empty() {
+            self.journalled.remove(&key);
+        } else {
+            self.journalled.insert(key.clone());
+        }
+        self.cluster.set_gang(facts);
+        self.gangs.insert(key, gang);
+    }
+
+    fn remove_gang(&mut self, key: &str) {
+        self.gangs.remove(key);
+        self.journalled.remove(key);
+        self.ended.remove(key);
+        self.cluster.remove_gang(key);
+    }
+
+    /// We ended a gang's journal: until the watch shows that, what it shows of it is old.
+    pub(crate) fn has_ended(&mut self, key: &str, ended: Ended) {
+        let Some(gang) = self.gangs.get(key).cloned() else { return };
+        if is_behind(&gang, &ended) {
+            self.ended.insert(key.to_owned(), ended);
+            self.journalled.remove(key);
+            self.cluster.set_gang(facts(key, &gang, false));
+        }
+    }
+
+    /// A gang as it was seen last.
+    pub(crate) fn find_gang(&self, key: &str) -> Option<&Gang> {
+        self.gangs.get(key)
+    }
+
+    /// The gangs whose plan is still to be carried out, as far as is known.
+    pub(crate) fn journalled(&self) -> impl Iterator<Item = (&String, &Gang, &Journal)> {
+        self.journalled.iter().filter_map(|key| {
+            let gang = self.gangs.get(key)?;
+            Some((key, gang, journal_of(gang)?))
+        })
+    }
+
+    /// Whether the gang is shown with a plan that isn't over.
+    pub(crate) fn is_journalled(&self, key: &str) -> bool {
+        self.journalled.contains(key)
+    }
+
+    /// How many journals are remembered as ended.
+    #[cfg(test)]
+    pub(crate) fn remembers(&self) -> usize {
+        self.ended.len()
+    }
+}
+
+/// Whether the gang is still shown with the journal that was ended.
+fn is_behind(gang: &Gang, ended: &Ended) -> bool {
+    gang.uid() == ended.uid
+        && gang.resource_version() != ended.version
+        && journal_of(gang).is_none_or(|journal| *journal == ended.journal)
+}
+
+pub(crate) fn journal_of(gang: &Gang) -> Option<&Journal> {
+    gang.status.as_ref()?.journal.as_ref()
+}
+
+/// Namespace and name in one.
+pub(crate) fn key(object: &impl kube::ResourceExt) -> String {
+    format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
+}
+
+fn facts(key: &str, gang: &Gang, has_journal: bool) -> GangFacts {
+    let journal = journal_of(gang).filter(|_| has_journal);
+    let placements = journal.into_iter().flat_map(|journal| &journal.placements);
+    let created = gang.metadata.creation_timestamp.as_ref();
+    GangFacts {
+        key: key.to_owned(),
+        job: gang.labels().get(names::JOB_UID_LABEL).cloned(),
+        min_member: usize::try_from(gang.spec.min_member).unwrap_or(usize::MAX),
+        priority: gang.spec.priority,
+        created: created.map_or(0, |created| created.0.as_second()),
+        is_terminating: gang.metadata.deletion_timestamp.is_some(),
+        is_scheduled: gang.status.as_ref().is_some_and(|status| status.phase == Some(GangPhase::Scheduled)),
+        journal: placements.map(|place| (place.pod_uid.to_string(), place.node.clone())).collect(),
+    }
+}

@@ -245,5 +245,10 @@ impl Plan {
 }
 
 fn core_placement(placement: &ApiPlacement) -> Placement {
-    Placement { pod: placement.pod.clone(), uid: placement.pod_uid.to_string(), node: placement.node.clone() }
+    Placement {
+        pod: placement.pod.clone(),
+        uid: placement.pod_uid.to_string(),
+        node: placement.node.clone(),
+        volumes: Vec::new(),
+    }
 }

@@ -1,5 +1,5 @@
-//! Pods whose places depend on one another: that want company, shun it, are to be spread, or take a port of the node. They
-//! are placed one by one, each where it may be beside those placed before it; where that leads nowhere, the first one
+//! Pods whose places depend on one another: that want company, shun it, are to be spread, take a port of the node, or
+//! have volumes. They are placed one by one, each where it may be beside those placed before it; where that leads nowhere, the first one
 //! begins in another topology.
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     cluster::Cluster,
-    filter::{Company, Spreading},
+    filter::{Company, Spreading, VolumeNeeds},
     labels::{Labels, Text},
     node::{NodeId, PodId},
     plan::Alike,
@@ -21,7 +21,8 @@ const BEGINNINGS: usize = 64;
 
 /// Whether the pods can't be placed by counting alone.
 pub(crate) fn matters(cluster: &Cluster, alike: &[Alike]) -> bool {
-    let depends = |alike: &Alike| alike.kind.looks_around() || !alike.kind.ports.is_empty();
+    let depends =
+        |Alike { kind, .. }: &Alike| kind.looks_around() || !kind.ports.is_empty() || kind.volumes.is_some();
     alike.iter().any(depends) || is_shunned(cluster, alike)
 }
 
@@ -115,11 +116,16 @@ impl Attempt {
                 .and_then(|term| cluster.nodes[node.index()].labels.get(&term.topology_key));
             tried.zip(label).is_some_and(|(tried, label)| tried.contains(label))
         };
+        let volumes = kind.volumes.as_ref().map(|_| VolumeNeeds::new(cluster, pod));
+        if volumes.as_ref().is_some_and(|volumes| volumes.hopeless().is_some()) {
+            return None;
+        }
         nodes.iter().copied().find(|id| {
             let node = &cluster.nodes[id.index()];
             !was_tried(*id)
                 && around.company.refusal(kind, node).is_none()
                 && around.spreading.refusal(kind, node).is_none()
+                && volumes.as_ref().is_none_or(|volumes| volumes.refusal(node).is_none())
         })
     }
 

@@ -20,13 +20,17 @@ mod question;
 mod read;
 mod requests;
 mod search;
+mod storage;
 #[cfg(test)]
 mod testing;
 mod unsupported;
 
-pub use cluster::{Cluster, Fault, Names, Verdict};
-pub use document::{Meta, NamespaceDocument, NodeDocument, PodDocument, Taint};
-pub use filter::Refusal;
+pub use cluster::{ClaimName, Cluster, Fault, Names, StorageKind, Verdict, VolumeStep, VolumesState};
+pub use document::{
+    AttachmentDocument, CapacityDocument, ClaimDocument, ClassDocument, CsiDriverDocument, CsiNodeDocument,
+    Meta, NamespaceDocument, NodeDocument, PodDocument, StorageMeta, Taint, VolumeDocument,
+};
+pub use filter::{Refusal, VolumeFilter};
 pub use gang::GangFacts;
 pub use journal::{Bound, Next, SLACK_SECONDS, next};
 pub use plan::{Aside, Blocker, Decision, Placement};

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     amounts::{ResourceId, as_quantity},
     cluster::Cluster,
-    filter::{self, Refusal},
+    filter::{self, Refusal, VolumeNeeds},
+    node::PodId,
     plan::{Alike, Blocker, Decision},
     pod::Kind as PodKind,
     question::{Kind, Question},
@@ -15,6 +16,9 @@ use crate::{
 const INSUFFICIENT: &str = "InsufficientResource";
 /// A resource of which there is enough in sum, but on no single node enough for one of the pods.
 const TOO_SMALL: &str = "NodeTooSmall";
+
+/// For how many pods that only differ in their claims it is said why nodes are ruled out.
+const TOLD: usize = 16;
 
 /// Says what is missing: why each node is ruled out, and what the gang needs of what is short.
 pub(crate) fn hold(cluster: &Cluster, group: &str, alike: &[Alike]) -> Decision {
@@ -36,18 +40,24 @@ pub(crate) fn hold(cluster: &Cluster, group: &str, alike: &[Alike]) -> Decision 
 /// The nodes that each rule rules out for some pod, by their numbers.
 fn ruled_out(cluster: &Cluster, alike: &[Alike]) -> BTreeMap<Refusal, BTreeSet<u32>> {
     let mut by_refusal: BTreeMap<Refusal, BTreeSet<u32>> = BTreeMap::new();
-    for Alike { kind, pods } in alike {
-        let Some(pod) = pods.first().and_then(|id| cluster.known(*id)).map(|known| &known.pod) else {
-            continue;
-        };
+    // Pods alike can have different claims.
+    let of_one = |Alike { kind, pods }: &Alike| {
+        let asked = if kind.volumes.is_some() { TOLD } else { 1 };
+        pods.iter().take(asked).copied().collect::<Vec<PodId>>()
+    };
+    for pod in alike.iter().flat_map(of_one).filter_map(|id| Some(&cluster.known(id)?.pod)) {
+        let kind = &pod.kind;
         let looks: bool = kind.looks_around() || cluster.shunning().next().is_some();
         let around = looks.then(|| (cluster.company(pod), cluster.spreading(pod)));
         let by_others = |kind: &PodKind, node| {
             let (company, spreading) = around.as_ref()?;
             company.refusal(kind, node).or_else(|| spreading.refusal(kind, node))
         };
+        let volumes = kind.volumes.as_ref().map(|_| VolumeNeeds::new(cluster, pod));
         for (id, node) in cluster.existing() {
-            let refusal = filter::refusal(kind, node, &cluster.shared).or_else(|| by_others(kind, node));
+            let refusal = filter::refusal(kind, node, &cluster.shared)
+                .or_else(|| by_others(kind, node))
+                .or_else(|| volumes.as_ref()?.refusal(node));
             if let Some(refusal) = refusal {
                 by_refusal.entry(refusal).or_default().insert(id.0);
             }

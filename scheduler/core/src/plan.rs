@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 use crate::{
     around,
     choice::{Choice, Ground, scarcest_first},
-    cluster::{Cluster, Group, Known, is_single},
+    cluster::{Cluster, Group, Known, VolumeStep, is_single},
     labels::Text,
     missing,
     node::{NodeId, PodId},
@@ -79,6 +79,8 @@ pub struct Placement {
     pub uid: String,
     /// The node's name.
     pub node: String,
+    /// What must be done for its volumes before it is bound.
+    pub volumes: Vec<VolumeStep>,
 }
 
 /// One reason why a gang can't be placed.
@@ -178,7 +180,10 @@ impl Cluster {
 
     fn looks_around(&self, key: &str) -> bool {
         let Some(group) = self.find_group(key) else { return false };
-        let looks = |known: &Known| known.pod.kind.looks_around() || known.pod.problem.is_some();
+        let looks = |known: &Known| {
+            let kind = &known.pod.kind;
+            kind.looks_around() || kind.volumes.is_some() || known.pod.problem.is_some()
+        };
         self.members(group).any(looks) || self.shunning().next().is_some()
     }
 
@@ -255,6 +260,7 @@ impl Cluster {
                 pod: known.pod.name.to_string(),
                 uid: known.pod.uid.to_string(),
                 node,
+                volumes: self.volume_steps(&known.pod.uid),
             });
         }
         self.set_busy(key, true);

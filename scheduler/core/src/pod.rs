@@ -1,12 +1,13 @@
 //! A pod as planning sees it: who it is, where it is, and its kind, which pods that want the same share.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use serde::Deserialize;
 
 use crate::{
     amounts::{Amounts, ResourceId},
     labels::{Labels, Selector, Text},
+    storage::Source,
     unsupported::Unsupported,
 };
 
@@ -32,6 +33,8 @@ pub(crate) struct Pod {
     /// When it was created, in seconds.
     pub(crate) created: i64,
     pub(crate) stage: Stage,
+    /// The claims that it uses.
+    pub(crate) claims: Box<[PodClaim]>,
     /// The first of its scheduling gates.
     pub(crate) gate: Option<Text>,
     /// Why it can't be scheduled here.
@@ -87,6 +90,61 @@ pub(crate) struct Kind {
     pub(crate) shuns: Vec<PodTerm>,
     /// How evenly pods like it must be spread.
     pub(crate) spread: Vec<SpreadConstraint>,
+    /// What it wants of volumes, where it wants some that not every node has. Which claims, is said in the pod.
+    pub(crate) volumes: Option<Box<KindVolumes>>,
+}
+
+/// What pods alike want of volumes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct KindVolumes {
+    /// Whether they have claims.
+    pub(crate) has_claims: bool,
+    /// Disks that they name themselves, and that not every pod can have at the same time.
+    pub(crate) disks: Vec<Disk>,
+    /// Volumes that they name themselves and that a driver attaches. `Err` where its name makes no sense.
+    pub(crate) inline: Vec<Result<Source, String>>,
+}
+
+/// A disk that a pod names itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Disk {
+    Aws {
+        id: Text,
+    },
+    Gce {
+        name: Text,
+        read_only: bool,
+    },
+    Iscsi {
+        iqn: Text,
+        read_only: bool,
+    },
+    /// The image with its pool.
+    Rbd {
+        monitors: Vec<Text>,
+        image: Text,
+        read_only: bool,
+    },
+}
+
+impl fmt::Display for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Aws { id } => write!(f, "awsElasticBlockStore {id}"),
+            Self::Gce { name, .. } => write!(f, "gcePersistentDisk {name}"),
+            Self::Iscsi { iqn, .. } => write!(f, "iscsi {iqn}"),
+            Self::Rbd { image, .. } => write!(f, "rbd {image}"),
+        }
+    }
+}
+
+/// A claim that a pod uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PodClaim {
+    /// `namespace/name`.
+    pub(crate) key: Text,
+    /// Whether it is made for the pod, and goes with it.
+    pub(crate) is_ephemeral: bool,
 }
 
 impl Kind {

@@ -1,5 +1,7 @@
 //! From a pod's document to what planning needs of it.
 
+mod volumes;
+
 use std::{collections::HashSet, sync::Arc};
 
 use crate::{
@@ -66,6 +68,7 @@ pub(crate) fn pod(document: &PodDocument, shared: &mut Shared) -> Pod {
     });
     let kind = shared.share(kind);
     let mut pod = bare(document, kind, shared);
+    pod.claims = volumes::claims(&spec, &document.metadata, &mut shared.texts);
     let mut text =
         |text: Option<&String>| text.filter(|text| !text.is_empty()).map(|text| shared.texts.share(text));
     pod.labels = labels;
@@ -114,6 +117,7 @@ fn bare(document: &PodDocument, kind: Arc<Kind>, shared: &mut Shared) -> Pod {
         may_preempt: true,
         created: created.map_or(0, |created| created.as_second()),
         stage: Stage { is_terminating: meta.is_terminating(), ..Stage::default() },
+        claims: Box::default(),
         gate: None,
         problem: None,
         is_told: false,
@@ -170,6 +174,7 @@ fn kind(
         company: terms(company, "podAffinity", namespace, texts)?,
         shuns: terms(shuns, "podAntiAffinity", namespace, texts)?,
         spread: spread(&spec.topology_spread_constraints, labels, texts)?,
+        volumes: volumes::of_kind(spec, texts).map(Box::new),
     })
 }
 
@@ -291,7 +296,7 @@ fn not_taken_on(spec: &PodSpec) -> Option<Unsupported> {
     } else if containers.any(|container| !container.resources.claims.is_empty()) {
         "spec.containers[].resources.claims"
     } else {
-        return spec.volumes.iter().find_map(|volume| volume.not_taken_on()).map(Unsupported::not_taken_on);
+        return None;
     };
     Some(Unsupported::not_taken_on(field))
 }

@@ -92,4 +92,56 @@ impl World {
         let group = self.cluster.find_group(&format!("ns/{gang}")).unwrap();
         self.cluster.alike(group)
     }
+
+    /// A storage class that waits for the first pod.
+    pub(crate) fn class(&mut self, name: &str, provisioner: &str, change: impl FnOnce(&mut Value)) {
+        let mode = "WaitForFirstConsumer";
+        let mut class =
+            json!({ "metadata": { "name": name }, "provisioner": provisioner, "volumeBindingMode": mode });
+        change(&mut class);
+        self.cluster.set_class(&serde_json::from_value(class).unwrap());
+    }
+
+    /// A claim in the namespace `ns` for 1000Mi that isn't bound; its UID is `uid-` and its name.
+    pub(crate) fn claim(&mut self, name: &str, class: &str, change: impl FnOnce(&mut Value)) {
+        let mut claim = json!({
+            "metadata": { "name": name, "namespace": "ns", "uid": format!("uid-{name}") },
+            "spec": {
+                "accessModes": ["ReadWriteOnce"], "storageClassName": class,
+                "resources": { "requests": { "storage": "1000Mi" } },
+            },
+            "status": { "phase": "Pending" },
+        });
+        change(&mut claim);
+        self.cluster.set_claim(&serde_json::from_value(claim).unwrap());
+    }
+
+    /// A volume of 1000Mi that nobody has.
+    pub(crate) fn volume(&mut self, name: &str, class: &str, change: impl FnOnce(&mut Value)) {
+        let mut volume = json!({
+            "metadata": { "name": name },
+            "spec": {
+                "accessModes": ["ReadWriteOnce"], "capacity": { "storage": "1000Mi" }, "storageClassName": class,
+                "csi": { "driver": "csi.example.com", "volumeHandle": name },
+            },
+            "status": { "phase": "Available" },
+        });
+        change(&mut volume);
+        self.cluster.set_volume(&serde_json::from_value(volume).unwrap());
+    }
+
+    /// A claim and a volume that are bound to each other.
+    pub(crate) fn bound(&mut self, claim: &str, volume: &str, change: impl FnOnce(&mut Value)) {
+        self.claim(claim, "made", |claim| {
+            claim["spec"]["volumeName"] = json!(volume);
+            claim["metadata"]["annotations"] = json!({ "pv.kubernetes.io/bind-completed": "yes" });
+            claim["status"]["phase"] = json!("Bound");
+        });
+        self.volume(volume, "made", |document| {
+            document["spec"]["claimRef"] =
+                json!({ "name": claim, "namespace": "ns", "uid": format!("uid-{claim}") });
+            document["status"]["phase"] = json!("Bound");
+            change(document);
+        });
+    }
 }

@@ -6,6 +6,8 @@ mod changes;
 mod groups;
 mod nodes;
 mod pods;
+mod promises;
+mod storage;
 mod verdicts;
 
 use std::collections::{BTreeSet, HashMap};
@@ -18,11 +20,15 @@ use crate::{
     node::{Node, NodeId, PodId},
     pod::Pod,
     read::Shared,
+    storage::Storage,
 };
 
 pub(crate) use changes::{Changes, Moment};
 use groups::Turn;
 pub(crate) use groups::{Group, is_single};
+pub(crate) use promises::Step;
+pub use promises::{ClaimName, VolumeStep, VolumesState};
+pub use storage::StorageKind;
 pub use verdicts::Verdict;
 
 /// What things are called where this scheduler works.
@@ -55,6 +61,7 @@ pub struct Cluster {
     groups: HashMap<Text, Group>,
     /// The groups that wait, in the order in which they are looked at.
     queue: BTreeSet<Turn>,
+    pub(crate) storage: Storage,
     pub(crate) changes: Changes,
     pub(crate) choices: Choices,
     /// The group that was explained last.
@@ -70,6 +77,8 @@ pub(crate) struct Known {
     pub(crate) on: Option<NodeId>,
     /// The node to which we send it, until the watch shows it there.
     pub(crate) assumed: Option<NodeId>,
+    /// What must be done for its volumes before it can run there.
+    pub(crate) steps: Vec<Step>,
     /// Of which group it is; none where another scheduler places it.
     group: Option<Text>,
 }
@@ -100,6 +109,7 @@ impl Cluster {
             shunning: BTreeSet::new(),
             groups: HashMap::new(),
             queue: BTreeSet::new(),
+            storage: Storage::default(),
             changes: Changes::default(),
             choices: Choices::default(),
             explained: None,
@@ -164,5 +174,7 @@ impl Cluster {
     }
 }
 
+#[cfg(test)]
+mod storage_tests;
 #[cfg(test)]
 mod tests;

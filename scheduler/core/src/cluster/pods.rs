@@ -1,6 +1,6 @@
 //! Pods come, change, are sent to nodes and go.
 
-use super::{Cluster, Known};
+use super::{Cluster, Known, Step};
 use crate::{
     document::PodDocument,
     labels::Text,
@@ -22,7 +22,10 @@ impl Cluster {
             Some(id) => (id, self.take(id)),
             None => (self.vacancy(), None),
         };
-        self.put(id, pod, assumed, left);
+        // What its volumes were promised stays theirs, until they or the pod are gone.
+        let steps = left.as_ref().map_or_else(Vec::new, |left| left.steps.clone());
+        let keeps = assumed.is_some() || (pod.node.is_some() && !pod.stage.is_over);
+        self.put(id, pod, (assumed, if keeps { steps } else { Vec::new() }), left);
         self.pod_ids.insert(uid.clone(), id);
         self.adopt_from_journal(id, &uid);
     }
@@ -63,7 +66,7 @@ impl Cluster {
             let Some(known) = self.take(id) else { return };
             self.changes.freed();
             let group = known.group.clone();
-            self.put(id, known.pod, None, None);
+            self.put(id, known.pod, (None, Vec::new()), None);
             if let Some(group) = group {
                 self.touch(&group);
             }
@@ -87,14 +90,15 @@ impl Cluster {
         if known.pod.node.is_some() || known.assumed == Some(node) || known.pod.stage.is_finished {
             return;
         }
+        let steps = self.steps_for(&known.pod, node);
         let Some(known) = self.take(id) else { return };
-        self.put(id, known.pod, Some(node), None);
+        self.put(id, known.pod, (Some(node), steps), None);
     }
 
     /// Takes back an assumption that nobody saw: nothing was freed by it.
     pub(crate) fn put_back(&mut self, id: PodId) {
         if let Some(known) = self.take(id) {
-            self.put(id, known.pod, None, None);
+            self.put(id, known.pod, (None, Vec::new()), None);
         }
     }
 
@@ -142,6 +146,7 @@ impl Cluster {
             self.changes.node(on);
             self.shunning.remove(&id);
         }
+        self.let_volumes_go(&known);
         if let Some(group) = &known.group {
             self.leave(group, id, &known);
         }
@@ -149,7 +154,13 @@ impl Cluster {
     }
 
     /// Puts a pod into the list and onto its node.
-    fn put(&mut self, id: PodId, pod: Pod, assumed: Option<NodeId>, left: Option<Known>) {
+    fn put(
+        &mut self,
+        id: PodId,
+        pod: Pod,
+        (assumed, steps): (Option<NodeId>, Vec<Step>),
+        left: Option<Known>,
+    ) {
         let place = pod.node.clone().map(|name| self.node_id(&name));
         // Room that somebody made for a pod of his isn't anybody else's.
         let is_ours = pod.scheduler == self.scheduler;
@@ -172,7 +183,8 @@ impl Cluster {
                 self.shunning.insert(id);
             }
         }
-        let known = Known { pod, on, assumed, group };
+        let known = Known { pod, on, assumed, steps, group };
+        self.hold_volumes(&known);
         if let Some(group) = known.group.clone() {
             self.join(&group, id, &known);
             self.pods[id.index()] = Some(known);

@@ -2,7 +2,7 @@
 
 use super::Cluster;
 use crate::{
-    filter::{self, Company, Refusal, Spreading},
+    filter::{self, Company, Refusal, Spreading, VolumeNeeds},
     pod::{Kind, Pod},
 };
 
@@ -21,12 +21,17 @@ impl Cluster {
         let Some(known) = self.known_by_uid(uid) else { return Vec::new() };
         let kind = &*known.pod.kind;
         let (company, spreading) = (self.company(&known.pod), self.spreading(&known.pod));
+        let volumes = kind.volumes.as_ref().map(|_| VolumeNeeds::new(self, &known.pod));
         let verdict = |node| {
             let own = filter::refusals(kind, node, &self.shared);
             let around = [company.refusal(kind, node), spreading.refusal(kind, node)];
             Verdict {
                 node: node.name.to_string(),
-                refusals: own.into_iter().chain(around.into_iter().flatten()).collect(),
+                refusals: own
+                    .into_iter()
+                    .chain(around.into_iter().flatten())
+                    .chain(volumes.iter().flat_map(|volumes| volumes.refusals(node)))
+                    .collect(),
             }
         };
         self.existing().map(|(_, node)| verdict(node)).collect()

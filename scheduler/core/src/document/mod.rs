@@ -2,18 +2,25 @@
 //!
 //! A pod's spec is read exhaustively: a field that isn't known here is told, for it could say where the pod must not be.
 
+mod claim;
+mod disk;
 mod node;
 mod pod;
 mod skip;
+mod storage;
 mod volume;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, de::IgnoredAny};
 
+pub use claim::{ClaimDocument, StorageMeta, VolumeDocument};
+pub(crate) use disk::TakenOver;
 pub use node::{NodeDocument, Taint};
 pub use pod::PodDocument;
 pub(crate) use pod::{Container, ContainerStatus, PodAffinity, PodAffinityTerm, PodSpec, PodStatus, Spread};
+pub use storage::{AttachmentDocument, CapacityDocument, ClassDocument, CsiDriverDocument, CsiNodeDocument};
+pub(crate) use volume::Volume;
 
 /// What every object says about itself.
 #[derive(Clone, Debug, Default, Deserialize)]

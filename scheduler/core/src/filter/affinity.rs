@@ -25,10 +25,15 @@ pub(super) fn matches(kind: &Kind, node: &Node) -> bool {
 }
 
 fn matches_affinity(affinity: &Affinity, node: &Node) -> bool {
-    affinity.node_selector_terms.iter().any(|term| matches_term(term, node))
+    affinity.node_selector_terms.iter().any(|term| matches_term(term, node, true))
 }
 
-fn matches_term(term: &NodeTerm, node: &Node) -> bool {
+/// Whether a node is one that reaches a volume: of that only labels speak.
+pub(super) fn allows(affinity: &Affinity, node: &Node) -> bool {
+    affinity.node_selector_terms.iter().any(|term| matches_term(term, node, false))
+}
+
+fn matches_term(term: &NodeTerm, node: &Node, heeds_fields: bool) -> bool {
     if term.match_expressions.is_empty() && term.match_fields.is_empty() {
         return false;
     }
@@ -38,7 +43,7 @@ fn matches_term(term: &NodeTerm, node: &Node) -> bool {
     let field = |requirement: &NodeRequirement| {
         requirement.key == "metadata.name" && holds(requirement, Some(&*node.name))
     };
-    term.match_expressions.iter().all(label) && term.match_fields.iter().all(field)
+    term.match_expressions.iter().all(label) && (!heeds_fields || term.match_fields.iter().all(field))
 }
 
 fn holds(requirement: &NodeRequirement, value: Option<&str>) -> bool {

@@ -6,6 +6,7 @@ mod affinity;
 mod company;
 mod spread;
 mod taints;
+mod volumes;
 
 use std::fmt;
 
@@ -13,6 +14,8 @@ use crate::{node::Node, pod::Kind, read::Shared};
 
 pub(crate) use company::Company;
 pub(crate) use spread::Spreading;
+pub use volumes::VolumeFilter;
+pub(crate) use volumes::{VolumeNeeds, reaches};
 
 /// Why a node can't take a pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +48,26 @@ pub enum Refusal {
     TopologySpread(String),
     /// It lacks the topology's label by which pods are to be spread.
     NoTopology(String),
+    /// A pod on it has a disk that can't be had twice.
+    DiskInUse(String),
+    /// A claim that one pod alone may use has one.
+    ClaimInUse(String),
+    /// A claim can't be used, wherever the pod goes: which, and why. By kube-scheduler, several filters say that.
+    ClaimNotUsable(VolumeFilter, String),
+    /// A driver can't attach so many volumes more there.
+    TooManyVolumes(String),
+    /// It lacks a driver.
+    DriverMissing(String),
+    /// A claim's volume isn't there.
+    VolumeMissing(String),
+    /// It doesn't reach a volume.
+    VolumeAffinity(String),
+    /// There is no volume for a claim that it reaches, and none can be made there.
+    NoVolume(String),
+    /// A volume for a claim could be made there, were there not too little room.
+    StorageFull(String),
+    /// A volume's labels say that it is elsewhere.
+    VolumeElsewhere(String),
 }
 
 impl Refusal {
@@ -65,6 +88,16 @@ impl Refusal {
             Self::OthersAntiAffinity(_) => "ExistingPodsAntiAffinityMismatch",
             Self::TopologySpread(_) => "TopologySpreadSkew",
             Self::NoTopology(_) => "TopologyLabelMissing",
+            Self::DiskInUse(_) => "DiskInUse",
+            Self::ClaimInUse(_) => "ClaimInUse",
+            Self::ClaimNotUsable(..) => "ClaimNotUsable",
+            Self::TooManyVolumes(_) => "VolumeLimitReached",
+            Self::DriverMissing(_) => "CSIDriverMissing",
+            Self::VolumeMissing(_) => "VolumeMissing",
+            Self::VolumeAffinity(_) => "VolumeNodeAffinityMismatch",
+            Self::NoVolume(_) => "NoVolumeToBind",
+            Self::StorageFull(_) => "StorageCapacityExceeded",
+            Self::VolumeElsewhere(_) => "VolumeZoneMismatch",
         }
     }
 
@@ -84,7 +117,17 @@ impl Refusal {
             | Self::PodAntiAffinity(subject)
             | Self::OthersAntiAffinity(subject)
             | Self::TopologySpread(subject)
-            | Self::NoTopology(subject) => subject,
+            | Self::NoTopology(subject)
+            | Self::DiskInUse(subject)
+            | Self::ClaimInUse(subject)
+            | Self::ClaimNotUsable(_, subject)
+            | Self::TooManyVolumes(subject)
+            | Self::DriverMissing(subject)
+            | Self::VolumeMissing(subject)
+            | Self::VolumeAffinity(subject)
+            | Self::NoVolume(subject)
+            | Self::StorageFull(subject)
+            | Self::VolumeElsewhere(subject) => subject,
         }
     }
 
@@ -101,6 +144,13 @@ impl Refusal {
                 "InterPodAffinity"
             }
             Self::TopologySpread(_) | Self::NoTopology(_) => "PodTopologySpread",
+            Self::ClaimNotUsable(filter, _) => filter.name(),
+            Self::DiskInUse(_) | Self::ClaimInUse(_) => VolumeFilter::Restrictions.name(),
+            Self::TooManyVolumes(_) | Self::DriverMissing(_) => VolumeFilter::Limits.name(),
+            Self::VolumeMissing(_) | Self::VolumeAffinity(_) | Self::NoVolume(_) | Self::StorageFull(_) => {
+                VolumeFilter::Binding.name()
+            }
+            Self::VolumeElsewhere(_) => VolumeFilter::Zone.name(),
             Self::SharedByAnother(_) | Self::UnreadablePod => return None,
         })
     }

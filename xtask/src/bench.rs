@@ -2,6 +2,7 @@
 
 mod device_plugin;
 mod figures;
+pub(crate) mod scheduler;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -18,10 +19,13 @@ pub(crate) enum Verb {
         #[arg(long, default_value_t = 100)]
         rounds: u32,
     },
+    /// The scheduler, as it is shipped, and kube-scheduler, in turns at the same API server.
+    Scheduler(scheduler::Options),
 }
 
 pub(crate) fn run(verb: &Verb) -> Result<()> {
     match verb {
         Verb::DevicePlugin { json, rounds } => device_plugin::run(*json, *rounds),
+        Verb::Scheduler(options) => scheduler::run(options),
     }
 }

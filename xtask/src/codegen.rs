@@ -1,10 +1,11 @@
-//! What is generated: CRDs, the code of `proto/`, the contract's ABI and the shared vectors. Committed, and checked.
+//! What is generated: CRDs, the code of `proto/`, the contract's ABI, the shared vectors, and the page of what was measured.
+//! Committed, and checked.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{command, contracts, paths};
+use crate::{bench::scheduler::publish, command, contracts, paths};
 
 /// What the first lines of a generated file say.
 const HEADER: &str = "# Generated from api/ by `cargo xtask codegen`. Changes here are lost.\n";
@@ -12,7 +13,7 @@ const HEADER: &str = "# Generated from api/ by `cargo xtask codegen`. Changes he
 /// Writes everything that is generated; with `check`, says what is stale and writes nothing.
 pub(crate) fn run(check: bool) -> Result<()> {
     let mut stale = Vec::new();
-    for (file, text) in definitions()? {
+    for (file, text) in definitions()?.into_iter().chain(publish::drawn()?) {
         let path = paths::repository().join(&file);
         if fs::read_to_string(&path).unwrap_or_default() != text {
             if check {

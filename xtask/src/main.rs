@@ -47,7 +47,7 @@ enum Verb {
     },
     /// End whatever is left running, the cluster included.
     Down,
-    /// Write what is generated: CRDs, the code of proto/, the contract's ABI.
+    /// Write what is generated: CRDs, the code of proto/, the contract's ABI, the page of the scheduler's figures.
     Codegen {
         /// Only say what is stale.
         #[arg(long)]

@@ -72,6 +72,18 @@ pub(crate) fn device_plugin(profile: Profile) -> Result<PathBuf> {
     target(if profile == Profile::Small { "small" } else { "debug" })
 }
 
+/// Compiles the scheduler as it is shipped; where it is.
+pub(crate) fn scheduler() -> Result<PathBuf> {
+    let log = paths::logs()?.join("cargo-build-scheduler.log");
+    let _ = fs::remove_file(&log);
+    progress::step("compile the scheduler", Some(&log), || {
+        let mut cargo = command::cargo();
+        cargo.current_dir(paths::repository()).args(["build", "--release", "--package", "plasma-scheduler"]);
+        command::logged(&mut cargo, &log)
+    })?;
+    Ok(target("release")?.join("plasma-scheduler"))
+}
+
 /// Where compiled programs are: cargo's own settings decide.
 pub(crate) fn folder() -> Result<PathBuf> {
     target("debug")

@@ -5,14 +5,14 @@
 //! `docs/development/cluster.md` says how to look around.
 
 mod cgroups;
-mod config;
+pub(crate) mod config;
 mod daemons;
 mod forward;
 mod images;
 mod init;
 mod layout;
 mod node;
-mod pki;
+pub(crate) mod pki;
 mod processes;
 mod traces;
 

@@ -21,6 +21,7 @@ use crate::{
     outcome::{Outcome, Work},
     report::Reporter,
     state::State,
+    volumes::{Awaited, VolumeBinder},
     waits::{Said, Waits},
 };
 
@@ -79,6 +80,8 @@ pub(crate) struct Scheduler {
     work: Work,
     metrics: Metrics,
     journals: Journals,
+    /// The plans whose volumes are on their way.
+    awaited: Awaited,
     said: Said,
     pub(crate) tasks: JoinSet<Outcome>,
     /// How many pods are on their way to their nodes.
@@ -116,10 +119,11 @@ impl Scheduler {
             (Binder::new(client.clone(), metrics.clone()), Reporter::new(client.clone()));
         Self {
             state: State::new(&args.scheduler_name),
-            work: Work { client, binder, reporter },
+            work: Work { volumes: VolumeBinder::new(client.clone()), client, binder, reporter },
             args,
             metrics,
             journals: Journals::default(),
+            awaited: Awaited::default(),
             said: Said::default(),
             tasks: JoinSet::new(),
             under_way: 0,
@@ -135,6 +139,7 @@ impl Scheduler {
     pub(crate) fn cycle(&mut self, now: Timestamp) {
         let begun = Instant::now();
         self.carry_on(now);
+        self.go_on_with_volumes(now);
         let room = UNDER_WAY.saturating_sub(self.under_way);
         if room > 0 {
             for decision in self.state.cluster.plan(room) {
@@ -189,9 +194,39 @@ impl Scheduler {
         }
     }
 
-    /// Sends pods on their way to their nodes.
+    /// Sends pods on their way to their nodes; their volumes first, which can take long and keep nobody else waiting.
     fn place(&mut self, group: String, placements: Vec<Placement>, now: Timestamp) {
         self.said.forget(&group);
+        if placements.iter().all(|placement| placement.volumes.is_empty()) {
+            return self.bind(group, placements, now);
+        }
+        let until = now + SignedDuration::from_secs(i64::from(self.args.gang_deadline_seconds));
+        self.awaited.begin(&group, placements.clone(), until);
+        let work = self.work.clone();
+        self.tasks.spawn(async move { work.ask_for_volumes(group, placements).await });
+    }
+
+    /// Binds the pods whose volumes are all bound, and gives up the plans whose volumes can't be had.
+    fn go_on_with_volumes(&mut self, now: Timestamp) {
+        for (group, ended) in self.awaited.over(&self.state.cluster, now) {
+            match ended {
+                Ok(placements) => self.bind(group, placements, now),
+                Err(why) => self.give_volumes_up(group, &why, now),
+            }
+        }
+    }
+
+    fn give_volumes_up(&mut self, group: String, why: &str, now: Timestamp) {
+        tracing::debug!("{group}: {why}");
+        self.awaited.forget(&group);
+        self.state.cluster.give_up(&group);
+        self.state.cluster.set_busy(&group, true);
+        self.pauses.begin(&group, now);
+        let waits = Waits::for_volumes(why, self.state.cluster.bound_of(&group));
+        self.tell(group, waits, now);
+    }
+
+    fn bind(&mut self, group: String, placements: Vec<Placement>, now: Timestamp) {
         self.under_way += placements.len();
         let work = self.work.clone();
         if group.contains("/pod:") {
@@ -234,6 +269,8 @@ impl Scheduler {
                     self.state.cluster.set_busy(&group, false);
                 }
             }
+            Outcome::Asked { group, why_not: None } => self.awaited.asked(&group),
+            Outcome::Asked { group, why_not: Some(why) } => self.give_volumes_up(group, &why, now),
             Outcome::Refused { group, pods } => {
                 self.under_way -= pods;
                 self.journals.ends(&group);

@@ -11,8 +11,10 @@ mod observe;
 mod outcome;
 mod report;
 mod state;
+mod storage;
 #[cfg(test)]
 mod tests;
+mod volumes;
 mod waits;
 
 use std::process::ExitCode;

@@ -7,7 +7,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::Resource;
-use plasma_scheduler_core::{Meta, NamespaceDocument, NodeDocument, PodDocument};
+use plasma_scheduler_core::{NamespaceDocument, NodeDocument, PodDocument};
 use serde::{Deserialize, Deserializer};
 
 /// A document that stands for a kind of the API.
@@ -15,31 +15,31 @@ pub(crate) trait Document {
     /// That kind.
     type Kind: Resource<DynamicType = ()>;
 
-    /// What the object says about itself.
-    fn metadata(&self) -> &Meta;
+    /// The object's name, and the version in which it was seen.
+    fn identity(&self) -> (&str, &str);
 }
 
 impl Document for PodDocument {
     type Kind = Pod;
 
-    fn metadata(&self) -> &Meta {
-        &self.metadata
+    fn identity(&self) -> (&str, &str) {
+        (&self.metadata.name, &self.metadata.resource_version)
     }
 }
 
 impl Document for NodeDocument {
     type Kind = Node;
 
-    fn metadata(&self) -> &Meta {
-        &self.metadata
+    fn identity(&self) -> (&str, &str) {
+        (&self.metadata.name, &self.metadata.resource_version)
     }
 }
 
 impl Document for NamespaceDocument {
     type Kind = Namespace;
 
-    fn metadata(&self) -> &Meta {
-        &self.metadata
+    fn identity(&self) -> (&str, &str) {
+        (&self.metadata.name, &self.metadata.resource_version)
     }
 }
 
@@ -53,8 +53,8 @@ pub(crate) struct Object<D> {
 impl<'de, D: Document + Deserialize<'de>> Deserialize<'de> for Object<D> {
     fn deserialize<T: Deserializer<'de>>(deserializer: T) -> Result<Self, T::Error> {
         let document = D::deserialize(deserializer)?;
-        let Meta { name, resource_version, .. } = document.metadata();
-        let (name, resource_version) = (Some(name.clone()), Some(resource_version.clone()));
+        let (name, resource_version) = document.identity();
+        let (name, resource_version) = (Some(name.to_owned()), Some(resource_version.to_owned()));
         Ok(Self { meta: ObjectMeta { name, resource_version, ..ObjectMeta::default() }, document })
     }
 }

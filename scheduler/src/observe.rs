@@ -1,4 +1,4 @@
-//! The watches: pods, nodes, namespaces and gangs, told one by one as they come, and nothing of them kept here.
+//! The watches: pods, nodes, namespaces, gangs and storage, told one by one as they come, and nothing of them kept here.
 
 use std::fmt::Debug;
 
@@ -14,7 +14,7 @@ use plasma_scheduler_core::{NamespaceDocument, NodeDocument, PodDocument};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
-use crate::object::Object;
+use crate::{object::Object, storage::Stored};
 
 /// How many observations wait to be taken in; a watch that is ahead of that waits.
 const WAITING: usize = 4096;
@@ -27,6 +27,7 @@ pub(crate) enum Observed {
     Namespace(Change<Object<NamespaceDocument>>),
     /// One that can't be read keeps nobody but its own pods from being placed.
     Gang(Change<DeserializeGuard<Gang>>),
+    Storage(Stored),
 }
 
 /// What happens to objects of one kind.
@@ -48,8 +49,20 @@ pub(crate) fn start(client: &Client, shutdown: &CancellationToken) -> Receiver<O
     watch(Api::all(client.clone()), Observed::Pod, sender.clone(), shutdown);
     watch(Api::all(client.clone()), Observed::Node, sender.clone(), shutdown);
     watch(Api::all(client.clone()), Observed::Namespace, sender.clone(), shutdown);
-    watch(Api::all(client.clone()), Observed::Gang, sender, shutdown);
+    watch(Api::all(client.clone()), Observed::Gang, sender.clone(), shutdown);
+    start_storage(client, &sender, shutdown);
     receiver
+}
+
+/// An API server that has no storage has none of these kinds.
+fn start_storage(client: &Client, sender: &Sender<Observed>, shutdown: &CancellationToken) {
+    macro_rules! watch_storage {
+        ($($kind:ident),*) => {$(
+            let observed = |change| Observed::Storage(Stored::$kind(Box::new(change)));
+            watch(Api::all(client.clone()), observed, sender.clone(), shutdown);
+        )*};
+    }
+    watch_storage!(Claim, Volume, Class, CsiNode, CsiDriver, Capacity, Attachment);
 }
 
 fn watch<K>(
@@ -73,7 +86,11 @@ fn watch<K>(
                 Ok(watcher::Event::InitDone) => Change::ListEnds,
                 Err(fault) => {
                     tracing::warn!("watching {name}: {fault}");
-                    continue;
+                    if is_not_served(&fault) && is_optional(&K::group(&()), &name) {
+                        Change::ListEnds
+                    } else {
+                        continue;
+                    }
                 }
             };
             if sender.send(observed(change)).await.is_err() {
@@ -81,4 +98,14 @@ fn watch<K>(
             }
         }
     });
+}
+
+/// Whether the API server doesn't know the kind at all.
+fn is_not_served(fault: &watcher::Error) -> bool {
+    matches!(fault, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
+}
+
+/// Whether there may be an API server without that kind: then there are no such objects.
+fn is_optional(group: &str, kind: &str) -> bool {
+    group == "storage.k8s.io" || kind.starts_with("PersistentVolume")
 }

@@ -13,6 +13,7 @@ use crate::{
     journal::{self, JournalError, Plan, Step},
     report::{Reporter, Written},
     state::{self, Ended},
+    volumes::VolumeBinder,
     waits::Waits,
 };
 
@@ -25,6 +26,8 @@ const TOLD_AT_ONCE: usize = 8;
 pub(crate) enum Outcome {
     /// The pods of a group without a journal are where they were sent, or lost to it.
     Bound { group: String, pods: usize, is_lost: bool },
+    /// The volumes of a group's pods were asked for, or can't be had as planned.
+    Asked { group: String, why_not: Option<String> },
     /// Nothing was bound, and nothing will be.
     Refused { group: String, pods: usize },
     /// Whether the gang's plan is journalled isn't known. Nothing was bound.
@@ -44,10 +47,17 @@ pub(crate) enum Outcome {
 pub(crate) struct Work {
     pub(crate) client: Client,
     pub(crate) binder: Binder,
+    pub(crate) volumes: VolumeBinder,
     pub(crate) reporter: Reporter,
 }
 
 impl Work {
+    /// Asks for the volumes of a group's pods.
+    pub(crate) async fn ask_for_volumes(self, group: String, placements: Vec<Placement>) -> Outcome {
+        let why_not = self.volumes.ask(&placements).await.err();
+        Outcome::Asked { group, why_not }
+    }
+
     /// Binds a pod of no gang. While nobody knows whether it is bound it stays where it was sent.
     pub(crate) async fn bind_single(self, group: String, placements: Vec<Placement>) -> Outcome {
         let (namespace, pods) =

@@ -1,6 +1,6 @@
 //! What the watches told so far: the core's cluster, and the gangs' objects as they were seen last.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use kube::{ResourceExt as _, core::DeserializeGuard};
 use plasma_api::{
@@ -8,9 +8,12 @@ use plasma_api::{
     gang::{GangPhase, Journal},
     names,
 };
-use plasma_scheduler_core::{Cluster, GangFacts, Names};
+use plasma_scheduler_core::{Cluster, GangFacts, Names, StorageKind};
 
-use crate::observe::{Change, Observed};
+use crate::{
+    observe::{Change, Observed},
+    storage::{self, Seen, StorageDocument, Stored},
+};
 
 /// The cluster as this process knows it.
 pub(crate) struct State {
@@ -38,6 +41,7 @@ struct Lists {
     nodes: List,
     namespaces: List,
     gangs: List,
+    storage: BTreeMap<StorageKind, List>,
 }
 
 #[derive(Default)]
@@ -81,8 +85,9 @@ impl State {
 
     /// Whether every watch has listed its objects once: before that, what looks free may not be.
     pub(crate) fn is_complete(&self) -> bool {
-        let Lists { pods, nodes, namespaces, gangs } = &self.lists;
+        let Lists { pods, nodes, namespaces, gangs, storage } = &self.lists;
         [pods, nodes, namespaces, gangs].iter().all(|list| list.was_complete)
+            && storage::KINDS.iter().all(|kind| storage.get(kind).is_some_and(|list| list.was_complete))
     }
 
     /// Takes in what a watch tells.
@@ -92,6 +97,13 @@ impl State {
             Observed::Node(change) => self.node(change),
             Observed::Namespace(change) => self.namespace(change),
             Observed::Gang(change) => self.gang(change),
+            Observed::Storage(Stored::Claim(change)) => self.storage(*change),
+            Observed::Storage(Stored::Volume(change)) => self.storage(*change),
+            Observed::Storage(Stored::Class(change)) => self.storage(*change),
+            Observed::Storage(Stored::CsiNode(change)) => self.storage(*change),
+            Observed::Storage(Stored::CsiDriver(change)) => self.storage(*change),
+            Observed::Storage(Stored::Capacity(change)) => self.storage(*change),
+            Observed::Storage(Stored::Attachment(change)) => self.storage(*change),
         }
     }
 
@@ -141,6 +153,36 @@ impl State {
             Change::ListEnds => {
                 let named = self.lists.namespaces.end();
                 self.cluster.retain_namespaces(|name| named.contains(name));
+            }
+        }
+    }
+
+    fn storage<D: StorageDocument>(&mut self, change: Seen<D>) {
+        let list = self.lists.storage.entry(D::KIND).or_default();
+        match change {
+            Change::ListBegins => list.begin(),
+            Change::Is(object) => {
+                let key = storage::key(&object);
+                list.names(&key);
+                match object.0 {
+                    Ok(object) => {
+                        for fault in object.document.put(&mut self.cluster) {
+                            tracing::warn!("{}: {}", fault.object, fault.why);
+                        }
+                    }
+                    Err(fault) => {
+                        tracing::warn!(
+                            "{:?} {key} can't be read, and is taken for missing: {fault}",
+                            D::KIND
+                        );
+                        self.cluster.remove_storage(D::KIND, &key);
+                    }
+                }
+            }
+            Change::Gone(object) => self.cluster.remove_storage(D::KIND, &storage::key(&object)),
+            Change::ListEnds => {
+                let named = list.end();
+                self.cluster.retain_storage(D::KIND, |key| named.contains(key));
             }
         }
     }

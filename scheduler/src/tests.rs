@@ -7,3 +7,4 @@ mod cluster;
 mod journal;
 mod status;
 mod undoing;
+mod volumes;

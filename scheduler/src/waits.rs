@@ -54,6 +54,12 @@ impl Waits {
         Self { reason, message, blockers, bound, wants_room: false }
     }
 
+    /// Its volumes couldn't be had as planned: it is planned anew.
+    pub(crate) fn for_volumes(why: &str, bound: usize) -> Self {
+        let message = format!("its volumes can't be had as planned, so it is planned anew: {why}");
+        Self { reason: "VolumesNotBound", message, blockers: Vec::new(), bound, wants_room: false }
+    }
+
     pub(crate) fn is_gathering(&self) -> bool {
         self.reason == GATHERING
     }

@@ -1,4 +1,4 @@
-//! An API server that knows pods and gangs, writes down what it is asked, and loses or refuses what it is told to.
+//! An API server that knows pods, gangs and volumes, writes down what it is asked, and loses or refuses what it is told to.
 
 use std::{
     collections::BTreeMap,
@@ -39,6 +39,8 @@ pub(super) struct Objects {
     pub(super) pods: BTreeMap<String, Value>,
     pub(super) gangs: BTreeMap<String, Value>,
     pub(super) nodes: BTreeMap<String, Value>,
+    pub(super) claims: BTreeMap<String, Value>,
+    pub(super) volumes: BTreeMap<String, Value>,
     asked: Vec<Asked>,
     faults: Vec<(String, usize, Fault)>,
     version: u64,
@@ -135,6 +137,10 @@ impl Objects {
             ("GET", [.., "gangs"]) => list(&self.gangs),
             ("GET", [.., "nodes"]) => list(&self.nodes),
             ("GET", [.., "namespaces"]) => list(&BTreeMap::new()),
+            ("GET", ["persistentvolumeclaims", name]) => found(self.claims.get(*name)),
+            ("GET", [.., "persistentvolumes", name]) => found(self.volumes.get(*name)),
+            ("PATCH", ["persistentvolumeclaims", name]) => patch(self.claims.get_mut(*name), body),
+            ("PATCH", [.., "persistentvolumes", name]) => patch(self.volumes.get_mut(*name), body),
             ("POST", ["pods", name, "binding"]) => self.bind(name, body),
             ("PATCH", ["pods", name, "status"]) => self.patch_pod(name, body),
             ("DELETE", ["pods", name]) => self.delete_pod(name, body),
@@ -187,6 +193,38 @@ impl Objects {
 
 fn found(object: Option<&Value>) -> (u16, Value) {
     object.map_or_else(|| failure(404), |object| (200, object.clone()))
+}
+
+/// A merge patch of an object that must be in the version that the patch names.
+fn patch(object: Option<&mut Value>, patch: &Value) -> (u16, Value) {
+    let Some(object) = object else { return failure(404) };
+    if object["metadata"]["resourceVersion"] != patch["metadata"]["resourceVersion"] {
+        return failure(409);
+    }
+    merge(object, patch);
+    touch(object);
+    (200, object.clone())
+}
+
+fn merge(object: &mut Value, patch: &Value) {
+    match (object, patch) {
+        (Value::Object(fields), Value::Object(changes)) => {
+            for (name, change) in changes {
+                merge(fields.entry(name).or_insert(Value::Null), change);
+            }
+        }
+        (object, patch) if patch.is_object() => {
+            *object = json!({});
+            merge(object, patch);
+        }
+        (object, patch) => *object = patch.clone(),
+    }
+}
+
+/// The object has changed.
+pub(super) fn touch(object: &mut Value) {
+    let version = &mut object["metadata"]["resourceVersion"];
+    *version = json!(format!("{}+", version.as_str().unwrap_or_default()));
 }
 
 fn list(objects: &BTreeMap<String, Value>) -> (u16, Value) {

@@ -15,6 +15,7 @@ use crate::{
     cycle::Scheduler,
     metrics::Metrics,
     observe::{Change, Observed},
+    storage::Stored,
 };
 
 /// A cluster with one gang of two pods, a GPU each, and what a scheduler's watches show of it.
@@ -30,6 +31,8 @@ pub(super) struct Shown {
     pods: BTreeMap<String, Value>,
     nodes: BTreeMap<String, Value>,
     pub(super) gangs: BTreeMap<String, Value>,
+    claims: BTreeMap<String, Value>,
+    volumes: BTreeMap<String, Value>,
 }
 
 impl Shown {
@@ -37,6 +40,14 @@ impl Shown {
     fn tell(&self, scheduler: &mut Scheduler) {
         list(&self.nodes, Observed::Node, scheduler);
         list(&BTreeMap::new(), Observed::Namespace, scheduler);
+        let none = BTreeMap::new();
+        list(&self.claims, |change| Observed::Storage(Stored::Claim(Box::new(change))), scheduler);
+        list(&self.volumes, |change| Observed::Storage(Stored::Volume(Box::new(change))), scheduler);
+        list(&classes(), |change| Observed::Storage(Stored::Class(Box::new(change))), scheduler);
+        list(&none, |change| Observed::Storage(Stored::CsiNode(Box::new(change))), scheduler);
+        list(&none, |change| Observed::Storage(Stored::CsiDriver(Box::new(change))), scheduler);
+        list(&none, |change| Observed::Storage(Stored::Capacity(Box::new(change))), scheduler);
+        list(&none, |change| Observed::Storage(Stored::Attachment(Box::new(change))), scheduler);
         list(&self.pods, Observed::Pod, scheduler);
         list(&self.gangs, Observed::Gang, scheduler);
     }
@@ -87,7 +98,8 @@ impl Cluster {
     pub(super) fn show(&mut self) {
         let objects = self.server.objects();
         let (pods, nodes, gangs) = (objects.pods.clone(), objects.nodes.clone(), objects.gangs.clone());
-        self.shown = Shown { pods, nodes, gangs };
+        let (claims, volumes) = (objects.claims.clone(), objects.volumes.clone());
+        self.shown = Shown { pods, nodes, gangs, claims, volumes };
     }
 
     /// A scheduler that just started.
@@ -138,6 +150,17 @@ impl Cluster {
     pub(super) fn lines(&self, begin: &str) -> Vec<String> {
         self.server.lines(begin)
     }
+}
+
+/// Two classes that wait for the first pod: of volumes that are there, and of volumes that are made.
+fn classes() -> BTreeMap<String, Value> {
+    let class = |(name, provisioner): (&str, &str)| {
+        let class = json!({
+            "metadata": { "name": name }, "provisioner": provisioner, "volumeBindingMode": "WaitForFirstConsumer",
+        });
+        (name.to_owned(), class)
+    };
+    [("local", "kubernetes.io/no-provisioner"), ("made", "csi.example.com")].map(class).into()
 }
 
 fn node() -> Value {

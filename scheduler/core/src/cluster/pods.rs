@@ -140,13 +140,13 @@ impl Cluster {
 
     /// Takes a pod out of the list and off its node.
     fn take(&mut self, id: PodId) -> Option<Known> {
-        let known = self.pods.get_mut(id.index())?.take()?;
+        let mut known = self.pods.get_mut(id.index())?.take()?;
         if let Some(on) = known.on {
             self.nodes[on.index()].remove(id, &known.pod);
             self.changes.node(on);
             self.shunning.remove(&id);
         }
-        self.let_volumes_go(&known);
+        self.let_volumes_go(&mut known);
         if let Some(group) = &known.group {
             self.leave(group, id, &known);
         }

@@ -16,6 +16,8 @@ pub(crate) struct Step {
     pub(crate) claim: Text,
     pub(crate) uid: Text,
     pub(crate) what: Promise,
+    /// Whether the API server was seen to know of it when the pod was last put aside.
+    pub(crate) was_seen: bool,
 }
 
 /// What must be done for one of a pod's volumes before the pod is bound.
@@ -76,23 +78,6 @@ impl Cluster {
     pub fn volume_steps(&self, uid: &str) -> Vec<VolumeStep> {
         let steps = self.known_by_uid(uid).map(|known| known.steps.iter().map(Step::public));
         steps.into_iter().flatten().collect()
-    }
-
-    /// Plans anew what must be done for the volumes of a pod that is on its way to a node: after a start, when the plan
-    /// was found in a journal. `Err` says why they can't be had there.
-    ///
-    /// # Errors
-    /// The rule that the node breaks.
-    pub fn replan_volumes(&mut self, uid: &str) -> Result<Vec<VolumeStep>, crate::Refusal> {
-        let Some(id) = self.pod_ids.get(uid).copied() else { return Ok(Vec::new()) };
-        let Some(known) = self.known(id) else { return Ok(Vec::new()) };
-        let Some(node) = known.assumed else { return Ok(Vec::new()) };
-        self.put_back(id);
-        let refusal = self
-            .known(id)
-            .and_then(|known| VolumeNeeds::new(self, &known.pod).refusal(&self.nodes[node.index()]));
-        self.assume_at(id, node);
-        refusal.map_or_else(|| Ok(self.volume_steps(uid)), Err)
     }
 
     /// How far the volumes are of a pod that is on its way to a node.
@@ -168,7 +153,7 @@ impl Cluster {
     /// A pod holds what its volumes were promised, and uses its claims where it is on a node.
     pub(super) fn hold_volumes(&mut self, known: &Known) {
         for step in &known.steps {
-            self.storage.promises.add(&step.claim, &step.uid, &step.what);
+            self.storage.promises.add(step);
         }
         if known.on.is_some() {
             known
@@ -181,8 +166,9 @@ impl Cluster {
     }
 
     /// It doesn't any more.
-    pub(super) fn let_volumes_go(&mut self, known: &Known) {
-        for step in &known.steps {
+    pub(super) fn let_volumes_go(&mut self, known: &mut Known) {
+        for step in &mut known.steps {
+            step.was_seen = self.storage.promises.was_seen(&step.claim);
             self.storage.promises.remove(&step.claim, &step.uid);
         }
         if known.on.is_some() {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::labels::Text;
+use crate::{cluster::Step, labels::Text};
 
 /// How a claim gets its volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,8 @@ pub(crate) struct Promises {
 
 impl Promises {
     /// One more pod counts on a claim's getting its volume in this way. The first one has said how.
-    pub(crate) fn add(&mut self, claim: &Text, uid: &Text, what: &Promise) {
+    pub(crate) fn add(&mut self, step: &Step) {
+        let Step { claim, uid, what, was_seen } = step;
         let is_stale = self.by_claim.get(claim).is_some_and(|promised| promised.uid != *uid);
         if is_stale {
             self.drop_all(claim);
@@ -40,6 +41,7 @@ impl Promises {
         let new = || Promised { uid: uid.clone(), what: what.clone(), holders: 0, was_seen: false };
         let promised = self.by_claim.entry(claim.clone()).or_insert_with(new);
         promised.holders += 1;
+        promised.was_seen |= was_seen;
         if let Promise::Volume(volume) = &promised.what {
             self.by_volume.insert(volume.clone(), claim.clone());
         }

@@ -129,7 +129,7 @@ impl<'a> Waiting<'a> {
     }
 
     fn step(&self, what: Promise) -> Step {
-        Step { claim: self.key.clone(), uid: self.claim.uid.clone(), what }
+        Step { claim: self.key.clone(), uid: self.claim.uid.clone(), what, was_seen: false }
     }
 
     fn no_volume(&self) -> Refusal {

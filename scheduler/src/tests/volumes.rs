@@ -1,0 +1,197 @@
+//! Volumes come before pods: all that a gang needs are bound before its first pod is, and what can't be had is planned anew.
+
+use serde_json::{Value, json};
+
+use super::{
+    api_server::{Fault, touch},
+    cluster::Cluster,
+};
+use crate::cycle::Scheduler;
+
+const CLAIMS: [&str; 2] = ["c0", "c1"];
+const SELECTED: &str = "volume.kubernetes.io/selected-node";
+
+/// A cluster whose two pods have a claim each, of a class that waits for them; and two volumes.
+fn cluster(class: &str) -> Cluster {
+    let mut cluster = Cluster::new();
+    for (at, claim) in CLAIMS.into_iter().enumerate() {
+        cluster.change_pod(&format!("p{at}"), |pod| {
+            pod["spec"]["volumes"] =
+                json!([{ "name": "d", "persistentVolumeClaim": { "claimName": claim } }]);
+        });
+        let object = json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": { "name": claim, "namespace": "ns", "uid": format!("uid-{claim}"), "resourceVersion": "1" },
+            "spec": {
+                "accessModes": ["ReadWriteOnce"], "storageClassName": class,
+                "resources": { "requests": { "storage": "1Gi" } },
+            },
+            "status": { "phase": "Pending" },
+        });
+        cluster.server.objects().claims.insert(claim.to_owned(), object);
+        let name = format!("v{at}");
+        let volume = json!({
+            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": name, "resourceVersion": "1" },
+            "spec": {
+                "accessModes": ["ReadWriteOnce"], "capacity": { "storage": "1Gi" }, "storageClassName": "local",
+                "local": { "path": "/disk" },
+            },
+            "status": { "phase": "Available" },
+        });
+        cluster.server.objects().volumes.insert(name, volume);
+    }
+    cluster.show();
+    cluster
+}
+
+/// The volume controller completes what was begun: claims get the volumes that are kept for them, or made for them.
+fn complete(cluster: &Cluster) {
+    let mut objects = cluster.server.objects();
+    let kept: Vec<(String, String)> = objects
+        .volumes
+        .iter()
+        .filter_map(|(name, volume)| {
+            Some((volume["spec"]["claimRef"]["name"].as_str()?.to_owned(), name.clone()))
+        })
+        .collect();
+    let made =
+        objects.claims.iter().filter(|(_, claim)| claim["metadata"]["annotations"][SELECTED].is_string());
+    let made: Vec<(String, String)> = made.map(|(name, _)| (name.clone(), format!("made-{name}"))).collect();
+    for (claim, volume) in kept.into_iter().chain(made) {
+        let bound = json!({ "metadata": { "name": volume }, "spec": {
+            "claimRef": { "namespace": "ns", "name": claim, "uid": format!("uid-{claim}") },
+        } });
+        objects.volumes.entry(volume.clone()).or_insert(bound);
+        let claim = objects.claims.get_mut(&claim).unwrap();
+        claim["spec"]["volumeName"] = json!(volume);
+        claim["metadata"]["annotations"]["pv.kubernetes.io/bind-completed"] = json!("yes");
+        touch(claim);
+    }
+}
+
+fn owner(cluster: &Cluster, volume: &str) -> Value {
+    cluster.server.objects().volumes[volume]["spec"]["claimRef"]["name"].clone()
+}
+
+/// So many seconds go by, with a look every now and then.
+async fn pass(cluster: &mut Cluster, scheduler: &mut Scheduler, seconds: i64) {
+    for _ in 0..seconds {
+        cluster.later(scheduler, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn every_volume_is_bound_before_the_gang_is_journalled_and_its_first_pod_bound() {
+    let mut cluster = cluster("local");
+    let mut scheduler = cluster.scheduler();
+    cluster.cycle(&mut scheduler).await;
+    assert_eq!(cluster.lines("PATCH").len(), 2);
+    for volume in ["v0", "v1"] {
+        let volume = cluster.server.objects().volumes[volume].clone();
+        let claim = &volume["spec"]["claimRef"];
+        assert_eq!(claim["uid"], format!("uid-{}", claim["name"].as_str().unwrap()));
+        assert_eq!(volume["metadata"]["annotations"]["pv.kubernetes.io/bound-by-controller"], "yes");
+    }
+    assert_ne!(owner(&cluster, "v0"), owner(&cluster, "v1"));
+    pass(&mut cluster, &mut scheduler, 5).await;
+    assert_eq!(
+        (cluster.lines("POST"), cluster.lines("PUT")),
+        (vec![], vec![]),
+        "nobody has bound the claims yet"
+    );
+    complete(&cluster);
+    cluster.later(&mut scheduler, 1).await;
+    assert_eq!(cluster.status()["phase"], "Scheduled");
+    assert_eq!(cluster.lines("PATCH").len(), 2);
+}
+
+#[tokio::test]
+async fn one_volume_that_is_not_bound_keeps_the_whole_gang() {
+    let mut cluster = cluster("local");
+    let mut scheduler = cluster.scheduler();
+    cluster.cycle(&mut scheduler).await;
+    let kept = cluster.server.objects().volumes.remove("v1").unwrap();
+    complete(&cluster);
+    cluster.server.objects().volumes.insert("v1".to_owned(), kept);
+    cluster.later(&mut scheduler, 1).await;
+    assert_eq!(cluster.lines("POST"), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_volume_is_made_for_the_node_of_its_pod() {
+    let mut cluster = cluster("made");
+    let mut scheduler = cluster.scheduler();
+    cluster.cycle(&mut scheduler).await;
+    for claim in CLAIMS {
+        assert_eq!(cluster.server.objects().claims[claim]["metadata"]["annotations"][SELECTED], "n");
+    }
+    assert_eq!(cluster.lines("POST"), [""; 0]);
+    complete(&cluster);
+    cluster.later(&mut scheduler, 1).await;
+    assert_eq!(cluster.status()["phase"], "Scheduled");
+}
+
+#[tokio::test]
+async fn what_a_lost_request_or_reply_did_is_looked_up() {
+    for fault in [Fault::Refused(409), Fault::Refused(500), Fault::RequestLost, Fault::ReplyLost] {
+        let mut cluster = cluster("local");
+        cluster.server.fail("PATCH", 1, fault);
+        let mut scheduler = cluster.scheduler();
+        cluster.cycle(&mut scheduler).await;
+        complete(&cluster);
+        cluster.later(&mut scheduler, 1).await;
+        assert_eq!(cluster.status()["phase"], "Scheduled");
+        let tries = if matches!(fault, Fault::ReplyLost) { 2 } else { 3 };
+        assert_eq!(cluster.lines("PATCH").len(), tries);
+    }
+}
+
+#[tokio::test]
+async fn a_provisioner_that_gives_up_is_asked_again_by_a_new_plan() {
+    let mut cluster = cluster("made");
+    let mut scheduler = cluster.scheduler();
+    cluster.cycle(&mut scheduler).await;
+    cluster.later(&mut scheduler, 0).await;
+    if let Some(claim) = cluster.server.objects().claims.get_mut("c0") {
+        claim["metadata"]["annotations"] = json!({});
+        touch(claim);
+    }
+    cluster.later(&mut scheduler, 0).await;
+    let status = cluster.status();
+    assert!(status["message"].as_str().unwrap().contains("ns/c0"), "{status}");
+    assert_eq!(cluster.lines("PATCH persistentvolumeclaims/c0").len(), 1, "not at once");
+    pass(&mut cluster, &mut scheduler, 2).await;
+    assert_eq!(cluster.lines("PATCH persistentvolumeclaims/c0").len(), 2);
+    complete(&cluster);
+    cluster.later(&mut scheduler, 1).await;
+    assert_eq!(cluster.status()["phase"], "Scheduled");
+}
+
+#[tokio::test]
+async fn a_volume_that_somebody_was_faster_to_take_leads_to_another_plan() {
+    let mut cluster = cluster("local");
+    let mut scheduler = cluster.scheduler();
+    for volume in cluster.server.objects().volumes.values_mut() {
+        volume["spec"]["claimRef"] = json!({ "namespace": "ns", "name": "theirs", "uid": "uid-theirs" });
+        touch(volume);
+    }
+    cluster.cycle(&mut scheduler).await;
+    assert_eq!(owner(&cluster, "v0"), "theirs");
+    pass(&mut cluster, &mut scheduler, 3).await;
+    assert_eq!(cluster.lines("POST"), [""; 0]);
+    let status = cluster.status();
+    assert!(status["message"].as_str().unwrap().contains("NoVolumeToBind"), "{status}");
+}
+
+#[tokio::test]
+async fn volumes_that_nobody_binds_are_given_up_in_time() {
+    let mut cluster = cluster("made");
+    let mut scheduler = cluster.scheduler();
+    cluster.cycle(&mut scheduler).await;
+    cluster.later(&mut scheduler, 59).await;
+    assert_eq!(scheduler.state.cluster.bound_of("ns/g"), 2);
+    cluster.later(&mut scheduler, 1).await;
+    assert_eq!(scheduler.state.cluster.bound_of("ns/g"), 0);
+    assert!(cluster.status()["message"].as_str().unwrap().contains("in time"), "{}", cluster.status());
+    assert_eq!(cluster.lines("POST"), [""; 0]);
+}

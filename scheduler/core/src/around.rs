@@ -39,8 +39,8 @@ fn is_shunned(cluster: &Cluster, alike: &[Alike]) -> bool {
     let pods = alike.iter().flat_map(|alike| &alike.pods).filter_map(|id| Some(&cluster.known(*id)?.pod));
     !terms.is_empty()
         && pods.into_iter().any(|pod| {
-            let namespace = cluster.namespace_labels(pod.namespace());
-            terms.iter().any(|term| term.matches(&pod.labels, pod.namespace(), &namespace))
+            let namespace = cluster.namespace_labels(pod.namespace()).cloned().unwrap_or_default();
+            terms.iter().any(|term| term.matches(&pod.labels, pod.namespace(), Some(&namespace)))
         })
 }
 
@@ -135,7 +135,7 @@ impl Attempt {
         let pod = &known.pod;
         let namespace_labels = cluster.namespace_labels(pod.namespace());
         for around in self.surroundings.values_mut() {
-            around.company.count(&around.kind, (&pod.kind, &pod.labels, &namespace_labels), node, 1);
+            around.company.count(&around.kind, (&pod.kind, &pod.labels, namespace_labels), node, 1);
             around.spreading.count(&around.kind, (&pod.kind, &pod.labels), node, 1);
             around.spreading.sum_up();
         }

@@ -188,11 +188,20 @@ pub(crate) struct PodTerm {
 }
 
 impl PodTerm {
-    /// Whether a pod with these labels, in this namespace with those labels, is meant.
-    pub(crate) fn matches(&self, labels: &Labels, namespace: &Text, namespace_labels: &Labels) -> bool {
+    /// Whether a pod with these labels, in this namespace with those labels, is meant. A namespace that isn't known is meant
+    /// by its name, or where all are.
+    pub(crate) fn matches(
+        &self,
+        labels: &Labels,
+        namespace: &Text,
+        namespace_labels: Option<&Labels>,
+    ) -> bool {
+        let is_selected = |selector: &Selector| match namespace_labels {
+            Some(labels) => selector.matches(labels),
+            None => selector.is_empty(),
+        };
         let is_its_namespace = || {
-            self.namespaces.contains(namespace)
-                || self.namespace_selector.as_ref().is_some_and(|selector| selector.matches(namespace_labels))
+            self.namespaces.contains(namespace) || self.namespace_selector.as_ref().is_some_and(is_selected)
         };
         self.selector.as_ref().is_some_and(|selector| selector.matches(labels)) && is_its_namespace()
     }

@@ -160,8 +160,8 @@ impl Cluster {
     }
 
     /// The labels of a namespace; none where it isn't known yet.
-    pub(crate) fn namespace_labels(&self, name: &Text) -> Labels {
-        self.namespaces.get(name).cloned().unwrap_or_default()
+    pub(crate) fn namespace_labels(&self, name: &Text) -> Option<&Labels> {
+        self.namespaces.get(name)
     }
 
     /// Drops what nobody mentions any more, after enough was forgotten.

@@ -45,12 +45,12 @@ impl Cluster {
     /// What the pods around say to a pod.
     pub(crate) fn company(&self, pod: &Pod) -> Company {
         let kind = &*pod.kind;
-        let mut company = Company::new(pod.labels.clone(), self.namespace_labels(pod.namespace()));
+        let mut company = Company::new(pod.labels.clone(), self.namespace_labels(pod.namespace()).cloned());
         let is_choosy = !kind.company.is_empty() || !kind.shuns.is_empty();
         // Only where the pod itself asks is everybody looked at; else those who shun others are enough.
         let mut count = |other: &Pod, node| {
             let namespace_labels = self.namespace_labels(other.namespace());
-            company.count(kind, (&other.kind, &other.labels, &namespace_labels), node, 1);
+            company.count(kind, (&other.kind, &other.labels, namespace_labels), node, 1);
         };
         if is_choosy {
             self.placed().for_each(|(other, node)| count(other, node));

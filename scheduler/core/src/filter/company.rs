@@ -17,7 +17,8 @@ type Counts = HashMap<(Text, Text), i64>;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Company {
     labels: Labels,
-    namespace_labels: Labels,
+    /// None while its namespace isn't known.
+    namespace_labels: Option<Labels>,
     /// Pods that match all that the pod wants near.
     wanted: Counts,
     /// Pods that it shuns.
@@ -28,12 +29,18 @@ pub(crate) struct Company {
 
 impl Company {
     /// A pod with these labels in a namespace with those, and nobody around.
-    pub(crate) fn new(labels: Labels, namespace_labels: Labels) -> Self {
+    pub(crate) fn new(labels: Labels, namespace_labels: Option<Labels>) -> Self {
         Self { labels, namespace_labels, ..Self::default() }
     }
 
     /// Takes another pod into account, or out of it again (`count` is 1 or -1), that is on this node.
-    pub(crate) fn count(&mut self, me: &Kind, other: (&Kind, &Labels, &Labels), node: &Node, count: i64) {
+    pub(crate) fn count(
+        &mut self,
+        me: &Kind,
+        other: (&Kind, &Labels, Option<&Labels>),
+        node: &Node,
+        count: i64,
+    ) {
         let (kind, labels, namespace_labels) = other;
         let is_meant = |term: &PodTerm| term.matches(labels, &kind.namespace, namespace_labels);
         if !me.company.is_empty() && me.company.iter().all(is_meant) {
@@ -42,8 +49,11 @@ impl Company {
         for term in me.shuns.iter().filter(|term| is_meant(term)) {
             add(&mut self.shunned, node, &term.topology_key, count);
         }
+        // To the terms of others, an unknown namespace is one without labels.
+        let none = Labels::default();
+        let mine = self.namespace_labels.as_ref().unwrap_or(&none);
         for term in &kind.shuns {
-            if term.matches(&self.labels, &me.namespace, &self.namespace_labels) {
+            if term.matches(&self.labels, &me.namespace, Some(mine)) {
                 add(&mut self.shunning, node, &term.topology_key, count);
             }
         }
@@ -74,7 +84,9 @@ impl Company {
 
     /// The first pod of a series that wants its own kind near has nobody to be near to, and is let go anywhere.
     fn is_its_own_company(&self, me: &Kind) -> bool {
-        me.company.iter().all(|term| term.matches(&self.labels, &me.namespace, &self.namespace_labels))
+        let is_meant =
+            |term: &PodTerm| term.matches(&self.labels, &me.namespace, self.namespace_labels.as_ref());
+        me.company.iter().all(is_meant)
     }
 }
 

@@ -232,3 +232,19 @@ fn spread_allows_only_so_much_difference() {
     world.node("bare", &gpus(8));
     assert_eq!(refusals(&world)[2], [Refusal::NoTopology("zone".to_owned())]);
 }
+
+#[test]
+fn a_namespace_that_is_not_known_yet_is_selected_only_where_all_are() {
+    let near = |selector: Value| {
+        let mut world = world();
+        world.pod("other", &gpus(1), |pod| pod["spec"]["nodeName"] = json!("n"));
+        let term = json!({ "topologyKey": "zone", "labelSelector": {}, "namespaceSelector": selector });
+        let affinity =
+            json!({ "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [term] } });
+        !said(&mut world, "affinity", &affinity).is_empty()
+    };
+    assert!(near(json!({})));
+    assert!(!near(
+        json!({ "matchExpressions": [{ "key": "env", "operator": "NotIn", "values": ["prod"] }] })
+    ));
+}

@@ -9,6 +9,7 @@ mod conformance;
 mod contracts;
 mod debian;
 mod demo;
+mod differential;
 mod evidence;
 mod harness;
 mod image;
@@ -74,6 +75,8 @@ enum Verb {
         #[arg(long)]
         publish: bool,
     },
+    /// Random nodes and pods through our scheduler's filters and through kube-scheduler's own, verdict by verdict.
+    Differential(differential::Arguments),
     /// Everything that must pass. `.ci/run` is this and nothing else.
     Test {
         /// Run one step only.
@@ -103,6 +106,7 @@ fn main() -> ExitCode {
         Verb::Tidy => tidy::check(),
         Verb::Bench(verb) => bench::run(&verb),
         Verb::DeviceConformance { names, json, publish } => conformance::run(&names, json, publish),
+        Verb::Differential(arguments) => differential::run(&arguments),
         Verb::Test { only } => test::run(only),
         Verb::E2e { names } => test::some(&names),
     };

@@ -58,6 +58,14 @@ pub(crate) const KUBELET_HARNESS: Group = Group {
     target: ".",
 };
 
+/// kube-scheduler's own filters, without a scheduler.
+pub(crate) const SCHEDULER_ORACLE: Group = Group {
+    folder: "e2e/scheduler-oracle",
+    title: "the filters of kube-scheduler 1.37.2",
+    flags: &["-ldflags", "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2"],
+    target: ".",
+};
+
 /// What understands the expressions of dashboards and alerts.
 pub(crate) const PROMQL: Group = Group {
     folder: "xtask/tools/promql",

@@ -1,0 +1,125 @@
+//! Our filters: those of the scheduler's core, asked through the same cluster state that the scheduler keeps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result, ensure};
+use plasma_scheduler_core::{Cluster, Names};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{
+    case::{Case, name},
+    verdicts::{Refused, Verdicts},
+};
+
+/// The filter that the core has no rule for, because a pod that names its node is never one that waits.
+const NODE_NAME: &str = "NodeName";
+
+/// What our filters say of a case.
+///
+/// # Errors
+/// An object can't be read, or a pod isn't taken on.
+pub(super) fn verdicts(case: &Case) -> Result<Verdicts> {
+    let mut cluster = filled(case)?;
+    case.incoming.iter().map(|pod| of_pod(&mut cluster, case, pod)).collect()
+}
+
+/// The cluster without the pods that wait.
+fn filled(case: &Case) -> Result<Cluster> {
+    let mut cluster = Cluster::new(Names {
+        scheduler: "default-scheduler".to_owned(),
+        gang_label: "compute.plasma.dev/gang".to_owned(),
+        job_label: "compute.plasma.dev/job-uid".to_owned(),
+    });
+    for namespace in &case.namespaces {
+        cluster.set_namespace(&read(namespace)?);
+    }
+    for node in &case.nodes {
+        let faults = cluster.set_node(&read(node)?);
+        ensure!(faults.is_empty(), "{faults:?}");
+    }
+    fill_storage(&mut cluster, case)?;
+    for pod in &case.pods {
+        cluster.set_pod(&read(pod)?);
+    }
+    Ok(cluster)
+}
+
+fn fill_storage(cluster: &mut Cluster, case: &Case) -> Result<()> {
+    let mut faults = Vec::new();
+    for class in &case.storage_classes {
+        cluster.set_class(&read(class)?);
+    }
+    for claim in &case.pvcs {
+        faults.extend(cluster.set_claim(&read(claim)?));
+    }
+    for volume in &case.pvs {
+        faults.extend(cluster.set_volume(&read(volume)?));
+    }
+    for node in &case.csi_nodes {
+        cluster.set_csi_node(&read(node)?);
+    }
+    for driver in &case.csi_drivers {
+        cluster.set_csi_driver(&read(driver)?);
+    }
+    for capacity in &case.csi_storage_capacities {
+        faults.extend(cluster.set_capacity(&read(capacity)?));
+    }
+    for attachment in &case.volume_attachments {
+        cluster.set_attachment(&read(attachment)?);
+    }
+    ensure!(faults.is_empty(), "{faults:?}");
+    Ok(())
+}
+
+fn read<T: DeserializeOwned>(object: &Value) -> Result<T> {
+    // As text, as the watches bring it.
+    serde_json::from_str(&object.to_string()).with_context(|| format!("read {}", name(object)))
+}
+
+/// One pod by itself: it comes, is judged, and goes.
+fn of_pod(cluster: &mut Cluster, case: &Case, pod: &Value) -> Result<BTreeMap<Refused, String>> {
+    let uid = pod["metadata"]["uid"].as_str().context("a pod without UID")?;
+    let mut refusals = elsewhere(cluster, case, pod, uid)?;
+    let mut waits = pod.clone();
+    if let Value::Object(spec) = &mut waits["spec"] {
+        spec.remove("nodeName");
+    }
+    cluster.set_pod(&read(&waits)?);
+    let problem = cluster.problem(uid).unwrap_or_default();
+    ensure!(problem.is_empty(), "pod {} isn't taken on: {problem}", name(pod));
+    let mut judged = BTreeSet::new();
+    for verdict in cluster.verdicts(uid) {
+        for refusal in &verdict.refusals {
+            if let Some(filter) = refusal.filter() {
+                let refused = Refused { node: verdict.node.clone(), filter: filter.to_owned() };
+                refusals.entry(refused).or_insert_with(|| refusal.to_string());
+            }
+        }
+        judged.insert(verdict.node);
+    }
+    let nodes: BTreeSet<String> = case.node_names().into_iter().collect();
+    ensure!(judged == nodes, "pod {}: judged on {judged:?} of {nodes:?}", name(pod));
+    cluster.remove_pod(uid);
+    Ok(refusals)
+}
+
+/// A pod that names its node is taken to be there, whatever the rules say: every other node is refused.
+fn elsewhere(
+    cluster: &mut Cluster,
+    case: &Case,
+    pod: &Value,
+    uid: &str,
+) -> Result<BTreeMap<Refused, String>> {
+    cluster.set_pod(&read(pod)?);
+    let refused = match cluster.node_of(uid) {
+        None => BTreeMap::new(),
+        Some(on) => {
+            let others = case.node_names().into_iter().filter(|node| node != on);
+            let one = |node| (Refused { node, filter: NODE_NAME.to_owned() }, format!("it is on {on}"));
+            others.map(one).collect()
+        }
+    };
+    cluster.remove_pod(uid);
+    Ok(refused)
+}

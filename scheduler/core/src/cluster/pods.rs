@@ -146,7 +146,7 @@ impl Cluster {
             self.changes.node(on);
             self.shunning.remove(&id);
         }
-        self.let_volumes_go(&mut known);
+        self.let_volumes_go(id, &mut known);
         if let Some(group) = &known.group {
             self.leave(group, id, &known);
         }
@@ -184,7 +184,7 @@ impl Cluster {
             }
         }
         let known = Known { pod, on, assumed, steps, group };
-        self.hold_volumes(&known);
+        self.hold_volumes(id, &known);
         if let Some(group) = known.group.clone() {
             self.join(&group, id, &known);
             self.pods[id.index()] = Some(known);

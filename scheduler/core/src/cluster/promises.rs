@@ -4,7 +4,7 @@ use super::{Cluster, Known};
 use crate::{
     filter::{VolumeNeeds, reaches},
     labels::Text,
-    node::{Node, NodeId},
+    node::{Node, NodeId, PodId},
     pod::Pod,
     storage::Promise,
 };
@@ -151,7 +151,7 @@ impl Cluster {
     }
 
     /// A pod holds what its volumes were promised, and uses its claims where it is on a node.
-    pub(super) fn hold_volumes(&mut self, known: &Known) {
+    pub(super) fn hold_volumes(&mut self, id: PodId, known: &Known) {
         for step in &known.steps {
             self.storage.promises.add(step);
         }
@@ -161,12 +161,12 @@ impl Cluster {
                 .claims
                 .iter()
                 .filter(|claim| !claim.is_ephemeral)
-                .for_each(|claim| self.storage.use_claim(&claim.key));
+                .for_each(|claim| self.storage.use_claim(&claim.key, id));
         }
     }
 
     /// It doesn't any more.
-    pub(super) fn let_volumes_go(&mut self, known: &mut Known) {
+    pub(super) fn let_volumes_go(&mut self, id: PodId, known: &mut Known) {
         for step in &mut known.steps {
             step.was_seen = self.storage.promises.was_seen(&step.claim);
             self.storage.promises.remove(&step.claim, &step.uid);
@@ -177,7 +177,7 @@ impl Cluster {
                 .claims
                 .iter()
                 .filter(|claim| !claim.is_ephemeral)
-                .for_each(|claim| self.storage.leave_claim(&claim.key));
+                .for_each(|claim| self.storage.leave_claim(&claim.key, id));
         }
     }
 }

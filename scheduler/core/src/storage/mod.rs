@@ -9,7 +9,7 @@ mod volume;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::labels::Text;
+use crate::{labels::Text, node::PodId};
 
 pub(crate) use claim::{BindingMode, Claim, Class};
 pub(crate) use csi::{Attachment, Capacity, CsiNode, Driver};
@@ -33,27 +33,27 @@ pub(crate) struct Storage {
     attachments: HashMap<Text, Attachment>,
     /// The volumes that are being attached to each node, by attachment.
     attached: HashMap<Text, BTreeSet<Text>>,
-    /// How many pods on nodes use a claim.
-    users: HashMap<Text, u32>,
+    /// The pods on nodes that use a claim.
+    users: HashMap<Text, Vec<PodId>>,
     pub(crate) promises: Promises,
 }
 
 impl Storage {
-    /// Whether a pod on some node uses the claim.
-    pub(crate) fn is_used(&self, claim: &str) -> bool {
-        self.users.contains_key(claim)
+    /// The pods on nodes that use a claim.
+    pub(crate) fn users(&self, claim: &str) -> &[PodId] {
+        self.users.get(claim).map_or(&[], |users| users)
     }
 
     /// A pod on a node uses the claim from now on.
-    pub(crate) fn use_claim(&mut self, claim: &Text) {
-        *self.users.entry(claim.clone()).or_default() += 1;
+    pub(crate) fn use_claim(&mut self, claim: &Text, pod: PodId) {
+        self.users.entry(claim.clone()).or_default().push(pod);
     }
 
     /// It doesn't any more.
-    pub(crate) fn leave_claim(&mut self, claim: &str) {
+    pub(crate) fn leave_claim(&mut self, claim: &str, pod: PodId) {
         if let Some(users) = self.users.get_mut(claim) {
-            *users -= 1;
-            if *users == 0 {
+            users.retain(|user| *user != pod);
+            if users.is_empty() {
                 self.users.remove(claim);
             }
         }

@@ -59,7 +59,7 @@ impl<'a> VolumeNeeds<'a> {
             everywhere.push(refusal);
             Binding::default()
         });
-        everywhere.extend(restrictions::everywhere(storage, pod));
+        everywhere.extend(restrictions::everywhere(cluster, pod));
         let zones = zone::of(storage, pod).unwrap_or_else(|refusal| {
             everywhere.push(refusal);
             Vec::new()

@@ -3,20 +3,25 @@
 use super::{Refusal, VolumeFilter, claim_of};
 use crate::{
     cluster::Cluster,
-    node::Node,
+    node::{Node, PodId},
     pod::{Disk, Pod},
-    storage::Storage,
 };
 
 /// A claim that isn't there, or that one pod alone may use while another one does.
-pub(super) fn everywhere(storage: &Storage, pod: &Pod) -> Option<Refusal> {
+pub(super) fn everywhere(cluster: &Cluster, pod: &Pod) -> Option<Refusal> {
+    let storage = &cluster.storage;
+    let is_on_a_node = |id: &PodId| {
+        let on = cluster.known(*id).and_then(|known| known.on);
+        on.is_some_and(|node| cluster.nodes[node.index()].exists)
+    };
     pod.claims.iter().filter(|wanted| !wanted.is_ephemeral).find_map(|wanted| {
         let claim = match claim_of(storage, pod, wanted, VolumeFilter::Restrictions) {
             Ok(claim) => claim,
             Err(refusal) => return Some(refusal),
         };
         let is_for_one_pod = claim.access_modes.iter().any(|mode| **mode == *"ReadWriteOncePod");
-        (is_for_one_pod && storage.is_used(&wanted.key)).then(|| Refusal::ClaimInUse(wanted.key.to_string()))
+        (is_for_one_pod && storage.users(&wanted.key).iter().any(is_on_a_node))
+            .then(|| Refusal::ClaimInUse(wanted.key.to_string()))
     })
 }
 

@@ -251,6 +251,11 @@ fn a_claim_for_one_pod_is_used_by_one() {
     });
     let used = vec![Refusal::ClaimInUse("ns/data".to_owned())];
     assert_eq!(said(&mut world, of_claims(&["data"])), [used.clone(), used]);
+    world.pod("other", &[], |pod| {
+        pod["spec"]["nodeName"] = json!("gone");
+        pod["spec"]["volumes"] = of_claims(&["data"]);
+    });
+    assert_eq!(said(&mut world, of_claims(&["data"])), [vec![], vec![]]);
     world.cluster.remove_pod("other");
     assert_eq!(said(&mut world, of_claims(&["data"])), [vec![], vec![]]);
 }

@@ -49,14 +49,15 @@ pub(crate) fn inline(source: &TakenOver, texts: &mut Texts) -> Option<Result<Sou
     plain(source).map(|found| found.map(|(plugin, handle)| shared(plugin, handle, texts)))
 }
 
-/// What the driver calls a volume.
+/// What the driver calls a volume; an empty handle where it can't make sense of the volume's own name or zones.
 pub(super) fn volume(document: &VolumeDocument, texts: &mut Texts) -> Option<Source> {
     let source = &document.spec.taken_over;
     if let Some(disk) = &source.gce_persistent_disk {
-        let handle = gce_volume(document, &disk.pd_name)?;
+        let handle = gce_volume(document, &disk.pd_name).unwrap_or_default();
         return Some(shared(GCE, &handle, texts));
     }
-    let (plugin, handle) = plain(source)?.ok()?;
+    let (plugin, handle) =
+        plain(source)?.unwrap_or_else(|_| (if source.azure_disk.is_some() { AZURE } else { EBS }, ""));
     Some(shared(plugin, handle, texts))
 }
 

@@ -54,6 +54,13 @@ pub(crate) struct Source {
     pub(crate) plugin: Option<&'static str>,
 }
 
+impl Source {
+    /// Whether the driver that has taken over can't make sense of the volume: it attaches it nowhere.
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.plugin.is_some() && self.handle.is_empty()
+    }
+}
+
 impl Volume {
     /// Reads a volume; answers what of it can't be read, too.
     pub(crate) fn read(document: &VolumeDocument, texts: &mut Texts) -> (Self, Option<String>) {
@@ -71,6 +78,11 @@ impl Volume {
             claim: texts.share(&format!("{}/{}", claim.namespace, claim.name)),
             uid: claim.uid.as_str().into(),
         });
+        let source = csi.or_else(|| taken_over::volume(document, texts));
+        let is_unreadable = source.as_ref().is_some_and(Source::is_unreadable);
+        // No terms, no node.
+        let affinity_of_driver =
+            if is_unreadable { Some(Affinity::default()) } else { taken_over::affinity(document) };
         let volume = Self {
             class: texts.share(metadata.class(spec.storage_class_name.as_ref())),
             size: capacity,
@@ -78,11 +90,11 @@ impl Volume {
             offers: Wants::read(spec.volume_mode.as_ref(), spec.volume_attributes_class_name.as_ref(), texts),
             labels: texts.labels(&metadata.labels),
             affinity: spec.node_affinity.required.clone().map(Box::new),
-            affinity_of_driver: taken_over::affinity(document).map(Box::new),
+            affinity_of_driver: affinity_of_driver.map(Box::new),
             owner,
             is_available: status.phase.as_deref() == Some("Available") && fault.is_none(),
             is_terminating: metadata.deletion_timestamp.is_some(),
-            source: csi.or_else(|| taken_over::volume(document, texts)),
+            source,
         };
         (volume, fault)
     }

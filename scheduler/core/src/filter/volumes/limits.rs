@@ -97,7 +97,9 @@ fn of_claim<'a>(
 ) -> Option<Counted<'a>> {
     if let Some(volume) = claim.volume.as_ref().and_then(|name| storage.volumes.get(name)) {
         let source = volume.source.as_ref();
-        return source.filter(|source| source.plugin.is_none() || here.is_some()).map(named);
+        let counts =
+            |source: &&Source| !source.handle.is_empty() && (source.plugin.is_none() || here.is_some());
+        return source.filter(counts).map(named);
     }
     let provisioner: &str = &storage.classes.get(&claim.class)?.provisioner;
     let driver = match driver_of_plugin(provisioner) {

@@ -352,3 +352,39 @@ fn a_disk_that_a_driver_took_over_counts_for_the_driver() {
     let two = json!([ebs("vol-1"), ebs("vol-2")]);
     assert_eq!(said(&mut world, two), [vec![Refusal::TooManyVolumes("ebs.csi.aws.com".to_owned())], vec![]]);
 }
+
+#[test]
+fn a_volume_that_its_driver_can_not_make_sense_of_is_nowhere_and_counts_nowhere() {
+    let gce = json!({ "gcePersistentDisk": { "pdName": "pd" } });
+    let ebs = |id: &str| json!({ "awsElasticBlockStore": { "volumeID": id } });
+    for (zones, source, is_there) in [
+        ("za", gce.clone(), true),
+        ("us-east1-a__us-east1-b", gce.clone(), true),
+        ("za__zb", gce, false),
+        ("za", ebs("aws://za/vol-1"), true),
+        ("za", ebs("aws://za/disk-1"), false),
+    ] {
+        let mut world = world();
+        let taken_over = "storage.alpha.kubernetes.io/migrated-plugins";
+        let annotations = json!({ taken_over: "kubernetes.io/aws-ebs,kubernetes.io/gce-pd" });
+        let node =
+            json!({ "metadata": { "name": "a", "annotations": annotations }, "spec": { "drivers": [] } });
+        world.cluster.set_csi_node(&serde_json::from_value(node).unwrap());
+        world.change_node("a", |node| {
+            let labels = &mut node["metadata"]["labels"];
+            for key in ["topology.gke.io/zone", "topology.ebs.csi.aws.com/zone", ZONE] {
+                labels[key] = json!(zones.split("__").next());
+            }
+        });
+        world.bound("data", "v", |volume| {
+            volume["metadata"]["labels"] = json!({ ZONE: zones });
+            volume["spec"]["csi"] = Value::Null;
+            for (kind, value) in source.as_object().unwrap() {
+                volume["spec"][kind] = value.clone();
+            }
+        });
+        let [here, _] = said(&mut world, of_claims(&["data"]));
+        let expected = if is_there { vec![] } else { vec![Refusal::VolumeAffinity("v".to_owned())] };
+        assert_eq!(here, expected, "{zones} {source}");
+    }
+}

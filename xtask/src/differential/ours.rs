@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
-use plasma_scheduler_core::{Cluster, Names};
+use plasma_scheduler_core::{Cluster, Decision, Names, Verdict};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -15,7 +15,10 @@ use super::{
 /// The filter that the core has no rule for, because a pod that names its node is never one that waits.
 const NODE_NAME: &str = "NodeName";
 
-/// What our filters say of a case.
+/// What stands in a filter's place where the plan goes against the verdicts.
+pub(super) const PLAN: &str = "(plan)";
+
+/// What our filters say of a case, and where a plan goes against that.
 ///
 /// # Errors
 /// An object can't be read, or a pod isn't taken on.
@@ -88,8 +91,9 @@ fn of_pod(cluster: &mut Cluster, case: &Case, pod: &Value) -> Result<BTreeMap<Re
     cluster.set_pod(&read(&waits)?);
     let problem = cluster.problem(uid).unwrap_or_default();
     ensure!(problem.is_empty(), "pod {} isn't taken on: {problem}", name(pod));
-    let mut judged = BTreeSet::new();
-    for verdict in cluster.verdicts(uid) {
+    let (mut judged, verdicts) = (BTreeSet::new(), cluster.verdicts(uid));
+    refusals.extend(contradiction(&cluster.plan(1), uid, &verdicts));
+    for verdict in verdicts {
         for refusal in &verdict.refusals {
             if let Some(filter) = refusal.filter() {
                 let refused = Refused { node: verdict.node.clone(), filter: filter.to_owned() };
@@ -102,6 +106,27 @@ fn of_pod(cluster: &mut Cluster, case: &Case, pod: &Value) -> Result<BTreeMap<Re
     ensure!(judged == nodes, "pod {}: judged on {judged:?} of {nodes:?}", name(pod));
     cluster.remove_pod(uid);
     Ok(refusals)
+}
+
+/// The verdicts are only worth something where the plan keeps to them: the pod goes where nothing speaks against it, and is held
+/// where there is no such node.
+fn contradiction(plan: &[Decision], uid: &str, verdicts: &[Verdict]) -> Option<(Refused, String)> {
+    let placements = plan.iter().flat_map(|decision| match decision {
+        Decision::Place { placements, .. } => placements.as_slice(),
+        Decision::Hold { .. } | Decision::Aside { .. } => &[],
+    });
+    let node = placements.into_iter().find(|placement| placement.uid == uid).map(|placement| &placement.node);
+    let (against, why) = match node {
+        Some(node) => {
+            let verdict = verdicts.iter().find(|verdict| verdict.node == *node)?;
+            (verdict, format!("is placed there in spite of {}", verdict.refusals.first()?))
+        }
+        None => {
+            let free = verdicts.iter().find(|verdict| verdict.refusals.is_empty())?;
+            (free, "isn't placed though nothing speaks against this node".to_owned())
+        }
+    };
+    Some((Refused { node: against.node.clone(), filter: PLAN.to_owned() }, why))
 }
 
 /// A pod that names its node is taken to be there, whatever the rules say: every other node is refused.

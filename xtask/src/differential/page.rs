@@ -26,7 +26,8 @@ pub(super) fn of(tally: &Tally, arguments: &Arguments) -> String {
          (seed {}).\n\n\
          Every object is one that Kubernetes' own validation takes, in the form in which it is stored. *Alone* counts the pairs \
          that no other filter refused: what the filter says is all that kept the pod away. A run fails where a verdict differs, \
-         where a filter has fewer than 200 of these, or where there are fewer than 20,000 verdicts.\n\n\
+         where a filter has fewer than 200 of these, or where there are fewer than 20,000 verdicts. It fails, too, where our plan \
+         places a pod on a node that a filter refuses, or holds one for which there is a node that none refuses.\n\n\
          | filter | what is varied | verdicts | refused | alone | different |\n\
          | --- | --- | --: | --: | --: | --: |\n",
         tally.pairs, arguments.cases, arguments.seed,
@@ -44,9 +45,7 @@ const END: &str = "\n\
     `DynamicResources`, is left out: pods with device claims are refused by the field's name. Two rules of ours are stricter than \
     kube-scheduler and have no filter of that name: GPUs that a node shares are one namespace's, and beside a pod whose requests \
     can't be read nothing more is placed. A node that is being deleted takes nobody, as if it were cordoned. A pod that has ended holds its part for us until its containers are said to have \
-    stopped; for kube-scheduler it is gone at once. A \
-    `ReadWriteOncePod` claim of a pod whose node isn't there is in use for us; kube-scheduler's answer to that depends on the order in \
-    which it heard of pod and node, so it isn't compared.\n\n\
+    stopped; for kube-scheduler it is gone at once.\n\n\
     ```console\n\
     $ cargo xtask differential --cases 3000 --seed 1 --json   # a difference is shrunk and shown, with both verdicts\n\
     $ cargo xtask differential --publish                      # writes this page\n\

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     KUBERNETES,
     case::{Case, name},
+    ours::PLAN,
     verdicts::{Difference, Refused, Verdicts},
 };
 
@@ -33,12 +34,14 @@ pub(super) struct Tally {
     /// In kube-scheduler's order.
     pub(super) filters: Vec<(String, OfFilter)>,
     pub(super) pairs: u64,
+    /// Pods whose plan went against our own verdicts.
+    pub(super) against_plan: u64,
 }
 
 impl Tally {
     pub(super) fn new(filters: &[String]) -> Self {
         let one = |filter: &String| (filter.clone(), OfFilter::default());
-        Self { filters: filters.iter().map(one).collect(), pairs: 0 }
+        Self { filters: filters.iter().map(one).collect(), pairs: 0, against_plan: 0 }
     }
 
     pub(super) fn add(&mut self, case: &Case, theirs: &Verdicts, differences: &[Difference]) {
@@ -60,6 +63,7 @@ impl Tally {
             }
         }
         for difference in differences {
+            self.against_plan += u64::from(difference.refused.filter == PLAN);
             self.count(&difference.refused.filter, |counts| counts.different += 1);
         }
     }
@@ -80,6 +84,9 @@ impl Tally {
         let verdicts = self.sum(|counts| counts.verdicts);
         if verdicts < VERDICTS {
             found.push(format!("only {verdicts} verdicts: {VERDICTS} are needed, raise --cases"));
+        }
+        if self.against_plan > 0 {
+            found.push(format!("{} pods are planned against our own verdicts", self.against_plan));
         }
         for (filter, counts) in &self.filters {
             if counts.different > 0 {
@@ -107,7 +114,7 @@ impl Tally {
             self.filters.iter().map(|(name, counts)| (name.as_str(), of(counts))).collect();
         json!({
             "verdicts": self.sum(|counts| counts.verdicts), "different": self.sum(|counts| counts.different),
-            "pairs": self.pairs, "cases": cases, "seed": seed, "kubernetes": KUBERNETES,
+            "pairs": self.pairs, "against_plan": self.against_plan, "cases": cases, "seed": seed, "kubernetes": KUBERNETES,
             "seconds": (seconds * 10.0).round() / 10.0, "filters": filters,
         })
     }
@@ -135,7 +142,7 @@ mod tests {
 
     fn tally(verdicts: u64, alone: u64, different: u64) -> Tally {
         let counts = OfFilter { verdicts, alone, different, ..OfFilter::default() };
-        Tally { filters: vec![("F".to_owned(), counts)], pairs: verdicts }
+        Tally { filters: vec![("F".to_owned(), counts)], pairs: verdicts, against_plan: 0 }
     }
 
     #[test]
@@ -144,6 +151,8 @@ mod tests {
         assert_eq!(tally(VERDICTS - 1, ALONE, 0).shortcomings().len(), 1);
         assert_eq!(tally(VERDICTS, ALONE - 1, 0).shortcomings().len(), 1);
         assert_eq!(tally(VERDICTS, ALONE, 1).shortcomings().len(), 1);
+        let planned = Tally { against_plan: 1, ..tally(VERDICTS, ALONE, 0) };
+        assert_eq!(planned.shortcomings().len(), 1);
     }
 
     #[test]

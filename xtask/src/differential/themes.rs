@@ -117,18 +117,10 @@ pub(super) fn case(seed: u64, number: u64) -> Case {
         }
     }
     case.all_pods().for_each(ports::of_host_network);
-    case.pods.iter_mut().filter(|pod| pod["spec"]["nodeName"] == base::GONE).for_each(without_claims);
     for list in case.lists() {
         list.iter_mut().for_each(without_nulls);
     }
     case
-}
-
-/// Whether a claim is in use on a node that isn't there, kube-scheduler says by the order in which it heard of both.
-fn without_claims(pod: &mut Value) {
-    if let Value::Array(volumes) = &mut pod["spec"]["volumes"] {
-        volumes.retain(|volume| volume.get("persistentVolumeClaim").is_none());
-    }
 }
 
 /// What is stored has no empty fields: they are what looking for something leaves behind.

@@ -21,7 +21,7 @@ pub(super) fn restrictions(random: &mut Random, case: &mut Case) {
     for list in [&mut case.pods, &mut case.incoming] {
         for pod in list {
             let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
-            if random.percent(20)
+            if random.percent(30)
                 && let Some((_, claim)) = shared.iter().find(|(of, _)| *of == namespace)
             {
                 claims::mount(pod, claim);

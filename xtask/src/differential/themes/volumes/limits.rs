@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::super::{
+        base::{ZONE, ZONES},
         case::{Case, name},
         random::Random,
     },
@@ -54,6 +55,13 @@ fn nodes(random: &mut Random, case: &mut Case) {
             case.csi_drivers.push(object);
         }
     }
+    for node in &mut case.nodes {
+        for driver in ["topology.ebs.csi.aws.com/zone", "topology.gke.io/zone"] {
+            if random.percent(70) {
+                node["metadata"]["labels"][driver] = json!(random.pick(ZONES));
+            }
+        }
+    }
     for node in case.node_names() {
         if random.percent(10) || claims::find(&mut case.csi_nodes, &node).is_some() {
             continue;
@@ -102,7 +110,7 @@ fn volumes(random: &mut Random, case: &mut Case, pod: &mut Value, most: usize) {
             }
             5 => {
                 let (volume, claim) = claims::bound(case, &namespace);
-                in_tree(case, &volume);
+                in_tree(random, case, &volume);
                 claims::mount(pod, &claim);
             }
             6 | 7 => {
@@ -126,13 +134,28 @@ fn volumes(random: &mut Random, case: &mut Case, pod: &mut Value, most: usize) {
 }
 
 /// A disk that Kubernetes once looked after itself, and its driver does now.
-fn in_tree(case: &mut Case, volume: &str) {
-    if let Some(pv) = claims::find(&mut case.pvs, volume)
-        && let Value::Object(spec) = &mut pv["spec"]
-    {
+fn in_tree(random: &mut Random, case: &mut Case, volume: &str) {
+    let Some(pv) = claims::find(&mut case.pvs, volume) else { return };
+    if let Value::Object(spec) = &mut pv["spec"] {
         spec.remove("csi");
-        let disk = format!("vol-of-{volume}");
-        spec.insert("awsElasticBlockStore".to_owned(), json!({ "volumeID": disk, "fsType": "ext4" }));
+    }
+    let disk = format!("{}vol-of-{volume}", random.pick(&["", "", "", "", "aws://za/", "aws://za/not-a-"]));
+    if random.percent(70) {
+        pv["spec"]["awsElasticBlockStore"] = json!({ "volumeID": disk, "fsType": "ext4" });
+    } else {
+        pv["spec"]["gcePersistentDisk"] = json!({ "pdName": disk, "fsType": "ext4" });
+    }
+    // Where it is, the driver says by a label of its own.
+    if random.percent(30) {
+        pv["metadata"]["labels"][ZONE] =
+            json!(random.pick(&["za", "zb", "za__zb", "us-east1-a__us-east1-b"]));
+    }
+    if random.percent(30) {
+        let count = random.between(1, 2);
+        let zones = random.several(count, ZONES);
+        let expression = json!({ "key": ZONE, "operator": "In", "values": zones });
+        pv["spec"]["nodeAffinity"] =
+            json!({ "required": { "nodeSelectorTerms": [{ "matchExpressions": [expression] }] } });
     }
 }
 

@@ -71,9 +71,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     for (number, difference) in &found {
         show(*number, arguments.seed, difference, &mut oracle)?;
     }
-    let told = tally.json(arguments.cases, arguments.seed, begun.elapsed().as_secs_f64());
     if arguments.json {
-        println!("{told}");
+        let told = tally.told(arguments.cases, arguments.seed, begun.elapsed().as_secs_f64());
+        println!("{}", serde_json::to_string(&told).context("write the figures")?);
     } else {
         print!("{tally}");
     }

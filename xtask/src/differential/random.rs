@@ -1,6 +1,6 @@
 //! Choices that a seed decides.
 
-/// A source of choices: the same seed makes the same ones, on every machine.
+/// A source of choices: the same seed makes the same ones.
 pub(super) struct Random(fastrand::Rng);
 
 impl Random {

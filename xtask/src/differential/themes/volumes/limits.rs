@@ -18,6 +18,7 @@ const DRIVERS: &[&str] = &[claims::DRIVER, "other.example.com", EBS];
 pub(crate) fn limits(random: &mut Random, case: &mut Case) {
     claims::class(case, "other", "other.example.com", true);
     claims::class(case, "in-tree", "kubernetes.io/aws-ebs", true);
+    drivers(random, case);
     nodes(random, case);
     let mut pods = std::mem::take(&mut case.pods);
     for pod in &mut pods {
@@ -42,7 +43,7 @@ fn in_the_same_namespace(one: &Value, other: &Value) -> bool {
     one["metadata"]["namespace"] == other["metadata"]["namespace"]
 }
 
-fn nodes(random: &mut Random, case: &mut Case) {
+fn drivers(random: &mut Random, case: &mut Case) {
     for driver in DRIVERS {
         if random.percent(60) && claims::find(&mut case.csi_drivers, driver).is_none() {
             let mut object = json!({
@@ -55,6 +56,10 @@ fn nodes(random: &mut Random, case: &mut Case) {
             case.csi_drivers.push(object);
         }
     }
+}
+
+/// What drivers say of nodes: the places that they have there, and where that is.
+fn nodes(random: &mut Random, case: &mut Case) {
     for node in &mut case.nodes {
         for driver in ["topology.ebs.csi.aws.com/zone", "topology.gke.io/zone"] {
             if random.percent(70) {

@@ -17,4 +17,8 @@ pub(crate) struct Args {
     /// Seconds until a gang that could be bound only in part is undone.
     #[arg(long, env = "GANG_DEADLINE_SECONDS", default_value_t = 60)]
     pub(crate) gang_deadline_seconds: u32,
+
+    /// Seconds for which nodes are kept for a group for which others are evicted; then it is looked at anew.
+    #[arg(long, env = "NOMINATION_SECONDS", default_value_t = 600)]
+    pub(crate) nomination_seconds: u32,
 }

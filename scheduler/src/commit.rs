@@ -5,14 +5,10 @@ use k8s_openapi::{
     api::core::v1::{Binding, ObjectReference, Pod},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status},
 };
-use kube::{
-    Api, Client, ResourceExt as _,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
-};
+use kube::{Api, Client, ResourceExt as _, api::PostParams};
 use plasma_scheduler_core::{Bound, Placement};
-use serde_json::json;
 
-use crate::metrics::Metrics;
+use crate::{evict, metrics::Metrics};
 
 /// How many requests for one gang are under way at once.
 const AT_ONCE: usize = 16;
@@ -103,7 +99,9 @@ impl Binder {
 
     /// Deletes a pod of a plan that can't be finished; its owner makes it anew. Whether it is gone, or going.
     pub(crate) async fn undo(&self, namespace: &str, placement: &Placement) -> bool {
-        let Err(fault) = self.disrupt_and_delete(namespace, placement).await else { return true };
+        let told = ("GangNotPlaced", "not every pod of the gang could be bound by its deadline");
+        let (pods, pod) = (self.pods(namespace), (placement.pod.as_str(), placement.uid.as_str()));
+        let Err(fault) = evict::disrupt_and_delete(&pods, pod, told).await else { return true };
         // Gone, or made anew under its name, is what was wanted: that is read, not guessed from the fault.
         let is_gone = match self.pods(namespace).get_opt(&placement.pod).await {
             Ok(pod) => pod.is_none_or(|pod| is_another_or_ending(&pod, placement)),
@@ -113,20 +111,6 @@ impl Binder {
             tracing::warn!("undoing {namespace}/{}: {fault}; trying again", placement.pod);
         }
         is_gone
-    }
-
-    async fn disrupt_and_delete(&self, namespace: &str, placement: &Placement) -> Result<(), kube::Error> {
-        let pods = self.pods(namespace);
-        // Tells the Job controller that this is no failure of the pod's own. Without it the pod must not be deleted:
-        // it would count as failed, and its job with it.
-        let condition = json!({ "metadata": { "uid": placement.uid }, "status": { "conditions": [{
-            "type": "DisruptionTarget", "status": "True", "reason": "GangNotPlaced",
-            "message": "not every pod of the gang could be bound by its deadline",
-        }] } });
-        pods.patch_status(&placement.pod, &PatchParams::default(), &Patch::Strategic(&condition)).await?;
-        let preconditions = Preconditions { uid: Some(placement.uid.clone()), resource_version: None };
-        pods.delete(&placement.pod, &DeleteParams::default().preconditions(preconditions)).await?;
-        Ok(())
     }
 
     fn pods(&self, namespace: &str) -> Api<Pod> {

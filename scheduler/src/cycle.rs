@@ -6,15 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::Client;
+use k8s_openapi::{
+    api::core::v1::ObjectReference,
+    jiff::{SignedDuration, Timestamp},
+};
+use kube::{Client, Resource as _};
 use plasma_runtime::{CancellationToken, Gate};
-use plasma_scheduler_core::{Decision, Next, Placement};
+use plasma_scheduler_core::{Decision, Next, Placement, Victim};
 use tokio::{sync::mpsc::Receiver, task::JoinSet, time::MissedTickBehavior};
 
 use crate::{
     args::Args,
     commit::Binder,
+    evict::{self, Eviction, Evictor},
     journal::Journals,
     metrics::Metrics,
     observe::Observed,
@@ -119,7 +123,13 @@ impl Scheduler {
             (Binder::new(client.clone(), metrics.clone()), Reporter::new(client.clone()));
         Self {
             state: State::new(&args.scheduler_name),
-            work: Work { volumes: VolumeBinder::new(client.clone()), client, binder, reporter },
+            work: Work {
+                volumes: VolumeBinder::new(client.clone()),
+                evictor: Evictor::new(client.clone()),
+                client,
+                binder,
+                reporter,
+            },
             args,
             metrics,
             journals: Journals::default(),
@@ -161,6 +171,7 @@ impl Scheduler {
         if !self.state.is_complete() {
             return;
         }
+        self.end_reservations(now);
         for decision in self.state.cluster.explain(EXPLAINED) {
             self.carry_out(decision, now);
         }
@@ -186,6 +197,17 @@ impl Scheduler {
             Decision::Hold { group, message, blockers } => {
                 let waits = Waits::for_room(message, &blockers, self.state.cluster.bound_of(&group));
                 self.tell(group, waits, now);
+            }
+            Decision::Preempt { group, priority, victims, nominations, message } => {
+                self.said.forget(&group);
+                tracing::info!("{group}: {message}");
+                let Some(about) = self.reference(&group, &nominations) else {
+                    return self.make_no_room(group, victims.iter().map(|victim| victim.uid.as_str()), now);
+                };
+                let gangs = self.gangs_of(&victims);
+                let eviction = Eviction { group, priority, victims, nominations, message, about, gangs };
+                let work = self.work.clone();
+                self.tasks.spawn(async move { work.evict(eviction).await });
             }
             Decision::Aside { group, why } => {
                 let waits = Waits::aside(&why, self.state.cluster.bound_of(&group));
@@ -241,6 +263,41 @@ impl Scheduler {
         let deadline = now + SignedDuration::from_secs(i64::from(self.args.gang_deadline_seconds));
         let bound = self.state.cluster.bound_of(&group);
         self.tasks.spawn(async move { work.bind_gang(gang, placements, deadline, bound).await });
+    }
+
+    /// What events about a group are about: its gang, or its only pod.
+    fn reference(&self, group: &str, pods: &[Placement]) -> Option<ObjectReference> {
+        match group.split_once("/pod:") {
+            Some((namespace, name)) => Some(evict::pod_reference(namespace, name, &pods.first()?.uid)),
+            None => Some(self.state.find_gang(group)?.object_ref(&())),
+        }
+    }
+
+    fn gangs_of(&self, victims: &[Victim]) -> BTreeMap<String, ObjectReference> {
+        let gang = |victim: &Victim| {
+            let gang = self.state.find_gang(&victim.group)?;
+            Some((victim.group.clone(), gang.object_ref(&())))
+        };
+        victims.iter().filter_map(gang).collect()
+    }
+
+    /// The room that was to be made for a group isn't, for now: it is looked at again after a pause.
+    fn make_no_room<'a>(&mut self, group: String, spared: impl Iterator<Item = &'a str>, now: Timestamp) {
+        let cluster = &mut self.state.cluster;
+        spared.for_each(|uid| cluster.spare(uid));
+        cluster.cancel_reservation(&group);
+        cluster.set_busy(&group, true);
+        self.pauses.begin(&group, now);
+    }
+
+    /// Gives nodes back that were kept for too long, and says so on the pods.
+    fn end_reservations(&mut self, now: Timestamp) {
+        let seconds = i64::from(self.args.nomination_seconds);
+        let ended = self.state.cluster.end_reservations(now.as_second(), seconds);
+        if !ended.is_empty() {
+            let work = self.work.clone();
+            self.tasks.spawn(async move { work.clear(ended).await });
+        }
     }
 
     /// Says what a group waits for, where that is news.
@@ -306,6 +363,17 @@ impl Scheduler {
                 } else {
                     self.journals.has_tried(&group, &step.next, now);
                 }
+            }
+            Outcome::Evicted { group, evicted } => {
+                self.metrics.evictions.inc_by(evicted.count);
+                if evicted.is_nominated && evicted.spared.is_empty() {
+                    self.pauses.last.remove(&group);
+                    return self.state.cluster.set_busy(&group, false);
+                }
+                self.make_no_room(group, evicted.spared.iter().map(String::as_str), now);
+            }
+            Outcome::Cleared { failed } => {
+                failed.iter().for_each(|failed| self.state.cluster.is_still_nominated(&failed.uid));
             }
             Outcome::Told { group, is_told } => {
                 if !is_told {

@@ -4,6 +4,7 @@ mod args;
 mod commit;
 mod cycle;
 mod event;
+mod evict;
 mod journal;
 mod metrics;
 mod object;

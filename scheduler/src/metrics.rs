@@ -10,6 +10,7 @@ pub(crate) struct Metrics {
     pub(crate) cycle_seconds: Histogram,
     pub(crate) binds: IntCounterVec,
     pub(crate) rollbacks: IntCounter,
+    pub(crate) evictions: IntCounter,
     pub(crate) waiting_gangs: IntGauge,
     pub(crate) refused_gangs: IntGauge,
 }
@@ -31,6 +32,11 @@ impl Metrics {
             .expect("a valid name"),
             rollbacks: IntCounter::new("plasma_scheduler_rollbacks_total", "Gangs undone at their deadline")
                 .expect("a valid name"),
+            evictions: IntCounter::new(
+                "plasma_scheduler_evictions_total",
+                "Pods evicted to make room for groups of higher priority",
+            )
+            .expect("a valid name"),
             waiting_gangs: IntGauge::new(
                 "plasma_scheduler_waiting_gangs",
                 "Gangs for which there is no room",
@@ -42,10 +48,11 @@ impl Metrics {
             )
             .expect("a valid name"),
         };
-        let collectors: [Box<dyn Collector>; 5] = [
+        let collectors: [Box<dyn Collector>; 6] = [
             Box::new(metrics.cycle_seconds.clone()),
             Box::new(metrics.binds.clone()),
             Box::new(metrics.rollbacks.clone()),
+            Box::new(metrics.evictions.clone()),
             Box::new(metrics.waiting_gangs.clone()),
             Box::new(metrics.refused_gangs.clone()),
         ];

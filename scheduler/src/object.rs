@@ -3,11 +3,14 @@
 use std::borrow::Cow;
 
 use k8s_openapi::{
-    api::core::v1::{Namespace, Node, Pod},
+    api::{
+        core::v1::{Namespace, Node, Pod},
+        policy::v1::PodDisruptionBudget,
+    },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::Resource;
-use plasma_scheduler_core::{NamespaceDocument, NodeDocument, PodDocument};
+use plasma_scheduler_core::{BudgetDocument, NamespaceDocument, NodeDocument, PodDocument};
 use serde::{Deserialize, Deserializer};
 
 /// A document that stands for a kind of the API.
@@ -37,6 +40,14 @@ impl Document for NodeDocument {
 
 impl Document for NamespaceDocument {
     type Kind = Namespace;
+
+    fn identity(&self) -> (&str, &str) {
+        (&self.metadata.name, &self.metadata.resource_version)
+    }
+}
+
+impl Document for BudgetDocument {
+    type Kind = PodDisruptionBudget;
 
     fn identity(&self) -> (&str, &str) {
         (&self.metadata.name, &self.metadata.resource_version)

@@ -10,7 +10,7 @@ use kube::{
 };
 use plasma_api::Gang;
 use plasma_runtime::CancellationToken;
-use plasma_scheduler_core::{NamespaceDocument, NodeDocument, PodDocument};
+use plasma_scheduler_core::{BudgetDocument, NamespaceDocument, NodeDocument, PodDocument};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
@@ -27,6 +27,8 @@ pub(crate) enum Observed {
     Namespace(Change<Object<NamespaceDocument>>),
     /// One that can't be read keeps nobody but its own pods from being placed.
     Gang(Change<DeserializeGuard<Gang>>),
+    /// One that can't be read protects nobody.
+    Budget(Change<DeserializeGuard<Object<BudgetDocument>>>),
     Storage(Stored),
 }
 
@@ -50,6 +52,7 @@ pub(crate) fn start(client: &Client, shutdown: &CancellationToken) -> Receiver<O
     watch(Api::all(client.clone()), Observed::Node, sender.clone(), shutdown);
     watch(Api::all(client.clone()), Observed::Namespace, sender.clone(), shutdown);
     watch(Api::all(client.clone()), Observed::Gang, sender.clone(), shutdown);
+    watch(Api::all(client.clone()), Observed::Budget, sender.clone(), shutdown);
     start_storage(client, &sender, shutdown);
     receiver
 }
@@ -107,5 +110,5 @@ fn is_not_served(fault: &watcher::Error) -> bool {
 
 /// Whether there may be an API server without that kind: then there are no such objects.
 fn is_optional(group: &str, kind: &str) -> bool {
-    group == "storage.k8s.io" || kind.starts_with("PersistentVolume")
+    matches!(group, "storage.k8s.io" | "policy") || kind.starts_with("PersistentVolume")
 }

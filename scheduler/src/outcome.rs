@@ -6,10 +6,11 @@ use futures::{StreamExt as _, stream};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, ResourceExt as _};
 use plasma_api::Gang;
-use plasma_scheduler_core::{Bound, Placement};
+use plasma_scheduler_core::{Bound, Nomination, Placement};
 
 use crate::{
     commit::Binder,
+    evict::{Evicted, Eviction, Evictor},
     journal::{self, JournalError, Plan, Step},
     report::{Reporter, Written},
     state::{self, Ended},
@@ -38,6 +39,10 @@ pub(crate) enum Outcome {
     Over { group: String, pods: usize, ended: Option<Ended> },
     /// A journalled plan was carried on.
     CarriedOn { group: String, step: Step },
+    /// Others were evicted for a group, or not.
+    Evicted { group: String, evicted: Evicted },
+    /// The pods whose status still names a node that isn't kept for them.
+    Cleared { failed: Vec<Nomination> },
     /// A group was told what it waits for, or not.
     Told { group: String, is_told: bool },
 }
@@ -49,6 +54,7 @@ pub(crate) struct Work {
     pub(crate) binder: Binder,
     pub(crate) volumes: VolumeBinder,
     pub(crate) reporter: Reporter,
+    pub(crate) evictor: Evictor,
 }
 
 impl Work {
@@ -125,6 +131,17 @@ impl Work {
     pub(crate) async fn carry_on(self, plan: Plan) -> Outcome {
         let step = plan.carry_on(&self.binder, &self.reporter).await;
         Outcome::CarriedOn { group: plan.key, step }
+    }
+
+    /// Evicts others for a group.
+    pub(crate) async fn evict(self, eviction: Eviction) -> Outcome {
+        let evicted = self.evictor.make_room(&eviction).await;
+        Outcome::Evicted { group: eviction.group, evicted }
+    }
+
+    /// Says of pods that no node is kept for them any more.
+    pub(crate) async fn clear(self, nominations: Vec<Nomination>) -> Outcome {
+        Outcome::Cleared { failed: self.evictor.clear(nominations).await }
     }
 
     /// Tells a group what it waits for, and its pods that don't say so yet.

@@ -8,9 +8,10 @@ use plasma_api::{
     gang::{GangPhase, Journal},
     names,
 };
-use plasma_scheduler_core::{Cluster, GangFacts, Names, StorageKind};
+use plasma_scheduler_core::{BudgetDocument, Cluster, GangFacts, Names, StorageKind};
 
 use crate::{
+    object::Object,
     observe::{Change, Observed},
     storage::{self, Seen, StorageDocument, Stored},
 };
@@ -41,6 +42,7 @@ struct Lists {
     nodes: List,
     namespaces: List,
     gangs: List,
+    budgets: List,
     storage: BTreeMap<StorageKind, List>,
 }
 
@@ -85,8 +87,8 @@ impl State {
 
     /// Whether every watch has listed its objects once: before that, what looks free may not be.
     pub(crate) fn is_complete(&self) -> bool {
-        let Lists { pods, nodes, namespaces, gangs, storage } = &self.lists;
-        [pods, nodes, namespaces, gangs].iter().all(|list| list.was_complete)
+        let Lists { pods, nodes, namespaces, gangs, budgets, storage } = &self.lists;
+        [pods, nodes, namespaces, gangs, budgets].iter().all(|list| list.was_complete)
             && storage::KINDS.iter().all(|kind| storage.get(kind).is_some_and(|list| list.was_complete))
     }
 
@@ -97,6 +99,7 @@ impl State {
             Observed::Node(change) => self.node(change),
             Observed::Namespace(change) => self.namespace(change),
             Observed::Gang(change) => self.gang(change),
+            Observed::Budget(change) => self.budget(change),
             Observed::Storage(Stored::Claim(change)) => self.storage(*change),
             Observed::Storage(Stored::Volume(change)) => self.storage(*change),
             Observed::Storage(Stored::Class(change)) => self.storage(*change),
@@ -153,6 +156,34 @@ impl State {
             Change::ListEnds => {
                 let named = self.lists.namespaces.end();
                 self.cluster.retain_namespaces(|name| named.contains(name));
+            }
+        }
+    }
+
+    fn budget(&mut self, change: Change<SeenBudget>) {
+        match change {
+            Change::ListBegins => self.lists.budgets.begin(),
+            Change::Is(budget) => {
+                let key = budget_key(&budget);
+                self.lists.budgets.names(&key);
+                match budget.0 {
+                    Ok(budget) => {
+                        for fault in self.cluster.set_budget(&budget.document) {
+                            tracing::warn!("{}: {}", fault.object, fault.why);
+                        }
+                    }
+                    Err(fault) => {
+                        tracing::warn!(
+                            "poddisruptionbudget {key} can't be read, and protects nobody: {fault}"
+                        );
+                        self.cluster.remove_budget(&key);
+                    }
+                }
+            }
+            Change::Gone(budget) => self.cluster.remove_budget(&budget_key(&budget)),
+            Change::ListEnds => {
+                let named = self.lists.budgets.end();
+                self.cluster.retain_budgets(|key| named.contains(key));
             }
         }
     }
@@ -276,6 +307,16 @@ fn is_behind(gang: &Gang, ended: &Ended) -> bool {
 
 pub(crate) fn journal_of(gang: &Gang) -> Option<&Journal> {
     gang.status.as_ref()?.journal.as_ref()
+}
+
+/// A budget, or that it can't be read.
+type SeenBudget = DeserializeGuard<Object<BudgetDocument>>;
+
+fn budget_key(budget: &SeenBudget) -> String {
+    match &budget.0 {
+        Ok(budget) => budget.document.key(),
+        Err(_) => key(budget),
+    }
 }
 
 /// Namespace and name in one.

@@ -5,6 +5,7 @@ mod api_server;
 mod binding;
 mod cluster;
 mod journal;
+mod preempting;
 mod status;
 mod undoing;
 mod volumes;

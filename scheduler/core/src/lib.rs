@@ -15,6 +15,7 @@ mod missing;
 mod node;
 mod plan;
 mod pod;
+mod preempt;
 mod quantity;
 mod question;
 mod read;
@@ -25,14 +26,16 @@ mod storage;
 mod testing;
 mod unsupported;
 
-pub use cluster::{ClaimName, Cluster, Fault, Names, StorageKind, Verdict, VolumeStep, VolumesState};
+pub use cluster::{
+    ClaimName, Cluster, Fault, Names, Nomination, StorageKind, Verdict, VolumeStep, VolumesState,
+};
 pub use document::{
-    AttachmentDocument, CapacityDocument, ClaimDocument, ClassDocument, CsiDriverDocument, CsiNodeDocument,
-    Meta, NamespaceDocument, NodeDocument, PodDocument, StorageMeta, Taint, VolumeDocument,
+    AttachmentDocument, BudgetDocument, CapacityDocument, ClaimDocument, ClassDocument, CsiDriverDocument,
+    CsiNodeDocument, Meta, NamespaceDocument, NodeDocument, PodDocument, StorageMeta, Taint, VolumeDocument,
 };
 pub use filter::{Refusal, VolumeFilter};
 pub use gang::GangFacts;
 pub use journal::{Bound, Next, SLACK_SECONDS, next};
-pub use plan::{Aside, Blocker, Decision, Placement};
+pub use plan::{Aside, Blocker, Decision, Placement, Victim};
 pub use quantity::{ParseQuantityError, Quantity};
 pub use unsupported::Unsupported;

@@ -5,11 +5,12 @@ use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 use crate::{
     around,
     choice::{Choice, Ground, scarcest_first},
-    cluster::{Cluster, Group, Known, VolumeStep, is_single},
+    cluster::{Cluster, Group, Known, Lifted, VolumeStep, is_single},
     labels::Text,
     missing,
     node::{NodeId, PodId},
     pod::Kind,
+    preempt::{self, Room},
     quantity::Quantity,
     question::Question,
     search::search,
@@ -37,6 +38,19 @@ pub enum Decision {
         message: String,
         /// What is missing, one entry a reason.
         blockers: Vec<Blocker>,
+    },
+    /// Not every pod has a node, but will have one when others are gone. Until then the nodes are kept for it.
+    Preempt {
+        /// Which group.
+        group: String,
+        /// The priority of its pods: none of the victims' is as high.
+        priority: i32,
+        /// Who must go; nobody where it is enough that pods are ending already.
+        victims: Vec<Victim>,
+        /// The node that is kept for each pod.
+        nominations: Vec<Placement>,
+        /// Who must go, in words and numbers.
+        message: String,
     },
     /// It isn't planned over.
     Aside {
@@ -70,6 +84,19 @@ pub enum Aside {
     Refused(Unsupported),
 }
 
+/// A pod that must go for another group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Victim {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub pod: String,
+    /// Its UID.
+    pub uid: String,
+    /// The group that goes as a whole: as in [`Decision::Place`], or `namespace/podgroup:name` of an upstream PodGroup.
+    pub group: String,
+}
+
 /// One pod's node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
@@ -98,6 +125,16 @@ pub struct Blocker {
     pub free: Option<Quantity>,
 }
 
+impl Decision {
+    /// Says also that evictions wouldn't help.
+    fn and_in_vain(mut self) -> Self {
+        if let Self::Hold { message, .. } = &mut self {
+            message.push_str("; evicting pods of lower priority would not make room");
+        }
+        self
+    }
+}
+
 /// Pods of a group that want the same: whatever takes one of them takes any other.
 pub(crate) struct Alike {
     pub(crate) kind: Arc<Kind>,
@@ -110,6 +147,7 @@ impl Cluster {
     /// doesn't see as free. Groups for which nothing can have changed since they were last looked at are passed over.
     pub fn plan(&mut self, most: usize) -> Vec<Decision> {
         let (mut decisions, mut placed, mut next) = (Vec::new(), 0, self.first_in_queue());
+        self.attempts = preempt::ATTEMPTS;
         while let Some(at) = next {
             if placed >= most || decisions.len() >= MOST_DECISIONS {
                 break;
@@ -128,6 +166,7 @@ impl Cluster {
 
     /// What so many of the groups that wait are told anew, in turns: numbers change while nothing is freed, too.
     pub fn explain(&mut self, most: usize) -> Vec<Decision> {
+        self.attempts = 1;
         let after = self.explained.take();
         let mut next = match &after {
             Some(after) => self.next_in_queue(after),
@@ -160,22 +199,54 @@ impl Cluster {
     /// what exactly is missing is found by looking at every node.
     fn decide(&mut self, key: &Text, explains: bool) -> Option<Decision> {
         let group = self.find_group(key)?;
-        let is_held = group.is_held;
-        let decision = match self.ready(key, group)? {
-            Err(why) => Some(Decision::Aside { group: key.to_string(), why }),
-            Ok(alike) => match self.find_places(&alike) {
-                Some(places) => Some(self.place(key, &alike, places)),
-                None => (explains || !is_held).then(|| missing::hold(self, key, &alike)),
+        let (tells, was_held) = (explains || !group.is_held, group.is_held);
+        let (decision, is_through) = match self.ready(key, group)? {
+            Err(why) => (Some(Decision::Aside { group: key.to_string(), why }), true),
+            Ok(alike) => match self.find_room(&alike) {
+                Some(places) => (Some(self.place(key, &alike, places)), true),
+                None => self.make_room(key, &alike, (tells, was_held)),
             },
         };
-        let is_held = !matches!(decision, Some(Decision::Place { .. } | Decision::Aside { .. }));
+        let is_held = matches!(decision, None | Some(Decision::Hold { .. }));
         let looks_around = self.looks_around(key);
         let (freed, around) = self.changes.hopes();
         if let Some(group) = self.find_group_mut(key) {
-            group.hoped = Some((freed, if looks_around { around } else { u64::MAX }));
+            let hopes = (freed, if looks_around { around } else { u64::MAX });
+            match is_through {
+                true => group.hoped = Some(hopes),
+                // The next plan looks at it again; who only explains leaves that as it was.
+                false if !explains => group.hoped = None,
+                false => {}
+            }
             group.is_held = is_held;
         }
         decision
+    }
+
+    /// What becomes of a group that fits nowhere, said where it is to be said; and whether that is all that can be done.
+    fn make_room(
+        &mut self,
+        key: &Text,
+        alike: &[Alike],
+        (tells, was_held): (bool, bool),
+    ) -> (Option<Decision>, bool) {
+        let made = preempt::make_room(self, key, alike);
+        let is_through = !matches!(made, Room::Later);
+        let hold = |made: &Room| match made {
+            Room::Ending(pods) => Decision::Hold {
+                group: key.to_string(),
+                message: format!("waits for {pods} pods to end that are ending; nodes are kept for it"),
+                blockers: Vec::new(),
+            },
+            Room::InVain => missing::hold(self, key, alike).and_in_vain(),
+            _ => missing::hold(self, key, alike),
+        };
+        match made {
+            Room::Made(decision) => (Some(decision), true),
+            // What was said before holds until it is looked at.
+            Room::Later if was_held => (None, false),
+            other => (tells.then(|| hold(&other)), is_through),
+        }
     }
 
     fn looks_around(&self, key: &str) -> bool {
@@ -237,8 +308,33 @@ impl Cluster {
         alike
     }
 
+    /// Finds a node for every pod: those that are kept for the group are its own, and those that are kept for pods of lower
+    /// priority it may take. Changes nothing else.
+    fn find_room(&mut self, alike: &[Alike]) -> Option<Vec<NodeId>> {
+        if !self.has_promises() {
+            return self.find_places(alike);
+        }
+        let reserved = preempt::take_reserved(self, alike);
+        let mut places = self.find_places(alike);
+        if places.is_none()
+            && let Some((priority, _)) = preempt::standing(self, alike)
+        {
+            let promised = self.promised_below(priority);
+            let lifted: Vec<Lifted> = promised.into_iter().filter_map(|pod| self.lift(pod)).collect();
+            if !lifted.is_empty() {
+                places = self.find_places(alike);
+                lifted.into_iter().for_each(|lifted| self.lay_back(lifted));
+                if places.is_some() {
+                    self.rouse_reserved();
+                }
+            }
+        }
+        reserved.into_iter().for_each(|(pod, node)| self.reserve(pod, node));
+        places
+    }
+
     /// Finds a node for every pod, and changes nothing.
-    fn find_places(&mut self, alike: &[Alike]) -> Option<Vec<NodeId>> {
+    pub(crate) fn find_places(&mut self, alike: &[Alike]) -> Option<Vec<NodeId>> {
         if around::matters(self, alike) {
             return around::place(self, alike);
         }

@@ -32,6 +32,8 @@ pub(crate) struct Pod {
     pub(crate) may_preempt: bool,
     /// When it was created, in seconds.
     pub(crate) created: i64,
+    /// When its node's kubelet took it on, in seconds; before that, when it was created.
+    pub(crate) started: i64,
     pub(crate) stage: Stage,
     /// The claims that it uses.
     pub(crate) claims: Box<[PodClaim]>,

@@ -79,6 +79,7 @@ pub(crate) fn pod(document: &PodDocument, shared: &mut Shared) -> Pod {
     pod.gate = spec.scheduling_gates.first().and_then(|gate| text(Some(&gate.name)));
     pod.pod_group = spec.scheduling_group.as_ref().and_then(|group| text(group.pod_group_name.as_ref()));
     pod.priority = spec.priority.unwrap_or(0);
+    pod.started = seconds(status.start_time.as_deref()).unwrap_or(pod.created);
     pod.may_preempt = spec.preemption_policy.as_deref() != Some("Never");
     pod.is_told = status.conditions.iter().any(|condition| {
         condition.kind == "PodScheduled" && condition.status == "False" && condition.reason == "Unschedulable"
@@ -103,7 +104,7 @@ fn unreadable(document: &PodDocument, field: &str, why: &str, shared: &mut Share
 
 fn bare(document: &PodDocument, kind: Arc<Kind>, shared: &mut Shared) -> Pod {
     let meta = &document.metadata;
-    let created = meta.creation_timestamp.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+    let created = seconds(meta.creation_timestamp.as_deref()).unwrap_or(0);
     Pod {
         name: meta.name.as_str().into(),
         uid: meta.uid.as_str().into(),
@@ -115,7 +116,8 @@ fn bare(document: &PodDocument, kind: Arc<Kind>, shared: &mut Shared) -> Pod {
         scheduler: shared.texts.share(""),
         priority: 0,
         may_preempt: true,
-        created: created.map_or(0, |created| created.as_second()),
+        created,
+        started: created,
         stage: Stage { is_terminating: meta.is_terminating(), ..Stage::default() },
         claims: Box::default(),
         gate: None,
@@ -123,6 +125,10 @@ fn bare(document: &PodDocument, kind: Arc<Kind>, shared: &mut Shared) -> Pod {
         is_told: false,
         pod_group: None,
     }
+}
+
+fn seconds(text: Option<&str>) -> Option<i64> {
+    text?.parse::<jiff::Timestamp>().ok().map(|at| at.as_second())
 }
 
 /// The amounts, and one pod.

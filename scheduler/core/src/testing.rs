@@ -87,6 +87,36 @@ impl World {
         self.cluster.set_pod(&serde_json::from_value(pod).unwrap());
     }
 
+    /// A gang in the namespace `ns` of pods of a priority, on these nodes or waiting, that ask for so many GPUs each.
+    pub(crate) fn ranked_gang(&mut self, name: &str, priority: i32, pods: &[(i64, Option<&str>)]) {
+        let facts =
+            GangFacts { key: format!("ns/{name}"), min_member: pods.len(), priority, ..GangFacts::default() };
+        self.cluster.set_gang(facts);
+        for (at, (count, node)) in pods.iter().enumerate() {
+            self.ranked_pod(&format!("{name}-{at}"), priority, (*count, *node), |pod| {
+                pod["metadata"]["labels"] = json!({ "compute.plasma.dev/gang": name });
+            });
+        }
+    }
+
+    /// A pod of a priority, on a node or waiting, that asks for so many GPUs.
+    pub(crate) fn ranked_pod(
+        &mut self,
+        name: &str,
+        priority: i32,
+        (count, node): (i64, Option<&str>),
+        change: impl FnOnce(&mut Value),
+    ) {
+        self.pod(name, &gpus(count), |pod| {
+            pod["spec"]["priority"] = json!(priority);
+            if let Some(node) = node {
+                pod["spec"]["nodeName"] = json!(node);
+                pod["status"] = json!({ "phase": "Running" });
+            }
+            change(pod);
+        });
+    }
+
     /// The pods of a gang that wait, by kind.
     pub(crate) fn alike(&self, gang: &str) -> Vec<Alike> {
         let group = self.cluster.find_group(&format!("ns/{gang}")).unwrap();

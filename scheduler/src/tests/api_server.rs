@@ -41,6 +41,8 @@ pub(super) struct Objects {
     pub(super) nodes: BTreeMap<String, Value>,
     pub(super) claims: BTreeMap<String, Value>,
     pub(super) volumes: BTreeMap<String, Value>,
+    /// Pods that are deleted only begin to end.
+    pub(super) pods_linger: bool,
     asked: Vec<Asked>,
     faults: Vec<(String, usize, Fault)>,
     version: u64,
@@ -67,6 +69,17 @@ impl ApiServer {
     pub(super) fn asked(&self) -> Vec<Asked> {
         let asked = self.objects().asked.clone();
         asked.into_iter().filter(|asked| !asked.line.contains(" events")).collect()
+    }
+
+    /// Nothing goes wrong any more.
+    pub(super) fn heal(&self) {
+        self.objects().faults.clear();
+    }
+
+    /// The events that were written.
+    pub(super) fn events(&self) -> Vec<Value> {
+        let asked = self.objects().asked.clone();
+        asked.into_iter().filter(|asked| asked.line.ends_with(" events")).map(|asked| asked.body).collect()
     }
 
     /// The lines of what was asked that begin like this.
@@ -156,6 +169,7 @@ impl Objects {
             return failure(409);
         }
         pod["spec"]["nodeName"] = binding["target"]["name"].clone();
+        pod["status"]["nominatedNodeName"] = Value::Null;
         success()
     }
 
@@ -165,16 +179,22 @@ impl Objects {
         if !uid.is_null() && pod["metadata"]["uid"] != *uid {
             return failure(409);
         }
-        pod["status"]["conditions"] = patch["status"]["conditions"].clone();
+        for (field, value) in patch["status"].as_object().into_iter().flatten() {
+            pod["status"][field] = value.clone();
+        }
         (200, pod.clone())
     }
 
     fn delete_pod(&mut self, name: &str, options: &Value) -> (u16, Value) {
-        let Some(pod) = self.pods.get(name) else { return failure(404) };
+        let Some(pod) = self.pods.get_mut(name) else { return failure(404) };
         if pod["metadata"]["uid"] != options["preconditions"]["uid"] {
             return failure(409);
         }
-        self.pods.remove(name);
+        if self.pods_linger {
+            pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        } else {
+            self.pods.remove(name);
+        }
         success()
     }
 

@@ -41,6 +41,7 @@ impl Shown {
         list(&self.nodes, Observed::Node, scheduler);
         list(&BTreeMap::new(), Observed::Namespace, scheduler);
         let none = BTreeMap::new();
+        list(&none, Observed::Budget, scheduler);
         list(&self.claims, |change| Observed::Storage(Stored::Claim(Box::new(change))), scheduler);
         list(&self.volumes, |change| Observed::Storage(Stored::Volume(Box::new(change))), scheduler);
         list(&classes(), |change| Observed::Storage(Stored::Class(Box::new(change))), scheduler);

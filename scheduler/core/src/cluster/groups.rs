@@ -36,7 +36,7 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    pub(super) fn has_journal(&self) -> bool {
+    pub(crate) fn has_journal(&self) -> bool {
         self.gang.as_ref().is_some_and(|gang| !gang.journal.is_empty())
     }
 

@@ -2,15 +2,17 @@
 //!
 //! One owner changes it; nothing in it waits, locks or reads a clock.
 
+mod budgets;
 mod changes;
 mod groups;
 mod nodes;
 mod pods;
 mod promises;
+mod room;
 mod storage;
 mod verdicts;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
     choice::Choices,
@@ -23,11 +25,14 @@ use crate::{
     storage::Storage,
 };
 
+pub(crate) use budgets::Budget;
 pub(crate) use changes::{Changes, Moment};
 use groups::Turn;
 pub(crate) use groups::{Group, is_single};
 pub(crate) use promises::Step;
 pub use promises::{ClaimName, VolumeStep, VolumesState};
+pub(crate) use room::Lifted;
+pub use room::Nomination;
 pub use storage::StorageKind;
 pub use verdicts::Verdict;
 
@@ -58,6 +63,17 @@ pub struct Cluster {
     namespaces: HashMap<Text, Labels>,
     /// Pods on nodes that want certain pods not to be near them.
     shunning: BTreeSet<PodId>,
+    /// Pods that hold a part of a node on which they aren't and to which they aren't sent: it is kept for them.
+    promised: BTreeSet<PodId>,
+    /// How many pods hold something on nodes, by priority.
+    priorities: BTreeMap<i32, usize>,
+    /// The groups for which nodes are kept, and until when, in seconds; nothing where that wasn't decided yet.
+    reservations: BTreeMap<Text, Option<i64>>,
+    /// Pods for which nodes were kept and aren't any more.
+    given_up: Vec<PodId>,
+    pub(crate) budgets: BTreeMap<Text, Budget>,
+    /// How often this plan may still look for somebody to evict.
+    pub(crate) attempts: usize,
     groups: HashMap<Text, Group>,
     /// The groups that wait, in the order in which they are looked at.
     queue: BTreeSet<Turn>,
@@ -79,8 +95,12 @@ pub(crate) struct Known {
     pub(crate) assumed: Option<NodeId>,
     /// What must be done for its volumes before it can run there.
     pub(crate) steps: Vec<Step>,
+    /// The node that is kept for it: room is being made for it there.
+    pub(crate) reserved: Option<NodeId>,
+    /// It is to be evicted, and may not look like that yet.
+    pub(crate) is_leaving: bool,
     /// Of which group it is; none where another scheduler places it.
-    group: Option<Text>,
+    pub(crate) group: Option<Text>,
 }
 
 /// What a document says that makes no sense: the object and why.
@@ -107,6 +127,12 @@ impl Cluster {
             pod_ids: HashMap::new(),
             namespaces: HashMap::new(),
             shunning: BTreeSet::new(),
+            promised: BTreeSet::new(),
+            priorities: BTreeMap::new(),
+            reservations: BTreeMap::new(),
+            given_up: Vec::new(),
+            budgets: BTreeMap::new(),
+            attempts: 0,
             groups: HashMap::new(),
             queue: BTreeSet::new(),
             storage: Storage::default(),

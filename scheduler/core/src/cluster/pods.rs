@@ -1,6 +1,6 @@
 //! Pods come, change, are sent to nodes and go.
 
-use super::{Cluster, Known, Step};
+use super::{Cluster, Known, room::Lot};
 use crate::{
     document::PodDocument,
     labels::Text,
@@ -25,8 +25,14 @@ impl Cluster {
         // What its volumes were promised stays theirs, until they or the pod are gone.
         let steps = left.as_ref().map_or_else(Vec::new, |left| left.steps.clone());
         let keeps = assumed.is_some() || (pod.node.is_some() && !pod.stage.is_over);
-        self.put(id, pod, (assumed, if keeps { steps } else { Vec::new() }), left);
+        let steps = if keeps { steps } else { Vec::new() };
+        let reserved = self.reserved_for(&pod, left.as_ref());
+        let is_leaving = left.as_ref().is_some_and(|left| left.is_leaving);
+        self.put(id, pod, Lot { assumed, steps, reserved, is_leaving }, left);
         self.pod_ids.insert(uid.clone(), id);
+        if before.is_none() && reserved.is_some() {
+            self.adopt_reservation(id);
+        }
         self.adopt_from_journal(id, &uid);
     }
 
@@ -66,7 +72,7 @@ impl Cluster {
             let Some(known) = self.take(id) else { return };
             self.changes.freed();
             let group = known.group.clone();
-            self.put(id, known.pod, (None, Vec::new()), None);
+            self.put(id, known.pod, Lot { reserved: known.reserved, ..Lot::default() }, None);
             if let Some(group) = group {
                 self.touch(&group);
             }
@@ -92,13 +98,14 @@ impl Cluster {
         }
         let steps = self.steps_for(&known.pod, node);
         let Some(known) = self.take(id) else { return };
-        self.put(id, known.pod, (Some(node), steps), None);
+        let lot = Lot { assumed: Some(node), steps, reserved: known.reserved, is_leaving: known.is_leaving };
+        self.put(id, known.pod, lot, None);
     }
 
     /// Takes back an assumption that nobody saw: nothing was freed by it.
     pub(crate) fn put_back(&mut self, id: PodId) {
         if let Some(known) = self.take(id) {
-            self.put(id, known.pod, (None, Vec::new()), None);
+            self.put(id, known.pod, Lot { reserved: known.reserved, ..Lot::default() }, None);
         }
     }
 
@@ -141,12 +148,7 @@ impl Cluster {
     /// Takes a pod out of the list and off its node.
     fn take(&mut self, id: PodId) -> Option<Known> {
         let mut known = self.pods.get_mut(id.index())?.take()?;
-        if let Some(on) = known.on {
-            self.nodes[on.index()].remove(id, &known.pod);
-            self.changes.node(on);
-            self.shunning.remove(&id);
-        }
-        self.let_volumes_go(id, &mut known);
+        self.leave_node(id, &mut known);
         if let Some(group) = &known.group {
             self.leave(group, id, &known);
         }
@@ -154,19 +156,14 @@ impl Cluster {
     }
 
     /// Puts a pod into the list and onto its node.
-    fn put(
-        &mut self,
-        id: PodId,
-        pod: Pod,
-        (assumed, steps): (Option<NodeId>, Vec<Step>),
-        left: Option<Known>,
-    ) {
+    fn put(&mut self, id: PodId, pod: Pod, lot: Lot, left: Option<Known>) {
+        let Lot { assumed, steps, reserved, is_leaving } = lot;
         let place = pod.node.clone().map(|name| self.node_id(&name));
         // Room that somebody made for a pod of his isn't anybody else's.
         let is_ours = pod.scheduler == self.scheduler;
         let nominated = pod.nominated.clone().filter(|_| !is_ours && pod.node.is_none());
         let nominated = nominated.map(|name| self.node_id(&name));
-        let on = place.or(assumed).or(nominated).filter(|_| !pod.stage.is_over);
+        let on = place.or(assumed).or(reserved).or(nominated).filter(|_| !pod.stage.is_over);
         let group = is_ours.then(|| self.group_of(&pod));
         if let Some(left) = left {
             self.notice_what_was_freed(&left, on, &pod);
@@ -176,15 +173,8 @@ impl Cluster {
         } else {
             self.changes.around();
         }
-        if let Some(on) = on {
-            self.nodes[on.index()].add(id, &pod);
-            self.changes.node(on);
-            if !pod.kind.shuns.is_empty() {
-                self.shunning.insert(id);
-            }
-        }
-        let known = Known { pod, on, assumed, steps, group };
-        self.hold_volumes(id, &known);
+        let known = Known { pod, on, assumed, steps, reserved, is_leaving, group };
+        self.enter_node(id, &known);
         if let Some(group) = known.group.clone() {
             self.join(&group, id, &known);
             self.pods[id.index()] = Some(known);

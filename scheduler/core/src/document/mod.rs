@@ -2,6 +2,7 @@
 //!
 //! A pod's spec is read exhaustively: a field that isn't known here is told, for it could say where the pod must not be.
 
+mod budget;
 mod claim;
 mod disk;
 mod node;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, de::IgnoredAny};
 
+pub use budget::BudgetDocument;
 pub use claim::{ClaimDocument, StorageMeta, VolumeDocument};
 pub(crate) use disk::TakenOver;
 pub use node::{NodeDocument, Taint};

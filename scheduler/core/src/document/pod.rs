@@ -258,6 +258,7 @@ pub(crate) struct Spread {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct PodStatus {
     pub(crate) phase: Option<String>,
+    pub(crate) start_time: Option<String>,
     pub(crate) nominated_node_name: Option<String>,
     pub(crate) conditions: Vec<Condition>,
     pub(crate) container_statuses: Vec<ContainerStatus>,

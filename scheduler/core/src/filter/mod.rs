@@ -165,19 +165,30 @@ impl fmt::Display for Refusal {
 /// A rule that only looks at the node itself.
 type Rule = fn(&Kind, &Node, &Shared) -> Option<Refusal>;
 
-/// The rules that only look at the node itself, and not at how much is free there.
-const RULES: [Rule; 7] =
-    [cordon, taints::untolerated, affinity::mismatch, features, ports, shared_by_another, unreadable];
+/// The rules that only look at the node itself, whoever is on it.
+const LASTING: [Rule; 4] = [cordon, taints::untolerated, affinity::mismatch, features];
+
+/// The rules that look at who else is on the node, and not at how much is free there.
+const PASSING: [Rule; 3] = [ports, shared_by_another, unreadable];
 
 /// The first rule that the node breaks, whatever is free on it and wherever other pods are.
 pub(crate) fn refusal(kind: &Kind, node: &Node, shared: &Shared) -> Option<Refusal> {
-    RULES.iter().find_map(|rule| rule(kind, node, shared))
+    rules().find_map(|rule| rule(kind, node, shared))
+}
+
+/// Whether the node breaks a rule that it would break with nobody on it, too.
+pub(crate) fn is_lasting_refusal(kind: &Kind, node: &Node, shared: &Shared) -> bool {
+    LASTING.iter().any(|rule| rule(kind, node, shared).is_some())
+}
+
+fn rules() -> impl Iterator<Item = &'static Rule> {
+    LASTING.iter().chain(&PASSING)
 }
 
 /// Every rule that the node breaks, what is free on it among them.
 pub(crate) fn refusals(kind: &Kind, node: &Node, shared: &Shared) -> Vec<Refusal> {
-    let rules = RULES.iter().filter_map(|rule| rule(kind, node, shared));
-    rules.chain(insufficient(kind, node, shared)).collect()
+    let broken = rules().filter_map(|rule| rule(kind, node, shared));
+    broken.chain(insufficient(kind, node, shared)).collect()
 }
 
 fn cordon(kind: &Kind, node: &Node, _: &Shared) -> Option<Refusal> {

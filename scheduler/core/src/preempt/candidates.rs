@@ -1,0 +1,250 @@
+//! Who could be evicted for a group: whole groups of lower priority that are on nodes where that would help.
+
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
+
+use crate::{
+    amounts::Tally,
+    around,
+    cluster::{Cluster, Group, Known, is_single},
+    filter,
+    labels::Text,
+    node::{Node, NodeId, PodId},
+    plan::Alike,
+    pod::Kind,
+};
+
+/// Pods that are evicted together or not at all.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    /// `namespace/name` of a gang, `namespace/pod:name` of a pod of none, `namespace/podgroup:name` of an upstream PodGroup.
+    pub(crate) key: Text,
+    pub(crate) pods: Vec<PodId>,
+    /// The highest of its pods'.
+    pub(crate) priority: i32,
+    /// When the first of them was started, in seconds.
+    pub(crate) started: i64,
+    /// Whether its eviction breaks a budget that those before it, who are cheaper, leave whole.
+    pub(crate) breaks_budget: bool,
+}
+
+/// All of them, the cheapest first.
+pub(crate) struct Candidates {
+    pub(crate) groups: Vec<Rc<Candidate>>,
+    /// Pods that are ending anyhow.
+    pub(crate) ending: Vec<PodId>,
+    /// Pods of lower priority for which nodes are kept on which they aren't.
+    pub(crate) promised: Vec<PodId>,
+    /// Whether the group isn't ruled out by counting, were all of these gone.
+    pub(crate) add_up: bool,
+}
+
+impl Candidates {
+    pub(crate) fn new(cluster: &Cluster, priority: i32, alike: &[Alike]) -> Self {
+        let (mut gathered, mut ending) = (Gathered::new(cluster, priority), Vec::new());
+        for (_, node) in cluster.existing() {
+            for id in &node.pods {
+                match cluster.known(*id) {
+                    Some(known) if is_ending(known) => ending.push(*id),
+                    Some(known) => gathered.consider(*id, known),
+                    None => {}
+                }
+            }
+        }
+        let promised = cluster.promised_below(priority);
+        let mut groups = gathered.groups();
+        let leaving = groups.iter().flat_map(|group| &group.pods).chain(&ending).chain(&promised);
+        let gains = gains(cluster, leaving);
+        let useful = Useful::new(cluster, alike, &gains);
+        if !around::matters(cluster, alike) {
+            groups.retain(|group| useful.any_of(cluster, &group.pods));
+        }
+        sort(cluster, &mut groups);
+        let groups = groups.into_iter().map(Rc::new).collect();
+        Self { groups, ending, promised, add_up: useful.add_up }
+    }
+}
+
+/// Whether the pod frees its node without our doing.
+fn is_ending(known: &Known) -> bool {
+    known.pod.node.is_some() && (known.pod.stage.is_terminating || known.is_leaving)
+}
+
+/// The groups of lower priority that may be evicted, as they are come across.
+struct Gathered<'a> {
+    cluster: &'a Cluster,
+    priority: i32,
+    /// Nothing for a group that must not be evicted.
+    groups: HashMap<Text, Option<Candidate>>,
+}
+
+impl<'a> Gathered<'a> {
+    fn new(cluster: &'a Cluster, priority: i32) -> Self {
+        Self { cluster, priority, groups: HashMap::new() }
+    }
+
+    fn consider(&mut self, id: PodId, known: &Known) {
+        let gang = known.group.as_ref().filter(|key| !is_single(key));
+        if let Some(key) = gang {
+            if !self.groups.contains_key(key) {
+                let found = self.cluster.find_group(key).and_then(|group| self.gang(key, group));
+                self.groups.insert(key.clone(), found);
+            }
+            return;
+        }
+        if known.pod.priority >= self.priority && known.pod.pod_group.is_none() {
+            return;
+        }
+        let namespace = known.pod.namespace();
+        let key: Text = match &known.pod.pod_group {
+            Some(group) => format!("{namespace}/podgroup:{group}").into(),
+            None => format!("{namespace}/pod:{}", known.pod.name).into(),
+        };
+        // One pod that must stay keeps all of them.
+        let may_go = self.may_go(known) && known.group.as_ref().is_none_or(|key| self.is_idle(key));
+        let group = self.groups.entry(key.clone()).or_insert_with(|| Some(candidate(key)));
+        if may_go {
+            group.iter_mut().for_each(|group| join(group, id, known));
+        } else {
+            *group = None;
+        }
+    }
+
+    fn gang(&self, key: &Text, group: &Group) -> Option<Candidate> {
+        if !self.is_idle(key) {
+            return None;
+        }
+        let mut found = candidate(key.clone());
+        for id in &group.members {
+            let Some(known) = self.cluster.known(*id).filter(|known| known.on.is_some()) else { continue };
+            if known.pod.node.is_none() && known.assumed.is_none() {
+                // It only has a node kept for it.
+                continue;
+            }
+            if is_ending(known) {
+                continue;
+            }
+            if !self.may_go(known) {
+                return None;
+            }
+            join(&mut found, *id, known);
+        }
+        Some(found)
+    }
+
+    /// Whether no plan of ours is being carried out for the group.
+    fn is_idle(&self, key: &str) -> bool {
+        self.cluster.find_group(key).is_none_or(|group| !group.is_busy && !group.has_journal())
+    }
+
+    /// Whether the pod is of lower priority, bound, and known well enough for that to be said.
+    fn may_go(&self, known: &Known) -> bool {
+        let pod = &known.pod;
+        pod.priority < self.priority && pod.node.is_some() && pod.holds.is_some() && !pod.stage.is_finished
+    }
+
+    fn groups(self) -> Vec<Candidate> {
+        self.groups.into_values().flatten().filter(|group| !group.pods.is_empty()).collect()
+    }
+}
+
+fn candidate(key: Text) -> Candidate {
+    Candidate { key, pods: Vec::new(), priority: i32::MIN, started: i64::MAX, breaks_budget: false }
+}
+
+fn join(group: &mut Candidate, id: PodId, known: &Known) {
+    group.pods.push(id);
+    group.priority = group.priority.max(known.pod.priority);
+    group.started = group.started.min(known.pod.started);
+}
+
+/// What each node gains when these pods are gone.
+fn gains<'a>(cluster: &Cluster, pods: impl Iterator<Item = &'a PodId>) -> HashMap<NodeId, Tally> {
+    let mut gains: HashMap<NodeId, Tally> = HashMap::new();
+    for known in pods.filter_map(|id| cluster.known(*id)) {
+        if let (Some(on), Some(holds)) = (known.on, &known.pod.holds) {
+            gains.entry(on).or_default().add(holds);
+        }
+    }
+    gains
+}
+
+/// The nodes that can take a pod of the group when all are gone who may have to.
+struct Useful {
+    nodes: HashSet<NodeId>,
+    add_up: bool,
+}
+
+impl Useful {
+    fn new(cluster: &Cluster, alike: &[Alike], gains: &HashMap<NodeId, Tally>) -> Self {
+        let (mut nodes, mut places) = (HashSet::new(), vec![0_i128; alike.len()]);
+        for (id, node) in cluster.existing() {
+            let gain = gains.get(&id);
+            for (places, alike) in places.iter_mut().zip(alike) {
+                let room = room(&alike.kind, (node, gain), cluster);
+                *places += i128::from(room);
+                if room > 0 && gain.is_some() {
+                    nodes.insert(id);
+                }
+            }
+        }
+        let is_enough = |(places, alike): (&i128, &Alike)| {
+            *places >= i128::try_from(alike.pods.len()).unwrap_or(i128::MAX)
+        };
+        Self { nodes, add_up: places.iter().zip(alike).all(is_enough) }
+    }
+
+    fn any_of(&self, cluster: &Cluster, pods: &[PodId]) -> bool {
+        let is_useful = |id: &PodId| {
+            cluster.known(*id).and_then(|known| known.on).is_some_and(|on| self.nodes.contains(&on))
+        };
+        pods.iter().any(is_useful)
+    }
+}
+
+/// How many pods of a kind would fit on a node with so much more.
+fn room(kind: &Kind, (node, gain): (&Node, Option<&Tally>), cluster: &Cluster) -> i64 {
+    let free = |id| node.free(id).saturating_add(gain.map_or(0, |gain| gain.get(id)));
+    let asked = kind.requests.iter().filter(|(_, amount)| *amount > 0);
+    let room = asked.map(|(id, amount)| free(id) / amount).min().unwrap_or(i64::MAX).max(0);
+    if room == 0 || filter::is_lasting_refusal(kind, node, &cluster.shared) { 0 } else { room }
+}
+
+/// The cheapest first: those that break no budget, then by priority, then those that have run the least.
+fn sort(cluster: &Cluster, groups: &mut [Candidate]) {
+    let by_rank = |a: &Candidate, b: &Candidate| {
+        (a.breaks_budget, a.priority, b.started, &a.key).cmp(&(
+            b.breaks_budget,
+            b.priority,
+            a.started,
+            &b.key,
+        ))
+    };
+    groups.sort_by(by_rank);
+    if cluster.budgets.is_empty() {
+        return;
+    }
+    let mut left: Vec<i64> = cluster.budgets.values().map(|budget| budget.allowed).collect();
+    for group in &mut *groups {
+        group.breaks_budget = breaks(cluster, &mut left, &group.pods) > 0;
+    }
+    groups.sort_by(by_rank);
+}
+
+/// How many of these pods go beyond what is left of a budget.
+pub(crate) fn breaks(cluster: &Cluster, left: &mut [i64], pods: &[PodId]) -> usize {
+    let mut broken = 0;
+    for pod in pods.iter().filter_map(|id| Some(&cluster.known(*id)?.pod)) {
+        let mut is_broken = false;
+        for (budget, left) in cluster.budgets.values().zip(left.iter_mut()) {
+            if budget.is_about(pod) {
+                *left -= 1;
+                is_broken |= *left < 0;
+            }
+        }
+        broken += usize::from(is_broken);
+    }
+    broken
+}

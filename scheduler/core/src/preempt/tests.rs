@@ -1,0 +1,415 @@
+//! Who is evicted, and who never is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::{collection::vec, option, prelude::*};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::testing::{GPU, World, gpus};
+
+fn world(nodes: &[(&str, i64)]) -> World {
+    let mut world = World::default();
+    nodes.iter().for_each(|(name, count)| world.node(name, &gpus(*count)));
+    world
+}
+
+/// The only decision of a plan.
+fn decision(world: &mut World) -> Decision {
+    let mut plan = world.cluster.plan(1000);
+    assert_eq!(plan.len(), 1, "{plan:?}");
+    plan.remove(0)
+}
+
+fn victims(decision: &Decision) -> Vec<&str> {
+    let Decision::Preempt { victims, .. } = decision else { panic!("{decision:?}") };
+    let mut pods: Vec<&str> = victims.iter().map(|victim| victim.pod.as_str()).collect();
+    pods.sort_unstable();
+    pods
+}
+
+fn held(decision: &Decision) -> &str {
+    let Decision::Hold { message, .. } = decision else { panic!("{decision:?}") };
+    message
+}
+
+fn free(world: &mut World, node: &str) -> i64 {
+    let gpu = world.cluster.shared.resources.id(GPU);
+    world.cluster.existing().find(|(_, found)| &*found.name == node).unwrap().1.free(gpu)
+}
+
+/// What the watch shows when a pod is being deleted.
+fn ends(world: &mut World, name: &str, priority: i32, place: (i64, Option<&str>), gang: Option<&str>) {
+    world.ranked_pod(name, priority, place, |pod| {
+        pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        if let Some(gang) = gang {
+            pod["metadata"]["labels"] = json!({ "compute.plasma.dev/gang": gang });
+        }
+    });
+}
+
+#[test]
+fn a_whole_gang_goes_and_no_other() {
+    let mut world = world(&[("a", 2), ("b", 2)]);
+    world.ranked_gang("low", 1, &[(1, Some("a")), (1, Some("a"))]);
+    world.ranked_gang("mid", 2, &[(1, Some("b")), (1, Some("b"))]);
+    world.ranked_gang("high", 9, &[(1, None)]);
+    let decision = decision(&mut world);
+    assert_eq!(victims(&decision), ["low-0", "low-1"]);
+    let Decision::Preempt { group, priority, nominations, message, .. } = &decision else { panic!() };
+    assert_eq!((group.as_str(), *priority, nominations[0].node.as_str()), ("ns/high", 9, "a"));
+    assert_eq!(message, "evicts 1 groups of lower priority (2 pods) to make room: ns/low");
+}
+
+#[test]
+fn nobody_goes_where_the_whole_gang_would_not_fit_all_the_same() {
+    let mut world = world(&[("a", 2)]);
+    world.ranked_gang("low", 1, &[(1, Some("a")), (1, Some("a"))]);
+    world.ranked_gang("high", 9, &[(1, None), (1, None), (1, None)]);
+    assert!(held(&decision(&mut world)).ends_with("evicting pods of lower priority would not make room"));
+    assert_eq!(free(&mut world, "a"), 0);
+}
+
+#[test]
+fn equals_stay_and_so_does_everybody_for_a_pod_that_never_preempts() {
+    let mut world = world(&[("a", 1)]);
+    world.ranked_pod("low", 5, (1, Some("a")), |_| ());
+    world.ranked_pod("equal", 5, (1, None), |_| ());
+    assert!(held(&decision(&mut world)).starts_with("no room"));
+    world.ranked_pod("polite", 6, (1, None), |pod| pod["spec"]["preemptionPolicy"] = json!("Never"));
+    assert!(held(&decision(&mut world)).starts_with("no room"));
+    world.ranked_pod("rude", 6, (1, None), |_| ());
+    assert_eq!(victims(&decision(&mut world)), ["low"]);
+}
+
+#[test]
+fn what_no_eviction_mends_evicts_nobody() {
+    let taint = json!([{ "key": "k", "effect": "NoSchedule" }]);
+    let mut world = world(&[("a", 1), ("b", 1)]);
+    world.change_node("a", |node| node["spec"]["taints"] = taint);
+    world.cordon("b");
+    world.ranked_pod("low-a", 0, (1, Some("a")), |_| ());
+    world.ranked_pod("low-b", 0, (1, Some("b")), |_| ());
+    world.ranked_pod("high", 9, (1, None), |_| ());
+    held(&decision(&mut world));
+}
+
+#[test]
+fn a_port_and_company_that_is_shunned_are_freed() {
+    let port = json!([{ "containerPort": 80, "hostPort": 80 }]);
+    let shuns = json!({ "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [{
+        "labelSelector": { "matchLabels": { "app": "x" } }, "topologyKey": "kubernetes.io/hostname" }] } });
+    let with_port = |pod: &mut Value| pod["spec"]["containers"][0]["ports"] = port.clone();
+    let is_x = |pod: &mut Value| pod["metadata"]["labels"] = json!({ "app": "x" });
+    let shuns_x = |pod: &mut Value| pod["spec"]["affinity"] = shuns.clone();
+    type Change<'a> = &'a dyn Fn(&mut Value);
+    let cases: [(Change<'_>, Change<'_>); 3] =
+        [(&with_port, &with_port), (&is_x, &shuns_x), (&shuns_x, &is_x)];
+    for (low, high) in cases {
+        let mut world = world(&[("a", 4)]);
+        world.ranked_pod("other", 0, (1, Some("a")), |_| ());
+        world.ranked_pod("low", 0, (1, Some("a")), low);
+        world.ranked_pod("high", 9, (1, None), high);
+        assert_eq!(victims(&decision(&mut world)), ["low"]);
+    }
+}
+
+#[test]
+fn pods_of_other_schedulers_go_by_themselves_and_those_of_a_podgroup_together() {
+    for (group, expected) in [(None, vec!["t-0"]), (Some("pg"), vec!["t-0", "t-1"])] {
+        let mut world = world(&[("a", 1), ("b", 1)]);
+        for (at, node) in ["a", "b"].into_iter().enumerate() {
+            world.ranked_pod(&format!("t-{at}"), 0, (1, Some(node)), |pod| {
+                pod["spec"]["schedulerName"] = json!("default-scheduler");
+                pod["spec"]["nodeSelector"] = json!({ "kubernetes.io/hostname": node });
+                if let Some(group) = group {
+                    pod["spec"]["schedulingGroup"] = json!({ "podGroupName": group });
+                }
+            });
+        }
+        world.ranked_pod("high", 9, (1, None), |pod| {
+            pod["spec"]["nodeSelector"] = json!({ "kubernetes.io/hostname": "a" });
+        });
+        assert_eq!(victims(&decision(&mut world)), expected);
+    }
+}
+
+#[test]
+fn a_gang_with_one_precious_pod_stays_and_so_does_one_on_its_way() {
+    let mut world = world(&[("a", 1), ("b", 1)]);
+    world.ranked_gang("low", 1, &[(1, Some("a")), (1, Some("b"))]);
+    let gang = json!({ "compute.plasma.dev/gang": "low" });
+    world.ranked_pod("low-1", 9, (1, Some("b")), |pod| pod["metadata"]["labels"] = gang.clone());
+    world.ranked_pod("high", 9, (1, None), |_| ());
+    held(&decision(&mut world));
+    world.ranked_pod("low-1", 1, (1, None), |pod| pod["metadata"]["labels"] = gang.clone());
+    world.cluster.assume("low-1", "b");
+    world.ranked_pod("high", 9, (1, None), |_| ());
+    held(&decision(&mut world));
+    world.ranked_pod("low-1", 1, (1, Some("b")), |pod| pod["metadata"]["labels"] = gang);
+    world.ranked_pod("high", 9, (1, None), |_| ());
+    assert_eq!(victims(&decision(&mut world)), ["low-0", "low-1"]);
+}
+
+#[test]
+fn of_those_that_are_equal_the_youngest_goes_and_whoever_a_budget_protects_stays() {
+    let young = "2026-02-01T00:00:00Z";
+    let started = |at: &str| {
+        let at = at.to_owned();
+        move |pod: &mut Value| {
+            pod["status"]["startTime"] = json!(at);
+            pod["metadata"]["labels"] = json!({ "app": at[..7] });
+        }
+    };
+    for (protects, expected) in
+        [(None, "young"), (Some((0, "2026-02")), "old"), (Some((1, "2026-02")), "young")]
+    {
+        let mut world = world(&[("a", 1), ("b", 1)]);
+        world.ranked_pod("old", 0, (1, Some("a")), started("2026-01-01T00:00:00Z"));
+        world.ranked_pod("young", 0, (1, Some("b")), started(young));
+        if let Some((allowed, month)) = protects {
+            let budget = json!({
+                "metadata": { "name": "b", "namespace": "ns" },
+                "spec": { "selector": { "matchLabels": { "app": month } } },
+                "status": { "disruptionsAllowed": allowed },
+            });
+            assert_eq!(world.cluster.set_budget(&serde_json::from_value(budget).unwrap()), []);
+        }
+        world.ranked_pod("high", 9, (1, None), |_| ());
+        assert_eq!(victims(&decision(&mut world)), [expected], "{protects:?}");
+    }
+}
+
+#[test]
+fn one_large_group_is_cheaper_than_many_small_ones() {
+    let mut world = world(&[("a", 4), ("b", 4)]);
+    (0..4).for_each(|at| world.ranked_pod(&format!("small-{at}"), 0, (1, Some("a")), |_| ()));
+    world.ranked_pod("large", 0, (4, Some("b")), |_| ());
+    world.ranked_pod("high", 9, (4, None), |_| ());
+    assert_eq!(victims(&decision(&mut world)), ["large"]);
+}
+
+#[test]
+fn room_is_kept_from_those_below_and_not_from_those_above_until_it_is_given_up() {
+    let mut world = world(&[("a", 1)]);
+    world.ranked_pod("low", 0, (1, Some("a")), |_| ());
+    world.ranked_pod("high", 5, (1, None), |_| ());
+    assert_eq!(victims(&decision(&mut world)), ["low"]);
+    assert_eq!(world.cluster.plan(10), [], "it is being evicted");
+    world.cluster.set_busy("ns/pod:high", false);
+    let waits = "waits for 1 pods to end that are ending; nodes are kept for it";
+    assert_eq!(held(&decision(&mut world)), waits, "the watch doesn't show it yet");
+    ends(&mut world, "low", 0, (1, Some("a")), None);
+    assert_eq!(world.cluster.plan(10), []);
+    world.cluster.remove_pod("low");
+    world.ranked_pod("rival", 4, (1, None), |_| ());
+    // The room is there: it is the preemptor's.
+    let plan = world.cluster.plan(10);
+    assert!(matches!(&plan[0], Decision::Place { group, .. } if group == "ns/pod:high"), "{plan:?}");
+    assert!(matches!(&plan[1], Decision::Hold { group, .. } if group == "ns/pod:rival"), "{plan:?}");
+}
+
+#[test]
+fn who_is_above_takes_what_is_kept_and_who_lost_it_evicts_anew() {
+    let mut world = world(&[("a", 1), ("b", 1)]);
+    world.ranked_pod("low-a", 0, (1, Some("a")), |_| ());
+    world.ranked_pod("low-b", 1, (1, Some("b")), |_| ());
+    world.ranked_pod("high", 5, (1, None), |_| ());
+    assert_eq!(victims(&decision(&mut world)), ["low-a"]);
+    world.cluster.set_busy("ns/pod:high", false);
+    world.cluster.remove_pod("low-a");
+    world.ranked_pod("higher", 6, (1, None), |_| ());
+    let plan = world.cluster.plan(10);
+    assert!(matches!(&plan[0], Decision::Place { group, .. } if group == "ns/pod:higher"), "{plan:?}");
+    assert_eq!(victims(&plan[1]), ["low-b"]);
+}
+
+#[test]
+fn room_is_given_back_after_its_time_and_kept_again_after_a_restart() {
+    let mut world = world(&[("a", 1)]);
+    world.ranked_pod("mine", 5, (1, None), |pod| pod["status"]["nominatedNodeName"] = json!("a"));
+    world.ranked_pod("rival", 4, (1, None), |_| ());
+    assert_eq!(free(&mut world, "a"), 0);
+    assert_eq!(world.cluster.end_reservations(100, 60), []);
+    assert_eq!(world.cluster.end_reservations(159, 60), []);
+    assert_eq!(world.cluster.end_reservations(160, 60), [], "it may be kept again at once");
+    let ended = world.cluster.end_reservations(161, 60);
+    assert_eq!(ended.iter().map(|ended| ended.pod.as_str()).collect::<Vec<_>>(), ["mine"]);
+    assert_eq!(free(&mut world, "a"), 1);
+    // What its status still says doesn't bring it back.
+    world.ranked_pod("mine", 5, (1, None), |pod| pod["status"]["nominatedNodeName"] = json!("a"));
+    assert_eq!(free(&mut world, "a"), 1);
+    assert_eq!(world.cluster.end_reservations(162, 60), []);
+}
+
+#[test]
+fn pods_that_are_ending_are_waited_for_rather_than_others_evicted() {
+    let mut world = world(&[("a", 1), ("b", 1)]);
+    ends(&mut world, "ending", 7, (1, Some("a")), None);
+    world.ranked_pod("low", 0, (1, Some("b")), |_| ());
+    world.ranked_pod("high", 5, (1, None), |_| ());
+    let decision = decision(&mut world);
+    let Decision::Preempt { victims, nominations, message, .. } = &decision else { panic!("{decision:?}") };
+    assert_eq!((victims.len(), nominations[0].node.as_str()), (0, "a"));
+    assert!(message.starts_with("waits for 1 pods to end"), "{message}");
+}
+
+#[test]
+fn a_victim_that_could_not_be_evicted_is_one_again() {
+    let mut world = world(&[("a", 1)]);
+    world.ranked_pod("low", 0, (1, Some("a")), |_| ());
+    world.ranked_pod("high", 5, (1, None), |_| ());
+    assert_eq!(victims(&decision(&mut world)), ["low"]);
+    world.cluster.spare("low");
+    world.cluster.set_busy("ns/pod:high", false);
+    assert_eq!(victims(&decision(&mut world)), ["low"]);
+    assert_eq!(world.cluster.end_reservations(0, 60), [], "it is kept, after all");
+}
+
+#[test]
+fn a_refused_binding_leaves_the_room_kept() {
+    let mut world = world(&[("a", 1)]);
+    world.ranked_pod("mine", 5, (1, None), |pod| pod["status"]["nominatedNodeName"] = json!("a"));
+    assert!(matches!(decision(&mut world), Decision::Place { .. }));
+    world.cluster.give_up("ns/pod:mine");
+    world.cluster.set_busy("ns/pod:mine", true);
+    world.ranked_pod("rival", 4, (1, None), |_| ());
+    held(&decision(&mut world));
+}
+
+/// A small cluster: the GPUs of each node, the groups on them (priority, node and GPUs of each pod), and a gang that waits.
+#[derive(Clone, Debug)]
+struct Small {
+    nodes: Vec<i64>,
+    groups: Vec<(i32, Vec<(usize, i64)>)>,
+    gang: Vec<i64>,
+}
+
+fn small() -> impl Strategy<Value = Small> {
+    let pod = (0_usize..3, 1_i64..3);
+    let groups = vec((0_i32..4, vec(pod, 1..4)), 0..6);
+    (vec(1_i64..6, 3), groups, vec(1_i64..4, 1..4)).prop_map(|(nodes, groups, gang)| Small {
+        nodes,
+        groups,
+        gang,
+    })
+}
+
+const MINE: i32 = 3;
+
+impl Small {
+    /// What is left on each node beside these groups; a cluster that holds more than it can is none.
+    fn free(&self, stays: impl Fn(usize) -> bool) -> Vec<i64> {
+        let mut free = self.nodes.clone();
+        for (_, pods) in self.groups.iter().enumerate().filter(|(at, _)| stays(*at)).map(|(_, group)| group) {
+            pods.iter().for_each(|(node, count)| free[*node] -= count);
+        }
+        free
+    }
+
+    fn fits(&self, stays: impl Fn(usize) -> bool) -> bool {
+        some_way_exists(&mut self.free(stays), &self.gang)
+    }
+
+    fn world(&self) -> World {
+        let mut world = World::default();
+        for (at, count) in self.nodes.iter().enumerate() {
+            world.node(&format!("n{at}"), &gpus(*count));
+        }
+        for (at, (priority, pods)) in self.groups.iter().enumerate() {
+            let names: Vec<String> = pods.iter().map(|(node, _)| format!("n{node}")).collect();
+            let pods: Vec<_> =
+                pods.iter().zip(&names).map(|((_, count), node)| (*count, Some(node.as_str()))).collect();
+            world.ranked_gang(&format!("g{at}"), *priority, &pods);
+        }
+        let gang: Vec<_> = self.gang.iter().map(|count| (*count, None)).collect();
+        world.ranked_gang("mine", MINE, &gang);
+        world
+    }
+}
+
+fn some_way_exists(free: &mut [i64], pods: &[i64]) -> bool {
+    let Some((first, rest)) = pods.split_first() else { return true };
+    (0..free.len()).any(|index| {
+        if free[index] < *first {
+            return false;
+        }
+        free[index] -= first;
+        let found = some_way_exists(free, rest);
+        free[index] += first;
+        found
+    })
+}
+
+/// What every node holds, without the order in which it came there.
+fn held_by_nodes(world: &World) -> BTreeMap<String, BTreeSet<u32>> {
+    let nodes = world.cluster.existing();
+    nodes.map(|(_, node)| (node.name.to_string(), node.pods.iter().map(|id| id.0).collect())).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Against every set of groups: it is evicted exactly where some set helps; the set is whole gangs of lower priority,
+    /// helps, has nobody in it who need not go, and its highest priority is the lowest possible.
+    #[test]
+    fn victims_are_what_an_exhaustive_search_allows(small in small(), busy in option::of(0_usize..6)) {
+        prop_assume!(small.free(|_| true).iter().all(|free| *free >= 0));
+        let mut world = small.world();
+        let busy = busy.filter(|busy| *busy < small.groups.len());
+        if let Some(busy) = busy {
+            world.cluster.set_busy(&format!("ns/g{busy}"), true);
+        }
+        let before = held_by_nodes(&world);
+        let may_go = |at: usize| small.groups[at].0 < MINE && Some(at) != busy;
+        let decision = decision(&mut world);
+        let possible = !small.fits(|_| true) && small.fits(|at| !may_go(at));
+        let Decision::Preempt { victims, .. } = &decision else {
+            prop_assert!(!possible, "{decision:?}");
+            if matches!(decision, Decision::Hold { .. }) {
+                prop_assert_eq!(before, held_by_nodes(&world));
+            }
+            return Ok(());
+        };
+        prop_assert!(possible, "{:?}", decision);
+        let group = |name: &str| name.trim_start_matches("ns/g").parse::<usize>().unwrap();
+        let gone: BTreeSet<usize> = victims.iter().map(|victim| group(&victim.group)).collect();
+        prop_assert!(gone.iter().all(|at| may_go(*at)));
+        prop_assert_eq!(victims.len(), gone.iter().map(|at| small.groups[*at].1.len()).sum::<usize>());
+        prop_assert!(small.fits(|at| !gone.contains(&at)));
+        for spared in &gone {
+            prop_assert!(!small.fits(|at| at == *spared || !gone.contains(&at)), "{} need not go", spared);
+        }
+        let highest = |gone: &mut dyn Iterator<Item = usize>| gone.map(|at| small.groups[at].0).max();
+        let sets = 0_u32..1 << small.groups.len();
+        let helps = sets.map(|set| move |at: &usize| set & (1 << at) != 0).filter(|is_in| {
+            (0..small.groups.len()).filter(is_in).all(may_go) && small.fits(|at| !is_in(&at))
+        });
+        let least = helps.map(|is_in| highest(&mut (0..small.groups.len()).filter(&is_in))).min().unwrap();
+        prop_assert_eq!(highest(&mut gone.iter().copied()), least);
+    }
+
+    /// Once those who were to go have gone, the gang is placed, whoever of lower priority waits for the same.
+    #[test]
+    fn the_gang_gets_what_was_made_for_it(small in small(), rivals in vec(1_i64..3, 0..3)) {
+        prop_assume!(small.free(|_| true).iter().all(|free| *free >= 0));
+        let mut world = small.world();
+        let Decision::Preempt { victims, .. } = decision(&mut world) else { return Ok(()) };
+        world.cluster.set_busy("ns/mine", false);
+        for (at, count) in rivals.iter().enumerate() {
+            world.ranked_pod(&format!("rival-{at}"), MINE - 1, (*count, None), |pod| {
+                pod["spec"]["preemptionPolicy"] = json!("Never");
+            });
+        }
+        for victim in &victims {
+            let early = world.cluster.plan(1000);
+            prop_assert!(!early.iter().any(|decision| matches!(decision, Decision::Preempt { .. })), "{:?}", early);
+            world.cluster.remove_pod(&victim.uid);
+        }
+        let is_mine = |known: &str| world.cluster.node_of(known).is_some();
+        let placed = (0..small.gang.len()).all(|at| is_mine(&format!("mine-{at}")));
+        let plan = world.cluster.plan(1000);
+        let places = |decision: &Decision| matches!(decision, Decision::Place { group, .. } if group == "ns/mine");
+        prop_assert!(placed || plan.iter().any(places), "{:?}", plan);
+    }
+}

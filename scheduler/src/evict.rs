@@ -1,0 +1,260 @@
+//! Making room: the pods that are to get it are named in their status, then whole groups of lower priority are told and
+//! deleted. Every read is of the API server itself, and what isn't known evicts nobody.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
+};
+use plasma_scheduler_core::{Nomination, Placement, Victim};
+use serde_json::json;
+
+use crate::event::{self, Told};
+
+/// How many requests for one group are under way at once.
+const AT_ONCE: usize = 16;
+
+/// What was decided, and the objects that events are about.
+pub(crate) struct Eviction {
+    /// Who gets the room.
+    pub(crate) group: String,
+    /// Its priority: only pods below it are evicted.
+    pub(crate) priority: i32,
+    pub(crate) victims: Vec<Victim>,
+    pub(crate) nominations: Vec<Placement>,
+    pub(crate) message: String,
+    /// The group's object.
+    pub(crate) about: ObjectReference,
+    /// The objects of the gangs that are evicted, by group.
+    pub(crate) gangs: BTreeMap<String, ObjectReference>,
+}
+
+/// How it ended.
+pub(crate) struct Evicted {
+    /// The UIDs of the victims that stay.
+    pub(crate) spared: Vec<String>,
+    /// How many were evicted.
+    pub(crate) count: u64,
+    /// Whether the room is being made for the group: it is still there and waits, and its status says for which nodes.
+    pub(crate) is_nominated: bool,
+}
+
+/// How a victim stands.
+enum Found {
+    /// As it was planned.
+    There,
+    /// Gone or going by itself.
+    Going,
+    /// It must not be evicted, or nobody knows.
+    Stays,
+}
+
+/// Evicts pods.
+#[derive(Clone)]
+pub(crate) struct Evictor {
+    client: Client,
+}
+
+impl Evictor {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Nominates the group's pods, then evicts the victims. Where one of these can't be, nobody is evicted.
+    pub(crate) async fn make_room(&self, eviction: &Eviction) -> Evicted {
+        let everybody = || eviction.victims.iter().map(|victim| victim.uid.clone()).collect();
+        if !self.nominate_all(eviction).await {
+            return Evicted { spared: everybody(), count: 0, is_nominated: false };
+        }
+        let look = |victim: &Victim| {
+            let victim = victim.clone();
+            async move { self.look_up(&victim, eviction.priority).await }
+        };
+        let looks: Vec<_> = eviction.victims.iter().map(look).collect();
+        let found: Vec<Found> = stream::iter(looks).buffered(AT_ONCE).collect().await;
+        if found.iter().any(|found| matches!(found, Found::Stays)) {
+            return Evicted { spared: everybody(), count: 0, is_nominated: false };
+        }
+        let there = eviction.victims.iter().zip(&found).filter(|(_, found)| matches!(found, Found::There));
+        let there: Vec<&Victim> = there.map(|(victim, _)| victim).collect();
+        let spared = self.evict_all(eviction, &there).await;
+        self.tell(eviction, &there, &spared).await;
+        let count = u64::try_from(there.len() - spared.len()).unwrap_or(u64::MAX);
+        Evicted { spared, count, is_nominated: true }
+    }
+
+    /// Whether the status of every pod of the group names its node now, and it still waits for one.
+    async fn nominate_all(&self, eviction: &Eviction) -> bool {
+        let namespace = eviction.group.split_once('/').map_or("", |(namespace, _)| namespace);
+        let nominations = stream::iter(eviction.nominations.clone());
+        let nominate = |place: Placement| async move {
+            let waits = self.nominate(namespace, &place.pod, &place.uid, Some(&place.node)).await;
+            waits.is_ok_and(|pod| pod.is_some_and(|pod| still_waits(&pod, eviction.priority)))
+        };
+        nominations.map(nominate).buffer_unordered(AT_ONCE).all(|waits| async move { waits }).await
+    }
+
+    /// Writes into a pod's status which node is kept for it, or none. Nothing where the pod is gone.
+    ///
+    /// # Errors
+    /// It isn't known to stand there.
+    async fn nominate(
+        &self,
+        namespace: &str,
+        pod: &str,
+        uid: &str,
+        node: Option<&str>,
+    ) -> Result<Option<Pod>, kube::Error> {
+        let pods = self.pods(namespace);
+        let patch = json!({ "metadata": { "uid": uid }, "status": { "nominatedNodeName": node } });
+        let fault = match pods.patch_status(pod, &PatchParams::default(), &Patch::Merge(&patch)).await {
+            Ok(pod) => return Ok(Some(pod)),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return Ok(None),
+            Err(fault) => fault,
+        };
+        // Whether it was done all the same is read.
+        let found = pods.get_opt(pod).await?.filter(|found| found.uid().as_deref() == Some(uid));
+        let named = |pod: &Pod| pod.status.as_ref().and_then(|status| status.nominated_node_name.clone());
+        match found {
+            Some(found) if named(&found).as_deref() != node => Err(fault),
+            found => Ok(found),
+        }
+    }
+
+    /// Takes the name of a node out of the status of pods for which none is kept any more. Answers those where that failed.
+    pub(crate) async fn clear(&self, nominations: Vec<Nomination>) -> Vec<Nomination> {
+        let clear = |Nomination { namespace, pod, uid }: Nomination| async move {
+            let fault = self.nominate(&namespace, &pod, &uid, None).await.err()?;
+            tracing::warn!("pod {namespace}/{pod}: its nominatedNodeName can't be cleared: {fault}");
+            Some(Nomination { namespace, pod, uid })
+        };
+        let cleared = stream::iter(nominations).map(clear).buffer_unordered(AT_ONCE);
+        cleared.filter_map(|failed| async move { failed }).collect().await
+    }
+
+    async fn look_up(&self, victim: &Victim, priority: i32) -> Found {
+        let found = self.pods(&victim.namespace).get_opt(&victim.pod).await;
+        match found {
+            Ok(None) => Found::Going,
+            Ok(Some(pod)) if is_going(&pod, &victim.uid) => Found::Going,
+            Ok(Some(pod)) if priority_of(&pod) < priority => Found::There,
+            Ok(Some(_)) => {
+                tracing::warn!(
+                    "{}/{} isn't evicted: its priority is not lower",
+                    victim.namespace,
+                    victim.pod
+                );
+                Found::Stays
+            }
+            Err(fault) => {
+                tracing::warn!("{}/{} can't be read: {fault}", victim.namespace, victim.pod);
+                Found::Stays
+            }
+        }
+    }
+
+    /// Answers the UIDs of those that couldn't be.
+    async fn evict_all(&self, eviction: &Eviction, victims: &[&Victim]) -> Vec<String> {
+        let evict =
+            |victim: Victim| async move { (!self.evict(eviction, &victim).await).then_some(victim.uid) };
+        let victims: Vec<Victim> = victims.iter().map(|victim| (*victim).clone()).collect();
+        let spared = stream::iter(victims).map(evict).buffer_unordered(AT_ONCE);
+        spared.filter_map(|spared| async move { spared }).collect().await
+    }
+
+    /// Whether the victim is gone or going.
+    async fn evict(&self, eviction: &Eviction, victim: &Victim) -> bool {
+        let pods = self.pods(&victim.namespace);
+        let Eviction { group, priority, .. } = eviction;
+        let why = format!("plasma-scheduler makes room for {group}, whose priority is {priority}");
+        let told = ("PreemptionByScheduler", why.as_str());
+        let Err(fault) = disrupt_and_delete(&pods, (&victim.pod, &victim.uid), told).await else {
+            return true;
+        };
+        // What it did is read, not guessed from the fault.
+        let is_going = match pods.get_opt(&victim.pod).await {
+            Ok(pod) => pod.is_none_or(|pod| is_going(&pod, &victim.uid)),
+            Err(_) => false,
+        };
+        if !is_going {
+            tracing::warn!("evicting {}/{}: {fault}", victim.namespace, victim.pod);
+        }
+        is_going
+    }
+
+    /// One event for each group that is evicted, and one for the group for which.
+    async fn tell(&self, eviction: &Eviction, victims: &[&Victim], spared: &[String]) {
+        let Eviction { group, priority, message, about, .. } = eviction;
+        let note = format!("evicted to make room for {group}, whose priority is {priority}");
+        let mut told = BTreeSet::new();
+        for victim in victims.iter().filter(|victim| !spared.contains(&victim.uid)) {
+            if told.insert(&victim.group) {
+                let about = eviction.gangs.get(&victim.group).cloned();
+                let about =
+                    about.unwrap_or_else(|| pod_reference(&victim.namespace, &victim.pod, &victim.uid));
+                let event = Told { about, is_warning: true, reason: "Preempted", note: &note };
+                event::publish(&self.client, event).await;
+            }
+        }
+        let event = Told { about: about.clone(), is_warning: false, reason: "Preempting", note: message };
+        event::publish(&self.client, event).await;
+    }
+
+    fn pods(&self, namespace: &str) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+}
+
+/// A pod, for an event.
+pub(crate) fn pod_reference(namespace: &str, name: &str, uid: &str) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        name: Some(name.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
+/// Tells by the pod's condition that it is taken away through no fault of its own, and why; then deletes it.
+///
+/// # Errors
+/// One of the two failed: then whether it is deleted isn't known.
+pub(crate) async fn disrupt_and_delete(
+    pods: &Api<Pod>,
+    (pod, uid): (&str, &str),
+    (reason, why): (&str, &str),
+) -> Result<(), kube::Error> {
+    // Tells the Job controller that this is no failure of the pod's own. Without it the pod must not be deleted: it would
+    // count as failed, and its job with it.
+    let condition = json!({ "metadata": { "uid": uid }, "status": { "conditions": [
+        { "type": "DisruptionTarget", "status": "True", "reason": reason, "message": why }
+    ] } });
+    pods.patch_status(pod, &PatchParams::default(), &Patch::Strategic(&condition)).await?;
+    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    pods.delete(pod, &DeleteParams::default().preconditions(preconditions)).await?;
+    Ok(())
+}
+
+/// Whether the pod still waits for a node, at the priority for which others are evicted.
+fn still_waits(pod: &Pod, priority: i32) -> bool {
+    let has_node =
+        pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()).is_some_and(|node| !node.is_empty());
+    pod.metadata.deletion_timestamp.is_none() && !has_node && priority_of(pod) >= priority
+}
+
+/// Whether it is another pod under the name, or one that ends or has ended.
+fn is_going(pod: &Pod, uid: &str) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    pod.uid().as_deref() != Some(uid)
+        || pod.metadata.deletion_timestamp.is_some()
+        || matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+fn priority_of(pod: &Pod) -> i32 {
+    pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0)
+}

@@ -6,6 +6,7 @@
 mod args;
 mod bounded;
 mod health;
+mod leader;
 mod metrics;
 mod server;
 mod service_account;
@@ -14,6 +15,7 @@ use std::{fmt::Display, process::ExitCode, time::Duration};
 
 pub use args::{LogFormat, RuntimeArgs};
 pub use health::{Gate, Health};
+pub use leader::{LeaderArgs, Leadership, lead};
 pub use metrics::register;
 pub use prometheus;
 pub use service_account::ServiceAccount;

@@ -1,0 +1,264 @@
+//! Leading: of several copies of a program only one works, by a Lease that it renews (client-go's protocol, so that
+//! `kubectl get lease` says what admins expect).
+//!
+//! A lease is no lock. Who doesn't hear from the API server in time can't know whether another leads already, so he counts
+//! himself out before the lease runs out for the others: between the two there is time for his last request to end.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use clap::{ArgAction, Args};
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    jiff::Timestamp,
+};
+use kube::{Api, Client, api::PostParams};
+use tokio_util::sync::CancellationToken;
+
+/// Flags for leading, named as kube-scheduler names them.
+#[derive(Clone, Debug, Args)]
+pub struct LeaderArgs {
+    /// Work only while holding the lease. Without it, nothing keeps two copies from working at once.
+    #[arg(long, env = "LEADER_ELECT", default_value_t = true, action = ArgAction::Set)]
+    pub leader_elect: bool,
+
+    /// Seconds after which others take the lease of one that doesn't renew it.
+    #[arg(long, env = "LEADER_ELECT_LEASE_DURATION", default_value_t = 15, value_parser = clap::value_parser!(u32).range(3..=600))]
+    pub leader_elect_lease_duration: u32,
+
+    /// Seconds without a renewal after which one counts himself out: two thirds of the lease's if not given.
+    #[arg(long, env = "LEADER_ELECT_RENEW_DEADLINE")]
+    pub leader_elect_renew_deadline: Option<u32>,
+
+    /// The lease's namespace; the program's own if not given.
+    #[arg(long, env = "LEADER_ELECT_RESOURCE_NAMESPACE")]
+    pub leader_elect_resource_namespace: Option<String>,
+
+    /// Who this copy is among the others: its pod's name.
+    #[arg(long, env = "POD_NAME", hide_env_values = true)]
+    pub leader_elect_identity: Option<String>,
+}
+
+impl LeaderArgs {
+    fn lease_duration(&self) -> Duration {
+        Duration::from_secs(u64::from(self.leader_elect_lease_duration))
+    }
+
+    /// Always before the lease runs out for the others, whatever was asked for.
+    fn renew_deadline(&self) -> Duration {
+        let usual = self.lease_duration() * 2 / 3;
+        let given = self.leader_elect_renew_deadline.map(|seconds| Duration::from_secs(u64::from(seconds)));
+        given.unwrap_or(usual).clamp(Duration::from_secs(1), usual)
+    }
+
+    /// How long a request may take for it to have ended before another may lead.
+    pub fn last_request(&self) -> Duration {
+        self.lease_duration() - self.renew_deadline()
+    }
+
+    fn identity(&self) -> String {
+        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        let name = self.leader_elect_identity.clone().filter(|name| !name.is_empty()).or_else(host);
+        name.map_or_else(|| "unknown".to_owned(), |name| name.trim().to_owned())
+    }
+}
+
+/// Whether this copy leads.
+#[derive(Clone, Debug)]
+pub struct Leadership {
+    /// Until when; for ever where nobody else can.
+    until: Arc<Mutex<Option<Instant>>>,
+    is_shared: bool,
+}
+
+impl Leadership {
+    /// Leads without a lease.
+    pub fn alone() -> Self {
+        Self { until: Arc::default(), is_shared: false }
+    }
+
+    /// Whether it leads now, for as long as the last request may take.
+    pub fn is_held(&self) -> bool {
+        let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        !self.is_shared || until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Says until when it leads, or that it doesn't.
+    fn set(&self, until: Option<Instant>) {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+}
+
+/// Waits until this copy leads, then keeps the lease renewed. When it is lost, `lost` is cancelled: what the program knows
+/// may be old from then on, and it had best end. Nothing where the program is asked to end first.
+pub async fn lead(
+    client: &Client,
+    name: &str,
+    args: &LeaderArgs,
+    (shutdown, lost): (&CancellationToken, &CancellationToken),
+) -> Option<Leadership> {
+    if !args.leader_elect {
+        return Some(Leadership::alone());
+    }
+    let leadership = Leadership { until: Arc::default(), is_shared: true };
+    let mut candidate = Candidate::new(client, name, args, leadership.clone());
+    let mut has_waited = false;
+    while !candidate.try_once().await {
+        if !has_waited {
+            tracing::info!("waiting for the lease {name}, held by {}", candidate.holder());
+            has_waited = true;
+        }
+        shutdown.run_until_cancelled(tokio::time::sleep(candidate.pause)).await?;
+    }
+    tracing::info!("leads: holds the lease {name}");
+    let (shutdown, lost) = (shutdown.clone(), lost.clone());
+    tokio::spawn(async move { candidate.keep(&shutdown, &lost).await });
+    Some(leadership)
+}
+
+/// One copy that wants to lead.
+struct Candidate {
+    leases: Api<Lease>,
+    name: String,
+    identity: String,
+    lease_duration: Duration,
+    renew_deadline: Duration,
+    /// How long to wait between two tries.
+    pause: Duration,
+    leadership: Leadership,
+    /// The lease as it was seen last, and since when it has been so, by this machine's clock alone.
+    seen: Option<(Lease, Instant)>,
+}
+
+impl Candidate {
+    fn new(client: &Client, name: &str, args: &LeaderArgs, leadership: Leadership) -> Self {
+        let namespace = args.leader_elect_resource_namespace.as_deref().unwrap_or(client.default_namespace());
+        Self {
+            leases: Api::namespaced(client.clone(), namespace),
+            name: name.to_owned(),
+            identity: args.identity(),
+            lease_duration: args.lease_duration(),
+            renew_deadline: args.renew_deadline(),
+            pause: args.last_request().min(Duration::from_secs(2)) / 2,
+            leadership,
+            seen: None,
+        }
+    }
+
+    fn holder(&self) -> &str {
+        let spec = self.seen.as_ref().and_then(|(lease, _)| lease.spec.as_ref());
+        spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or("nobody")
+    }
+
+    /// Renews the lease until the program ends or it is lost.
+    async fn keep(mut self, shutdown: &CancellationToken, lost: &CancellationToken) {
+        while shutdown.run_until_cancelled(tokio::time::sleep(self.pause)).await.is_some() {
+            if !self.try_once().await && !self.leadership.is_held() {
+                tracing::error!("the lease {} is lost, held by {}", self.name, self.holder());
+                lost.cancel();
+                return;
+            }
+        }
+        self.leadership.set(None);
+        self.give_back().await;
+    }
+
+    /// Takes or renews the lease, if that may be; whether it was done.
+    async fn try_once(&mut self) -> bool {
+        let begun = Instant::now();
+        match tokio::time::timeout(self.renew_deadline, self.take()).await {
+            Ok(Ok(true)) => {
+                self.leadership.set(Some(begun + self.renew_deadline));
+                true
+            }
+            Ok(Ok(false)) => {
+                // Another has it: not for a moment longer.
+                self.leadership.set(None);
+                false
+            }
+            Ok(Err(fault)) => {
+                tracing::warn!("the lease {}: {fault}", self.name);
+                false
+            }
+            Err(_) => {
+                tracing::warn!("the lease {}: no answer within {:?}", self.name, self.renew_deadline);
+                false
+            }
+        }
+    }
+
+    /// Whether the lease is ours now. What is unknown is an error.
+    async fn take(&mut self) -> Result<bool, kube::Error> {
+        let Some(found) = self.leases.get_opt(&self.name).await? else {
+            let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
+            let lease = Lease { metadata, spec: Some(self.spec(None)) };
+            return done(self.leases.create(&PostParams::default(), &lease).await);
+        };
+        let is_news = self
+            .seen
+            .as_ref()
+            .is_none_or(|(seen, _)| seen.metadata.resource_version != found.metadata.resource_version);
+        if is_news {
+            self.seen = Some((found.clone(), Instant::now()));
+        }
+        let holder = found.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
+        let has_run_out = self.seen.as_ref().is_some_and(|(_, since)| since.elapsed() >= self.lease_duration);
+        if !holder.is_empty() && holder != self.identity && !has_run_out {
+            return Ok(false);
+        }
+        // The version that was read is the precondition: of two who take it, one does.
+        let spec = Some(self.spec(found.spec.as_ref()));
+        let lease = Lease { spec, ..found };
+        done(self.leases.replace(&self.name, &PostParams::default(), &lease).await)
+    }
+
+    fn spec(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
+        let now = Some(MicroTime(Timestamp::now()));
+        let is_renewal = before.is_some_and(|spec| spec.holder_identity.as_ref() == Some(&self.identity));
+        let transitions = before.and_then(|spec| spec.lease_transitions).unwrap_or(0);
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: i32::try_from(self.lease_duration.as_secs()).ok(),
+            acquire_time: before
+                .filter(|_| is_renewal)
+                .map_or_else(|| now.clone(), |spec| spec.acquire_time.clone()),
+            renew_time: now,
+            lease_transitions: Some(if is_renewal || before.is_none() {
+                transitions
+            } else {
+                transitions + 1
+            }),
+            ..LeaseSpec::default()
+        }
+    }
+
+    /// Lets the others have the lease at once.
+    async fn give_back(&self) {
+        let give_back = async {
+            let Some(mut lease) = self.leases.get_opt(&self.name).await? else { return Ok(()) };
+            let spec = lease.spec.get_or_insert_default();
+            if spec.holder_identity.as_ref() == Some(&self.identity) {
+                spec.holder_identity = None;
+                self.leases.replace(&self.name, &PostParams::default(), &lease).await?;
+            }
+            Ok::<(), kube::Error>(())
+        };
+        // Whoever waits finds it run out, if this fails.
+        let _ = tokio::time::timeout(Duration::from_secs(2), give_back).await;
+    }
+}
+
+/// Another was quicker: that is an answer, too.
+fn done(outcome: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
+    match outcome {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Err(fault) => Err(fault),
+    }
+}
+
+#[cfg(test)]
+mod tests;

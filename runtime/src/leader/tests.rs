@@ -1,0 +1,152 @@
+//! Of several copies one leads; who can't renew counts himself out before another may lead.
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::State,
+    http::{Method, StatusCode},
+    response::Response,
+};
+use clap::Parser as _;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// An API server with one lease, that answers while it is asked to.
+#[derive(Clone, Default)]
+struct Server(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    lease: Option<Value>,
+    version: u64,
+    is_silent: bool,
+}
+
+impl Server {
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.0.lock().unwrap()
+    }
+
+    fn client(&self) -> Client {
+        Client::new(Router::new().fallback(answer).with_state(self.clone()), "plasma-system")
+    }
+
+    fn holder(&self) -> Value {
+        self.kept().lease.as_ref().map_or(Value::Null, |lease| lease["spec"]["holderIdentity"].clone())
+    }
+}
+
+async fn answer(State(server): State<Server>, method: Method, body: Bytes) -> Response {
+    if server.kept().is_silent {
+        std::future::pending::<()>().await;
+    }
+    let mut kept = server.kept();
+    let sent: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let before = kept.lease.as_ref().map(|lease| lease["metadata"]["resourceVersion"].clone());
+    let code = match (method, before) {
+        (Method::GET, None) => 404,
+        (Method::POST, None) => 201,
+        (Method::PUT, Some(version)) if sent["metadata"]["resourceVersion"] == version => 200,
+        (Method::POST | Method::PUT, _) => 409,
+        _ => 200,
+    };
+    if !sent.is_null() && code < 300 {
+        kept.version += 1;
+        let mut stored = sent;
+        stored["metadata"]["resourceVersion"] = json!(kept.version.to_string());
+        kept.lease = Some(stored);
+    }
+    let failure = json!({ "kind": "Status", "status": "Failure", "code": code, "reason": if code == 404 { "NotFound" } else { "Conflict" }, "message": "no" });
+    let answer = if code < 300 { kept.lease.clone().unwrap() } else { failure };
+    let mut response = Response::new(Body::from(answer.to_string()));
+    *response.status_mut() = StatusCode::from_u16(code).unwrap();
+    response
+}
+
+#[derive(clap::Parser)]
+struct Flags {
+    #[command(flatten)]
+    leader: LeaderArgs,
+}
+
+fn candidate(server: &Server, identity: &str) -> Candidate {
+    let flags = ["test", "--leader-elect-identity", identity, "--leader-elect-lease-duration", "3"];
+    let leadership = Leadership { until: Arc::default(), is_shared: true };
+    Candidate::new(&server.client(), "the-lease", &Flags::parse_from(flags).leader, leadership)
+}
+
+#[tokio::test]
+async fn one_leads_and_the_other_only_after_the_lease_has_run_out() {
+    let server = Server::default();
+    let (mut first, mut second) = (candidate(&server, "first"), candidate(&server, "second"));
+    assert!(first.try_once().await && first.leadership.is_held());
+    let begun = Instant::now();
+    assert!(!second.try_once().await && !second.leadership.is_held());
+    assert_eq!(second.holder(), "first");
+    // The first one isn't heard of any more.
+    while !second.try_once().await {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(3));
+    assert!(!first.leadership.is_held(), "it counted itself out before");
+    assert_eq!(server.holder(), "second");
+    assert_eq!(server.kept().lease.as_ref().unwrap()["spec"]["leaseTransitions"], 1);
+    assert!(!first.try_once().await);
+}
+
+#[tokio::test]
+async fn who_hears_nothing_of_the_api_server_counts_himself_out_in_time() {
+    let server = Server::default();
+    let (shutdown, lost) = (CancellationToken::new(), CancellationToken::new());
+    let flags = ["test", "--leader-elect-identity", "me", "--leader-elect-lease-duration", "3"];
+    let args = Flags::parse_from(flags).leader;
+    let leads = lead(&server.client(), "the-lease", &args, (&shutdown, &lost)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert!(leads.is_held(), "it is renewed");
+    server.kept().is_silent = true;
+    let silent = Instant::now();
+    while leads.is_held() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(silent.elapsed() < Duration::from_secs(3) - args.last_request() + Duration::from_millis(300));
+    tokio::time::timeout(Duration::from_secs(5), lost.cancelled()).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_ends_in_order_gives_the_lease_back_and_his_next_self_has_it_at_once() {
+    let server = Server::default();
+    let (shutdown, lost) = (CancellationToken::new(), CancellationToken::new());
+    let args = Flags::parse_from(["test", "--leader-elect-identity", "me"]).leader;
+    let leads = lead(&server.client(), "the-lease", &args, (&shutdown, &lost)).await.unwrap();
+    assert_eq!(server.holder(), "me");
+    shutdown.cancel();
+    while !server.holder().is_null() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(!leads.is_held() && !lost.is_cancelled());
+    assert!(candidate(&server, "another").try_once().await);
+    // Killed, it begins anew under its name: the lease is still its own.
+    assert!(candidate(&server, "another").try_once().await);
+}
+
+#[tokio::test]
+async fn without_a_lease_one_always_leads() {
+    let args = Flags::parse_from(["test", "--leader-elect", "false"]).leader;
+    let tokens = (&CancellationToken::new(), &CancellationToken::new());
+    let leads = lead(&Server::default().client(), "the-lease", &args, tokens).await.unwrap();
+    assert!(leads.is_held());
+}
+
+#[test]
+fn one_counts_himself_out_before_the_lease_runs_out_whatever_is_asked_for() {
+    for (lease, deadline, expected) in
+        [("15", None, 10), ("15", Some("8"), 8), ("15", Some("99"), 10), ("3", Some("0"), 1)]
+    {
+        let mut flags = vec!["test", "--leader-elect-lease-duration", lease];
+        flags.extend(deadline.into_iter().flat_map(|deadline| ["--leader-elect-renew-deadline", deadline]));
+        let args = Flags::parse_from(flags).leader;
+        assert_eq!(args.renew_deadline(), Duration::from_secs(expected));
+        assert!(args.last_request() > Duration::ZERO);
+    }
+}

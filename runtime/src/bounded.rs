@@ -28,7 +28,7 @@ pub(crate) fn bounded(client: Client, within: Duration) -> Client {
     ClientBuilder::new(service, namespace).with_valid_until(valid_until).build()
 }
 
-async fn answer(client: &Client, request: Request<Body>) -> Result<Response<Body>, Error> {
+pub(crate) async fn answer(client: &Client, request: Request<Body>) -> Result<Response<Body>, Error> {
     let is_watch = is_watch(request.uri().query().unwrap_or_default());
     let answer = client.send(request).await?;
     if is_watch {
@@ -42,7 +42,7 @@ fn is_watch(query: &str) -> bool {
     query.split('&').any(|pair| pair == "watch=true")
 }
 
-fn unanswered(what: &str, within: Duration) -> Error {
+pub(crate) fn unanswered(what: &str, within: Duration) -> Error {
     let why = format!("the API server has not answered {what} within {within:?}");
     Error::Service(io::Error::new(io::ErrorKind::TimedOut, why).into())
 }

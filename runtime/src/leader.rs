@@ -5,18 +5,26 @@
 //! himself out before the lease runs out for the others: between the two there is time for his last request to end.
 
 use std::{
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
+use axum::http::{Method, Request};
 use clap::{ArgAction, Args};
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
     jiff::Timestamp,
 };
-use kube::{Api, Client, api::PostParams};
+use kube::{
+    Api, Client,
+    api::PostParams,
+    client::{Body, ClientBuilder},
+};
 use tokio_util::sync::CancellationToken;
+
+use crate::bounded;
 
 /// Flags for leading, named as kube-scheduler names them.
 #[derive(Clone, Debug, Args)]
@@ -84,6 +92,31 @@ impl Leadership {
     pub fn is_held(&self) -> bool {
         let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
         !self.is_shared || until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// The same client, that writes only while this copy leads, and gives each write no longer than its lease outlasts it:
+    /// what was sent has ended before another may lead.
+    pub fn guard(&self, client: Client, args: &LeaderArgs) -> Client {
+        let (namespace, valid_until) = (client.default_namespace().to_owned(), *client.valid_until());
+        let (leadership, within) = (self.clone(), args.last_request());
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (client, leadership) = (client.clone(), leadership.clone());
+            async move {
+                if !leadership.is_shared || request.method() == Method::GET {
+                    return client.send(request).await;
+                }
+                let what = format!("{} {}", request.method(), request.uri().path());
+                if !leadership.is_held() {
+                    let why = format!("{what} is not sent: this copy doesn't lead any more");
+                    return Err(kube::Error::Service(io::Error::other(why).into()));
+                }
+                match tokio::time::timeout(within, bounded::answer(&client, request)).await {
+                    Ok(answer) => answer,
+                    Err(_) => Err(bounded::unanswered(&what, within)),
+                }
+            }
+        });
+        ClientBuilder::new(service, namespace).with_valid_until(valid_until).build()
     }
 
     /// Says until when it leads, or that it doesn't.

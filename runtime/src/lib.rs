@@ -43,6 +43,9 @@ pub enum StartError {
     /// The service account isn't usable.
     #[error("no way to reach a Kubernetes API server: {0}")]
     ServiceAccount(#[source] std::io::Error),
+    /// Another copy leads, or may: begin anew, and wait for the lease.
+    #[error("the lease was lost: another copy leads, or may")]
+    LeaseLost,
     /// The client can't be made from the configuration.
     #[error("the Kubernetes client can't be made: {0}")]
     Client(#[from] Box<kube::Error>),

@@ -1,7 +1,7 @@
 //! Flags, each with an environment variable.
 
 use clap::Parser;
-use plasma_runtime::RuntimeArgs;
+use plasma_runtime::{LeaderArgs, RuntimeArgs};
 
 /// Places gangs of pods on nodes, all or nothing.
 #[derive(Clone, Debug, Parser)]
@@ -9,6 +9,9 @@ use plasma_runtime::RuntimeArgs;
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) runtime: RuntimeArgs,
+
+    #[command(flatten)]
+    pub(crate) leader: LeaderArgs,
 
     /// Pods with this `spec.schedulerName` are ours.
     #[arg(long, env = "SCHEDULER_NAME", default_value = plasma_api::names::SCHEDULER_NAME)]

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 use args::Args;
 use clap::Parser as _;
-use plasma_runtime::{Runtime, StartError};
+use plasma_runtime::{CancellationToken, Runtime, StartError};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -33,8 +33,16 @@ async fn run(args: Args) -> Result<(), StartError> {
     let runtime = Runtime::start(&args.runtime).await?;
     let client = runtime.kube_client().await?;
     let metrics = metrics::Metrics::register(&runtime.registry);
-    let observations = observe::start(&client, &runtime.shutdown);
+    let (shutdown, lost) = (&runtime.shutdown, CancellationToken::new());
+    // What is known is listed only after the lease is held: by then all that an earlier leader wrote is there to be seen.
+    let leading = plasma_runtime::lead(&client, &args.scheduler_name, &args.leader, (shutdown, &lost)).await;
+    let Some(leadership) = leading else { return Ok(()) };
+    let client = leadership.guard(client, &args.leader);
+    let observations = observe::start(&client, shutdown);
     let scheduler = cycle::Scheduler::new(args, client, metrics);
-    cycle::run(scheduler, observations, runtime.health.gate("watches"), runtime.shutdown).await;
+    let cycles = cycle::run(scheduler, observations, runtime.health.gate("watches"), shutdown.clone());
+    if lost.run_until_cancelled(cycles).await.is_none() {
+        return Err(StartError::LeaseLost);
+    }
     Ok(())
 }

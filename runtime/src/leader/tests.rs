@@ -131,6 +131,29 @@ async fn who_ends_in_order_gives_the_lease_back_and_his_next_self_has_it_at_once
 }
 
 #[tokio::test]
+async fn who_does_not_lead_reads_and_writes_nothing() {
+    let server = Server::default();
+    let mut first = candidate(&server, "first");
+    let args = Flags::parse_from(["test", "--leader-elect-lease-duration", "3"]).leader;
+    let leases: Api<Lease> = Api::default_namespaced(first.leadership.guard(server.client(), &args));
+    let lease =
+        Lease { metadata: ObjectMeta { name: Some("x".to_owned()), ..ObjectMeta::default() }, spec: None };
+    let written = leases.create(&PostParams::default(), &lease).await;
+    assert!(written.unwrap_err().to_string().contains("doesn't lead"));
+    assert_eq!(server.kept().version, 0);
+    assert!(leases.get_opt("x").await.unwrap().is_none());
+    assert!(first.try_once().await);
+    let kept = leases.get("the-lease").await.unwrap();
+    leases.replace("the-lease", &PostParams::default(), &kept).await.unwrap();
+    assert_eq!(server.kept().version, 2);
+    // A write that isn't answered is given up before the lease runs out.
+    server.kept().is_silent = true;
+    let begun = Instant::now();
+    assert!(leases.replace("the-lease", &PostParams::default(), &kept).await.is_err());
+    assert!(begun.elapsed() < args.last_request() + Duration::from_millis(500));
+}
+
+#[tokio::test]
 async fn without_a_lease_one_always_leads() {
     let args = Flags::parse_from(["test", "--leader-elect", "false"]).leader;
     let tokens = (&CancellationToken::new(), &CancellationToken::new());

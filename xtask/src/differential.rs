@@ -1,7 +1,8 @@
 //! `cargo xtask differential`: random nodes and pods through our scheduler's filters and through kube-scheduler's own.
 //!
 //! Each case is a small cluster with pods that wait. Every filter is asked of every pair of pod and node by itself, on both
-//! sides, and no verdict may differ. Then our plan for the pod must keep to the verdicts.
+//! sides, and no verdict may differ. Our plan for the pod must keep to the verdicts, and they must be the same in whichever order
+//! the cluster was heard of.
 
 mod base;
 mod case;
@@ -120,10 +121,11 @@ fn show(number: u64, seed: u64, difference: &Difference, oracle: &mut Oracle) ->
     let file = paths::logs()?.join(format!("differential-{seed}-{number}-{filter}.yaml"));
     let text = serde_saphyr::to_string(&small).context("write a case")?;
     std::fs::write(&file, &text).with_context(|| format!("write {}", file.display()))?;
+    let is_our_own = [ours::PLAN, ours::DETOUR].contains(&filter.as_str());
     let say = |verdict: &Option<String>| match verdict {
-        Some(why) if filter == ours::PLAN => format!("is this: it {why}"),
+        Some(why) if is_our_own => why.clone(),
         Some(why) => format!("refuses it ({why})"),
-        None if filter == ours::PLAN => "has no part in it".to_owned(),
+        None if is_our_own => "has no part in it".to_owned(),
         None => "lets it pass".to_owned(),
     };
     let pod = small.incoming.get(last.pod).map(case::name).unwrap_or_default();

@@ -1,10 +1,12 @@
 //! Our filters: those of the scheduler's core, asked through the same cluster state that the scheduler keeps.
 
+mod cluster;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
-use plasma_scheduler_core::{Cluster, Decision, Names, Verdict};
-use serde::de::DeserializeOwned;
+use cluster::{Way, filled, read};
+use plasma_scheduler_core::{Cluster, Decision, Verdict};
 use serde_json::Value;
 
 use super::{
@@ -18,66 +20,27 @@ const NODE_NAME: &str = "NodeName";
 /// What stands in a filter's place where the plan goes against the verdicts.
 pub(super) const PLAN: &str = "(plan)";
 
+/// And where what is said depends on the order in which things were heard of.
+pub(super) const DETOUR: &str = "(detour)";
+
 /// What our filters say of a case, and where a plan goes against that.
 ///
 /// # Errors
 /// An object can't be read, or a pod isn't taken on.
 pub(super) fn verdicts(case: &Case) -> Result<Verdicts> {
-    let mut cluster = filled(case)?;
+    let mut judged = along(case, Way::Straight)?;
+    for (straight, detour) in judged.iter_mut().zip(along(case, Way::Detour)?) {
+        let only = |refused: &&Refused| !(straight.contains_key(refused) && detour.contains_key(refused));
+        let Some(other) = straight.keys().chain(detour.keys()).find(only).cloned() else { continue };
+        let why = format!("says otherwise by {} after a detour", other.filter);
+        straight.insert(Refused { node: other.node, filter: DETOUR.to_owned() }, why);
+    }
+    Ok(judged)
+}
+
+fn along(case: &Case, way: Way) -> Result<Verdicts> {
+    let mut cluster = filled(case, way)?;
     case.incoming.iter().map(|pod| of_pod(&mut cluster, case, pod)).collect()
-}
-
-/// The cluster without the pods that wait.
-fn filled(case: &Case) -> Result<Cluster> {
-    let mut cluster = Cluster::new(Names {
-        scheduler: "default-scheduler".to_owned(),
-        gang_label: "compute.plasma.dev/gang".to_owned(),
-        job_label: "compute.plasma.dev/job-uid".to_owned(),
-    });
-    for namespace in &case.namespaces {
-        cluster.set_namespace(&read(namespace)?);
-    }
-    for node in &case.nodes {
-        let faults = cluster.set_node(&read(node)?);
-        ensure!(faults.is_empty(), "{faults:?}");
-    }
-    fill_storage(&mut cluster, case)?;
-    for pod in &case.pods {
-        cluster.set_pod(&read(pod)?);
-    }
-    Ok(cluster)
-}
-
-fn fill_storage(cluster: &mut Cluster, case: &Case) -> Result<()> {
-    let mut faults = Vec::new();
-    for class in &case.storage_classes {
-        cluster.set_class(&read(class)?);
-    }
-    for claim in &case.pvcs {
-        faults.extend(cluster.set_claim(&read(claim)?));
-    }
-    for volume in &case.pvs {
-        faults.extend(cluster.set_volume(&read(volume)?));
-    }
-    for node in &case.csi_nodes {
-        cluster.set_csi_node(&read(node)?);
-    }
-    for driver in &case.csi_drivers {
-        cluster.set_csi_driver(&read(driver)?);
-    }
-    for capacity in &case.csi_storage_capacities {
-        faults.extend(cluster.set_capacity(&read(capacity)?));
-    }
-    for attachment in &case.volume_attachments {
-        cluster.set_attachment(&read(attachment)?);
-    }
-    ensure!(faults.is_empty(), "{faults:?}");
-    Ok(())
-}
-
-fn read<T: DeserializeOwned>(object: &Value) -> Result<T> {
-    // As text, as the watches bring it.
-    serde_json::from_str(&object.to_string()).with_context(|| format!("read {}", name(object)))
 }
 
 /// One pod by itself: it comes, is judged, and goes.
@@ -113,7 +76,7 @@ fn of_pod(cluster: &mut Cluster, case: &Case, pod: &Value) -> Result<BTreeMap<Re
 fn contradiction(plan: &[Decision], uid: &str, verdicts: &[Verdict]) -> Option<(Refused, String)> {
     let placements = plan.iter().flat_map(|decision| match decision {
         Decision::Place { placements, .. } => placements.as_slice(),
-        Decision::Hold { .. } | Decision::Aside { .. } => &[],
+        Decision::Hold { .. } | Decision::Preempt { .. } | Decision::Aside { .. } => &[],
     });
     let node = placements.into_iter().find(|placement| placement.uid == uid).map(|placement| &placement.node);
     let (against, why) = match node {

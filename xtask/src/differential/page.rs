@@ -27,7 +27,8 @@ pub(super) fn of(tally: &Tally, arguments: &Arguments) -> String {
          Every object is one that Kubernetes' own validation takes, in the form in which it is stored. *Alone* counts the pairs \
          that no other filter refused: what the filter says is all that kept the pod away. A run fails where a verdict differs, \
          where a filter has fewer than 200 of these, or where there are fewer than 20,000 verdicts. It fails, too, where our plan \
-         places a pod on a node that a filter refuses, or holds one for which there is a node that none refuses.\n\n\
+         places a pod on a node that a filter refuses, or holds one for which there is a node that none refuses; and where our verdicts change with the \
+         order in which the cluster was heard of.\n\n\
          | filter | what is varied | verdicts | refused | alone | different |\n\
          | --- | --- | --: | --: | --: | --: |\n",
         tally.pairs, arguments.cases, arguments.seed,

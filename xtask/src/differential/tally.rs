@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{
     KUBERNETES,
     case::{Case, name},
-    ours::PLAN,
+    ours::{DETOUR, PLAN},
     verdicts::{Difference, Refused, Verdicts},
 };
 
@@ -36,12 +36,14 @@ pub(super) struct Tally {
     pub(super) pairs: u64,
     /// Pods whose plan went against our own verdicts.
     pub(super) against_plan: u64,
+    /// Pods of which something else was said where the cluster came to be by a detour.
+    pub(super) after_detour: u64,
 }
 
 impl Tally {
     pub(super) fn new(filters: &[String]) -> Self {
         let one = |filter: &String| (filter.clone(), OfFilter::default());
-        Self { filters: filters.iter().map(one).collect(), pairs: 0, against_plan: 0 }
+        Self { filters: filters.iter().map(one).collect(), pairs: 0, against_plan: 0, after_detour: 0 }
     }
 
     pub(super) fn add(&mut self, case: &Case, theirs: &Verdicts, differences: &[Difference]) {
@@ -64,6 +66,7 @@ impl Tally {
         }
         for difference in differences {
             self.against_plan += u64::from(difference.refused.filter == PLAN);
+            self.after_detour += u64::from(difference.refused.filter == DETOUR);
             self.count(&difference.refused.filter, |counts| counts.different += 1);
         }
     }
@@ -88,6 +91,12 @@ impl Tally {
         if self.against_plan > 0 {
             found.push(format!("{} pods are planned against our own verdicts", self.against_plan));
         }
+        if self.after_detour > 0 {
+            found.push(format!(
+                "{} pods are judged by the order in which things were heard of",
+                self.after_detour
+            ));
+        }
         for (filter, counts) in &self.filters {
             if counts.different > 0 {
                 found.push(format!("{filter}: {} of {} verdicts differ", counts.different, counts.verdicts));
@@ -109,6 +118,7 @@ impl Tally {
             different: self.sum(|counts| counts.different),
             pairs: self.pairs,
             against_plan: self.against_plan,
+            after_detour: self.after_detour,
             cases,
             seed,
             kubernetes: KUBERNETES,
@@ -125,6 +135,7 @@ pub(super) struct Told<'a> {
     different: u64,
     pairs: u64,
     against_plan: u64,
+    after_detour: u64,
     cases: u64,
     seed: u64,
     kubernetes: &'static str,
@@ -156,7 +167,7 @@ mod tests {
 
     fn tally(verdicts: u64, alone: u64, different: u64) -> Tally {
         let counts = OfFilter { verdicts, alone, different, ..OfFilter::default() };
-        Tally { filters: vec![("F".to_owned(), counts)], pairs: verdicts, against_plan: 0 }
+        Tally { filters: vec![("F".to_owned(), counts)], pairs: verdicts, against_plan: 0, after_detour: 0 }
     }
 
     #[test]
@@ -167,6 +178,8 @@ mod tests {
         assert_eq!(tally(VERDICTS, ALONE, 1).shortcomings().len(), 1);
         let planned = Tally { against_plan: 1, ..tally(VERDICTS, ALONE, 0) };
         assert_eq!(planned.shortcomings().len(), 1);
+        let detour = Tally { after_detour: 1, ..tally(VERDICTS, ALONE, 0) };
+        assert_eq!(detour.shortcomings().len(), 1);
     }
 
     #[test]

@@ -16,3 +16,4 @@ mod receipts;
 mod refusals;
 mod retries;
 mod shares;
+mod volumes;

@@ -195,3 +195,30 @@ async fn volumes_that_nobody_binds_are_given_up_in_time() {
     assert!(cluster.status()["message"].as_str().unwrap().contains("in time"), "{}", cluster.status());
     assert_eq!(cluster.lines("POST"), [""; 0]);
 }
+
+#[tokio::test]
+async fn a_claim_made_anew_under_its_name_is_another_one() {
+    let mut cluster = cluster("made");
+    let mut scheduler = cluster.scheduler();
+    for claim in cluster.server.objects().claims.values_mut() {
+        claim["metadata"]["uid"] = json!("uid-another");
+    }
+    cluster.cycle(&mut scheduler).await;
+    assert_eq!(cluster.lines("PATCH"), [""; 0]);
+    pass(&mut cluster, &mut scheduler, 2).await;
+    assert_eq!(cluster.lines("PATCH").len(), 2, "it is planned over as it is now");
+}
+
+#[tokio::test]
+async fn a_volume_that_cannot_be_read_keeps_nobody_from_the_others() {
+    let mut cluster = cluster("local");
+    let expression = json!({ "key": "zone", "operator": "Near", "values": ["a"] });
+    let affinity = json!({ "required": { "nodeSelectorTerms": [{ "matchExpressions": [expression] }] } });
+    let mut unreadable = cluster.server.objects().volumes["v0"].clone();
+    (unreadable["metadata"]["name"], unreadable["spec"]["nodeAffinity"]) = (json!("a"), affinity);
+    cluster.server.objects().volumes.insert("a".to_owned(), unreadable);
+    let mut scheduler = cluster.scheduler();
+    cluster.later(&mut scheduler, 0).await;
+    assert_eq!(cluster.lines("PATCH").len(), 2);
+    assert!(owner(&cluster, "a").is_null() && !owner(&cluster, "v0").is_null());
+}

@@ -114,6 +114,21 @@ fn pods_that_share_a_claim_go_to_the_node_for_which_its_volume_is_made() {
 }
 
 #[test]
+fn a_claim_that_was_promised_a_volume_gets_no_other_made_elsewhere() {
+    let mut world = world(1, "made");
+    let expression = json!({ "key": "kubernetes.io/hostname", "operator": "In", "values": ["a"] });
+    let terms = json!([{ "matchExpressions": [expression] }]);
+    world.volume("v", "made", |volume| {
+        volume["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"] = terms
+    });
+    assert_eq!(bound_volume(&placed(&mut world).unwrap()[0].volumes[0]), ("g-0", "v"));
+    world.pod("late", &gpus(8), |pod| {
+        pod["spec"]["volumes"] = json!([{ "name": "d", "persistentVolumeClaim": { "claimName": "g-0" } }]);
+    });
+    assert_eq!(placed(&mut world), None, "there is room on the other node only");
+}
+
+#[test]
 fn a_volume_that_is_made_is_waited_for() {
     let mut world = world(1, "made");
     let placement = placed(&mut world).unwrap().remove(0);

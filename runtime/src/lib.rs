@@ -8,6 +8,7 @@ mod bounded;
 mod health;
 mod leader;
 mod metrics;
+mod multiplexed;
 mod server;
 mod service_account;
 
@@ -91,6 +92,14 @@ impl Runtime {
         config.write_timeout = Some(REQUEST_TIMEOUT);
         let client = kube::Client::try_from(config).map_err(|fault| StartError::Client(Box::new(fault)))?;
         Ok(bounded::bounded(client, REQUEST_TIMEOUT))
+    }
+
+    /// The same, for a program with hundreds of requests under way at once: they share one connection.
+    ///
+    /// # Errors
+    /// When there is neither.
+    pub async fn multiplexed_kube_client(&self) -> Result<kube::Client, StartError> {
+        multiplexed::client(&kube::Config::infer().await.map_err(Box::new)?, REQUEST_TIMEOUT)
     }
 }
 

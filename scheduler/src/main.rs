@@ -31,7 +31,7 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<(), StartError> {
     let runtime = Runtime::start(&args.runtime).await?;
-    let client = runtime.kube_client().await?;
+    let client = runtime.multiplexed_kube_client().await?;
     let metrics = metrics::Metrics::register(&runtime.registry);
     let (shutdown, lost) = (&runtime.shutdown, CancellationToken::new());
     // What is known is listed only after the lease is held: by then all that an earlier leader wrote is there to be seen.

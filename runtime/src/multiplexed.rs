@@ -1,0 +1,118 @@
+//! A client whose requests share one connection, by HTTP/2: for a program with hundreds of requests under way at once.
+//!
+//! kube's own client speaks HTTP/1.1, where each request that is under way has a connection of its own: in a burst the API
+//! server is busier with their TLS handshakes than with what is asked of it.
+
+use std::time::Duration;
+
+use hyper_util::{
+    client::legacy::{Client as HttpClient, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use kube::{
+    Client, Config,
+    client::{Body, ConfigExt as _, retry::RetryPolicy},
+};
+use tower::{BoxError, ServiceBuilder, ServiceExt as _, retry::RetryLayer};
+
+use crate::{CONNECT_TIMEOUT, StartError, bounded};
+
+/// After so much silence the API server is asked whether it is still there, as Kubernetes' own clients ask it.
+const SILENCE: Duration = Duration::from_secs(30);
+/// So long it has to answer that, or the connection is given up and its requests with it.
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// A client for that cluster, each of whose requests ends within that time, watches aside. A server that doesn't speak
+/// HTTP/2 is spoken to as kube's own client does.
+///
+/// # Errors
+/// What the configuration names can't be used.
+pub(crate) fn client(config: &Config, within: Duration) -> Result<Client, StartError> {
+    let unusable = |fault: kube::Error| StartError::Client(Box::new(fault));
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(config.rustls_client_config().map_err(unusable)?)
+        .https_or_http()
+        .enable_all_versions()
+        .wrap_connector(tcp);
+    let http = HttpClient::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .http2_keep_alive_interval(SILENCE)
+        .http2_keep_alive_timeout(ANSWER)
+        .build::<_, Body>(connector);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .layer(RetryLayer::new(RetryPolicy::server_retry()))
+        .option_layer(config.auth_layer().map_err(unusable)?)
+        .layer(config.extra_headers_layer().map_err(unusable)?)
+        .service(http.map_err(BoxError::from));
+    Ok(bounded::bounded(Client::new(service, config.default_namespace.clone()), within))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Read as _,
+        net::TcpListener,
+        sync::{Arc, mpsc},
+        thread,
+    };
+
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::Api;
+    use rustls::{ServerConfig, ServerConnection, StreamOwned, pki_types::PrivateKeyDer};
+
+    use super::*;
+
+    /// A server that answers nothing, and of each connection tells how the client begins to speak.
+    fn server() -> (u16, mpsc::Receiver<String>) {
+        let certificate = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(certificate.signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder().with_no_client_auth();
+        let mut config = config.with_single_cert(vec![certificate.cert.der().clone()], key).unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (told, tell) = mpsc::channel();
+        thread::spawn(move || {
+            let config = Arc::new(config);
+            for tcp in listener.incoming() {
+                let mut stream =
+                    StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), tcp.unwrap());
+                let told = told.clone();
+                thread::spawn(move || {
+                    let mut begins = [0; 14];
+                    stream.read_exact(&mut begins).unwrap();
+                    told.send(String::from_utf8_lossy(&begins).into_owned()).unwrap();
+                    // Whatever else it says, until it goes.
+                    let _ = stream.read_to_end(&mut Vec::new());
+                });
+            }
+        });
+        (port, tell)
+    }
+
+    #[tokio::test]
+    async fn requests_that_are_under_way_together_share_a_connection() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (port, connections) = server();
+        let mut config = Config::new(format!("https://127.0.0.1:{port}").parse().unwrap());
+        config.accept_invalid_certs = true;
+        let client = client(&config, Duration::from_secs(60)).unwrap();
+        let ask = || {
+            let maps = Api::<ConfigMap>::default_namespaced(client.clone());
+            tokio::spawn(async move { maps.get("one").await })
+        };
+        let mut asked = vec![ask()];
+        let first = tokio::task::spawn_blocking(move || (connections.recv().unwrap(), connections));
+        let (first, connections) = first.await.unwrap();
+        assert_eq!(first, "PRI * HTTP/2.0");
+        asked.extend((0..20).map(|_| ask()));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(connections.try_iter().count(), 0, "another connection was made");
+        assert!(asked.iter().all(|asked| !asked.is_finished()), "they wait for their answers");
+    }
+}

@@ -20,6 +20,10 @@ use crate::{
 /// After how many decisions a plan is carried out before more are made.
 const MOST_DECISIONS: usize = 256;
 
+/// What is said where nobody is evicted.
+const IN_VAIN: &str = "; evicting pods of lower priority would not make room";
+const GIVEN_UP: &str = "; whom of lower priority to evict for it was not found in so many tries";
+
 /// What is decided about one group: a gang, or a pod of no gang.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
@@ -126,10 +130,10 @@ pub struct Blocker {
 }
 
 impl Decision {
-    /// Says also that evictions wouldn't help.
-    fn and_in_vain(mut self) -> Self {
+    /// Says something more to it.
+    fn and_says(mut self, more: &str) -> Self {
         if let Self::Hold { message, .. } = &mut self {
-            message.push_str("; evicting pods of lower priority would not make room");
+            message.push_str(more);
         }
         self
     }
@@ -238,7 +242,8 @@ impl Cluster {
                 message: format!("waits for {pods} pods to end that are ending; nodes are kept for it"),
                 blockers: Vec::new(),
             },
-            Room::InVain => missing::hold(self, key, alike).and_in_vain(),
+            Room::InVain => missing::hold(self, key, alike).and_says(IN_VAIN),
+            Room::GivenUp => missing::hold(self, key, alike).and_says(GIVEN_UP),
             _ => missing::hold(self, key, alike),
         };
         match made {

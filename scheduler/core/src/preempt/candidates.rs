@@ -16,6 +16,9 @@ use crate::{
     pod::Kind,
 };
 
+/// How many more places than twice the pods are looked at first.
+const SPARE_PLACES: i64 = 8;
+
 /// Pods that are evicted together or not at all.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Candidate {
@@ -65,6 +68,52 @@ impl Candidates {
         let groups = groups.into_iter().map(Rc::new).collect();
         Self { groups, ending, promised, add_up: useful.add_up }
     }
+
+    /// Those of them on nodes that get room first when one group after the other goes, the cheapest first: on about twice as
+    /// many as are needed. Every group that has to go before there is room enough in sum is among them.
+    pub(crate) fn nearest(&self, cluster: &Cluster, alike: &[Alike]) -> Vec<Rc<Candidate>> {
+        let gone = gains(cluster, self.ending.iter().chain(&self.promised));
+        let mut ranked: HashMap<NodeId, Vec<(usize, PodId)>> = HashMap::new();
+        for (rank, group) in self.groups.iter().enumerate() {
+            for pod in &group.pods {
+                if let Some(on) = cluster.known(*pod).and_then(|known| known.on) {
+                    ranked.entry(on).or_default().push((rank, *pod));
+                }
+            }
+        }
+        let mut nodes = HashSet::new();
+        for alike in alike {
+            let mut places = Vec::new();
+            for (id, pods) in &ranked {
+                let node = &cluster.nodes[id.index()];
+                let mut gain = gone.get(id).cloned().unwrap_or_default();
+                let mut before = room(&alike.kind, (node, Some(&gain)), cluster);
+                for (rank, pod) in pods {
+                    if let Some(holds) = cluster.known(*pod).and_then(|known| known.pod.holds.as_ref()) {
+                        gain.add(holds);
+                    }
+                    let after = room(&alike.kind, (node, Some(&gain)), cluster);
+                    if after > before {
+                        places.push((*rank, *id, after - before));
+                        before = after;
+                    }
+                }
+            }
+            places.sort_unstable();
+            let (wanted, mut found) = (i64::try_from(alike.pods.len()).unwrap_or(i64::MAX), 0_i64);
+            let enough = wanted.saturating_mul(2).saturating_add(SPARE_PLACES);
+            for (_, node, more) in places {
+                if found >= enough {
+                    break;
+                }
+                found = found.saturating_add(more);
+                nodes.insert(node);
+            }
+        }
+        let is_near =
+            |id: &PodId| cluster.known(*id).and_then(|known| known.on).is_some_and(|on| nodes.contains(&on));
+        self.groups.iter().filter(|group| group.pods.iter().any(is_near)).cloned().collect()
+    }
 }
 
 /// Whether the pod frees its node without our doing.
@@ -78,11 +127,12 @@ struct Gathered<'a> {
     priority: i32,
     /// Nothing for a group that must not be evicted.
     groups: HashMap<Text, Option<Candidate>>,
+    singles: Vec<Candidate>,
 }
 
 impl<'a> Gathered<'a> {
     fn new(cluster: &'a Cluster, priority: i32) -> Self {
-        Self { cluster, priority, groups: HashMap::new() }
+        Self { cluster, priority, groups: HashMap::new(), singles: Vec::new() }
     }
 
     fn consider(&mut self, id: PodId, known: &Known) {
@@ -98,12 +148,18 @@ impl<'a> Gathered<'a> {
             return;
         }
         let namespace = known.pod.namespace();
-        let key: Text = match &known.pod.pod_group {
-            Some(group) => format!("{namespace}/podgroup:{group}").into(),
-            None => format!("{namespace}/pod:{}", known.pod.name).into(),
+        let may_go = self.may_go(known) && known.group.as_ref().is_none_or(|key| self.is_idle(key));
+        let Some(group) = &known.pod.pod_group else {
+            if may_go {
+                let key = || format!("{namespace}/pod:{}", known.pod.name).into();
+                let mut single = candidate(known.group.clone().unwrap_or_else(key));
+                join(&mut single, id, known);
+                self.singles.push(single);
+            }
+            return;
         };
         // One pod that must stay keeps all of them.
-        let may_go = self.may_go(known) && known.group.as_ref().is_none_or(|key| self.is_idle(key));
+        let key: Text = format!("{namespace}/podgroup:{group}").into();
         let group = self.groups.entry(key.clone()).or_insert_with(|| Some(candidate(key)));
         if may_go {
             group.iter_mut().for_each(|group| join(group, id, known));
@@ -146,7 +202,8 @@ impl<'a> Gathered<'a> {
     }
 
     fn groups(self) -> Vec<Candidate> {
-        self.groups.into_values().flatten().filter(|group| !group.pods.is_empty()).collect()
+        let groups = self.groups.into_values().flatten().filter(|group| !group.pods.is_empty());
+        groups.chain(self.singles).collect()
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) enum Room {
     Ending(usize),
     /// Evicting whom it may evict wouldn't help, or that can't be shown.
     InVain,
+    /// It was tried too often to find whom to evict.
+    GivenUp,
     /// It may evict nobody.
     NotTried,
     /// Others have looked so often that it must wait for its turn.
@@ -59,7 +61,7 @@ pub(crate) fn make_room(cluster: &mut Cluster, key: &Text, alike: &[Alike]) -> R
     }
     cluster.attempts -= 1;
     let reserved = take_reserved(cluster, alike);
-    let found = look(cluster, priority, alike);
+    let (found, has_tries) = look(cluster, priority, alike);
     if let Some(Found { victims, ending, .. }) = &found
         && victims.is_empty()
         && !reserved.is_empty()
@@ -72,15 +74,16 @@ pub(crate) fn make_room(cluster: &mut Cluster, key: &Text, alike: &[Alike]) -> R
     cluster.cancel_reservation(key);
     match found {
         Some(found) => Room::Made(decide(cluster, key, alike, found)),
-        None => Room::InVain,
+        None if has_tries => Room::InVain,
+        None => Room::GivenUp,
     }
 }
 
-/// Whom to evict, and where the group fits then. Changes nothing.
-fn look(cluster: &mut Cluster, priority: i32, alike: &[Alike]) -> Option<Found> {
+/// Whom to evict, and where the group fits then; and whether more could have been tried. Changes nothing.
+fn look(cluster: &mut Cluster, priority: i32, alike: &[Alike]) -> (Option<Found>, bool) {
     let candidates = Candidates::new(cluster, priority, alike);
     if !candidates.add_up {
-        return None;
+        return (None, true);
     }
     let mut stage = Stage::new(cluster, alike);
     let ending = candidates.ending.len();
@@ -88,11 +91,10 @@ fn look(cluster: &mut Cluster, priority: i32, alike: &[Alike]) -> Option<Found> 
     stage.lift(others.copied());
     let fits_soon = if stage.is_empty() { None } else { stage.find() };
     if let Some(places) = fits_soon {
-        return Some(Found { victims: Vec::new(), places, ending });
+        return (Some(Found { victims: Vec::new(), places, ending }), true);
     }
-    let mut found = search::cheapest(&mut stage, &candidates)?;
-    found.ending = ending;
-    Some(found)
+    let found = search::cheapest(&mut stage, &candidates).map(|found| Found { ending, ..found });
+    (found, stage.has_tries())
 }
 
 /// Keeps the nodes, and says who must go.

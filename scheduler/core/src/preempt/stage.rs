@@ -16,7 +16,7 @@ const TRIES_BY_SEARCHING: usize = 256;
 /// The cluster without some of its pods.
 pub(crate) struct Stage<'a> {
     pub(crate) cluster: &'a mut Cluster,
-    alike: &'a [Alike],
+    pub(crate) alike: &'a [Alike],
     lifted: HashMap<PodId, Lifted>,
     tries: usize,
 }

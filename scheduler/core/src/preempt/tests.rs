@@ -181,6 +181,38 @@ fn of_those_that_are_equal_the_youngest_goes_and_whoever_a_budget_protects_stays
 }
 
 #[test]
+fn the_cheapest_of_many_is_found_wherever_it_is() {
+    for (cheapest, pods) in [(0, 1), (37, 1), (59, 1), (37, 2)] {
+        let mut world = World::default();
+        for at in 0..60 {
+            let node = format!("n{at}");
+            world.node(&node, &gpus(2));
+            let priority = if at == cheapest { 0 } else { 1 };
+            world.ranked_pod(&format!("p{at}"), priority, (2, Some(node.as_str())), |_| ());
+        }
+        world.ranked_gang("high", 9, &vec![(2, None); pods]);
+        let decision = decision(&mut world);
+        let victims = victims(&decision);
+        assert_eq!(victims.len(), pods);
+        assert!(victims.contains(&format!("p{cheapest}").as_str()), "{victims:?}");
+    }
+}
+
+#[test]
+fn pods_that_are_far_from_the_node_go_where_only_they_are_in_the_way() {
+    // Every node of the zone is shunned for one pod on one of them.
+    let shuns = json!({ "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [{
+        "labelSelector": { "matchLabels": { "app": "x" } }, "topologyKey": "zone" }] } });
+    let mut world = world(&[("a", 2), ("b", 1)]);
+    for node in ["a", "b"] {
+        world.change_node(node, |node| node["metadata"]["labels"]["zone"] = json!("z"));
+    }
+    world.ranked_pod("low", 0, (1, Some("b")), |pod| pod["metadata"]["labels"] = json!({ "app": "x" }));
+    world.ranked_pod("high", 9, (2, None), |pod| pod["spec"]["affinity"] = shuns);
+    assert_eq!(victims(&decision(&mut world)), ["low"]);
+}
+
+#[test]
 fn one_large_group_is_cheaper_than_many_small_ones() {
     let mut world = world(&[("a", 4), ("b", 4)]);
     (0..4).for_each(|at| world.ranked_pod(&format!("small-{at}"), 0, (1, Some("a")), |_| ()));

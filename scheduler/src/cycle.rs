@@ -357,6 +357,10 @@ impl Scheduler {
                 if step.is_over {
                     self.metrics.rollbacks.inc_by(u64::from(matches!(step.next, Next::Undo(_))));
                     self.journals.ends(&group);
+                    if matches!(step.next, Next::Undo(_)) {
+                        // Pods that were lost to the plan, and not deleted with the others, wait anew.
+                        self.state.cluster.give_up(&group);
+                    }
                     if let Some(ended) = step.ended {
                         self.state.has_ended(&group, ended);
                     }

@@ -168,10 +168,13 @@ impl Plan {
         let members = state.cluster.bound_members(key).into_iter();
         let members: HashMap<String, (String, bool)> =
             members.map(|(uid, node, has_started)| (uid, (node, has_started))).collect();
-        let shown = placements.iter().map(|place| {
-            let (node, has_started) = members.get(&place.uid)?;
-            let bound = if *has_started { Bound::Started } else { Bound::Yes };
-            (*node == place.node).then_some(bound)
+        let shown = placements.iter().map(|place| match members.get(&place.uid) {
+            Some((node, has_started)) if *node == place.node => {
+                Some(if *has_started { Bound::Started } else { Bound::Yes })
+            }
+            // A node that vanished before the pod was bound takes it no more.
+            None if !state.cluster.has_node(&place.node) => Some(Bound::Never),
+            _ => None,
         });
         let shown = shown.collect();
         let planned = placements.iter().filter(|place| members.contains_key(&place.uid)).count();
@@ -213,7 +216,9 @@ impl Plan {
     async fn bind(&self, binder: &Binder) -> Vec<Bound> {
         let missing = self.placements.iter().zip(&self.shown).filter(|(_, shown)| shown.is_none());
         let missing: Vec<Placement> = missing.map(|(place, _)| place.clone()).collect();
-        let outcomes = if self.is_undoing {
+        // Where one pod is lost already, none of the others is bound either.
+        let is_lost = self.shown.contains(&Some(Bound::Never));
+        let outcomes = if self.is_undoing || is_lost {
             binder.look_up_all(&self.namespace, &missing).await
         } else {
             binder.bind_all(&self.namespace, &missing).await

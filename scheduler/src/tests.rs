@@ -6,6 +6,7 @@ mod binding;
 mod cluster;
 mod journal;
 mod preempting;
+mod simulation;
 mod status;
 mod undoing;
 mod volumes;

@@ -17,7 +17,7 @@ use kube::Client;
 use serde_json::{Value, json};
 
 /// What goes wrong with a request.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
     /// It is refused.
     Refused(u16),
@@ -44,8 +44,31 @@ pub(super) struct Objects {
     /// Pods that are deleted only begin to end.
     pub(super) pods_linger: bool,
     asked: Vec<Asked>,
-    faults: Vec<(String, usize, Fault)>,
+    faults: Vec<Spoiled>,
     version: u64,
+}
+
+/// Requests that go wrong: those that begin like this, so many after so many.
+struct Spoiled {
+    begin: String,
+    after: usize,
+    times: usize,
+    fault: Fault,
+}
+
+impl Spoiled {
+    /// What goes wrong with this request, if it is one of them.
+    fn strike(&mut self, line: &str) -> Option<Fault> {
+        if self.times == 0 || !line.starts_with(&self.begin) {
+            return None;
+        }
+        if self.after > 0 {
+            self.after -= 1;
+            return None;
+        }
+        self.times -= 1;
+        Some(self.fault)
+    }
 }
 
 #[derive(Clone, Default)]
@@ -62,7 +85,18 @@ impl ApiServer {
 
     /// So many requests that begin like this go wrong.
     pub(super) fn fail(&self, begin: &str, times: usize, fault: Fault) {
-        self.objects().faults.push((begin.to_owned(), times, fault));
+        self.objects().faults.push(Spoiled { begin: begin.to_owned(), after: 0, times, fault });
+    }
+
+    /// After so many more requests, one goes wrong.
+    pub(super) fn fail_nth(&self, after: usize, fault: Fault) {
+        self.objects().faults.push(Spoiled { begin: String::new(), after, times: 1, fault });
+    }
+
+    /// After so many more requests, whoever asks is dead: nothing of him arrives any more.
+    pub(super) fn die_after(&self, after: usize) {
+        let (begin, times, fault) = (String::new(), usize::MAX, Fault::RequestLost);
+        self.objects().faults.insert(0, Spoiled { begin, after, times, fault });
     }
 
     /// What was asked so far, without what was only told for people to read.
@@ -99,11 +133,7 @@ async fn answer(State(server): State<ApiServer>, method: Method, uri: Uri, body:
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let mut objects = server.objects();
     objects.asked.push(Asked { line: line.clone(), body: body.clone() });
-    let fault = objects.faults.iter_mut().find(|(begin, times, _)| *times > 0 && line.starts_with(begin));
-    let fault = fault.map(|(_, times, fault)| {
-        *times -= 1;
-        *fault
-    });
+    let fault = objects.faults.iter_mut().find_map(|spoiled| spoiled.strike(&line));
     let (code, answer) = match fault {
         Some(Fault::Refused(code)) => failure(code),
         Some(Fault::RequestLost) => return lost(),

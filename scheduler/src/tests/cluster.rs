@@ -25,6 +25,14 @@ pub(super) struct Cluster {
     pub(super) now: Timestamp,
 }
 
+/// Which watches lag behind the others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lags {
+    pub(super) pods: bool,
+    pub(super) nodes: bool,
+    pub(super) gangs: bool,
+}
+
 /// What the watches show, by name.
 #[derive(Clone, Default)]
 pub(super) struct Shown {
@@ -70,6 +78,11 @@ pub(super) const UIDS: [&str; 2] =
     ["00000000-0000-4000-8000-000000000000", "00000000-0000-4000-8000-000000000001"];
 
 impl Cluster {
+    /// A cluster of nothing.
+    pub(super) fn empty() -> Self {
+        Self { server: ApiServer::default(), shown: Shown::default(), now: Timestamp::now() }
+    }
+
     pub(super) fn new() -> Self {
         let server = ApiServer::default();
         {
@@ -123,6 +136,23 @@ impl Cluster {
     pub(super) async fn later(&mut self, scheduler: &mut Scheduler, seconds: i64) {
         self.now += SignedDuration::from_secs(seconds);
         self.show();
+        self.cycle(scheduler).await;
+    }
+
+    /// The scheduler's next cycle, so much later, after some watches have caught up and others haven't.
+    pub(super) async fn later_but(&mut self, scheduler: &mut Scheduler, lags: Lags, seconds: i64) {
+        self.now += SignedDuration::from_secs(seconds);
+        let before = self.shown.clone();
+        self.show();
+        for (lags, now, before) in [
+            (lags.pods, &mut self.shown.pods, before.pods),
+            (lags.nodes, &mut self.shown.nodes, before.nodes),
+            (lags.gangs, &mut self.shown.gangs, before.gangs),
+        ] {
+            if lags {
+                *now = before;
+            }
+        }
         self.cycle(scheduler).await;
     }
 

@@ -49,6 +49,11 @@ impl Cluster {
         id
     }
 
+    /// Whether there is such a node.
+    pub fn has_node(&self, name: &str) -> bool {
+        self.node_ids.get(name).is_some_and(|id| self.nodes[id.index()].exists)
+    }
+
     /// The nodes that exist.
     pub(crate) fn existing(&self) -> impl Iterator<Item = (NodeId, &Node)> {
         let numbered = self.nodes.iter().zip(0..).map(|(node, number)| (NodeId(number), node));

@@ -1,6 +1,6 @@
 //! The two schedulers: ours as it is shipped, and kube-scheduler with its client's limits lifted and GPUs packed.
 
-use std::{fs, path::PathBuf};
+use std::{ffi::OsStr, fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use plasma_api::names::{GPU_RESOURCE, SCHEDULER_NAME};
@@ -48,7 +48,10 @@ impl Contender {
             Self::Ours => {
                 let ours = schedulers.ours.display().to_string();
                 let command = [ours, "--metrics-address=127.0.0.1:0".to_owned()];
-                Daemon::start(self.name(), &command, &[("KUBECONFIG", &kubeconfig)])
+                // As kube-scheduler's settings below: one replica needs no election.
+                let environment =
+                    [("KUBECONFIG", kubeconfig.as_os_str()), ("LEADER_ELECT", OsStr::new("false"))];
+                Daemon::start(self.name(), &command, &environment)
             }
             Self::Theirs => {
                 let settings = plane.folder().join("kube-scheduler.json");

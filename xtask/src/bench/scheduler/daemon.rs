@@ -2,8 +2,9 @@
 //! the system.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -43,7 +44,7 @@ impl Daemon {
     pub(super) fn start(
         name: &'static str,
         command: &[String],
-        environment: &[(&str, &Path)],
+        environment: &[(&str, &OsStr)],
     ) -> Result<Self> {
         let folder = paths::logs()?.join("bench-scheduler");
         fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
@@ -159,7 +160,7 @@ mod tests {
         assert!(daemon.memory().expect("its memory").peak > 0.0);
         assert!(daemon.cpu_seconds().expect("its CPU time") < 5.0);
         drop(daemon);
-        assert!(!Path::new(&format!("/proc/{pid}")).exists());
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
         let failing = ["sh", "-c", "echo last words; exit 3"].map(str::to_owned);
         let mut daemon = Daemon::start("test-of-daemon-2", &failing, &[]).expect("it starts");
         let _ = daemon.child.wait();

@@ -172,6 +172,10 @@ impl Scheduler {
             return;
         }
         self.end_reservations(now);
+        for (about, why) in self.state.faults.take() {
+            let work = self.work.clone();
+            self.tasks.spawn(async move { work.complain(about, why).await });
+        }
         for decision in self.state.cluster.explain(EXPLAINED) {
             self.carry_out(decision, now);
         }
@@ -379,6 +383,7 @@ impl Scheduler {
             Outcome::Cleared { failed } => {
                 failed.iter().for_each(|failed| self.state.cluster.is_still_nominated(&failed.uid));
             }
+            Outcome::Complained => {}
             Outcome::Told { group, is_told } => {
                 if !is_told {
                     self.said.forget(&group);

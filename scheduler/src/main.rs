@@ -5,6 +5,7 @@ mod commit;
 mod cycle;
 mod event;
 mod evict;
+mod faults;
 mod journal;
 mod metrics;
 mod object;

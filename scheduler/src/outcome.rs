@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
 use kube::{Client, ResourceExt as _};
 use plasma_api::Gang;
 use plasma_scheduler_core::{Bound, Nomination, Placement};
 
 use crate::{
     commit::Binder,
+    event::{self, Told},
     evict::{Evicted, Eviction, Evictor},
     journal::{self, JournalError, Plan, Step},
     report::{Reporter, Written},
@@ -43,6 +44,8 @@ pub(crate) enum Outcome {
     Evicted { group: String, evicted: Evicted },
     /// The pods whose status still names a node that isn't kept for them.
     Cleared { failed: Vec<Nomination> },
+    /// It was told on an object what of it makes no sense.
+    Complained,
     /// A group was told what it waits for, or not.
     Told { group: String, is_told: bool },
 }
@@ -142,6 +145,13 @@ impl Work {
     /// Says of pods that no node is kept for them any more.
     pub(crate) async fn clear(self, nominations: Vec<Nomination>) -> Outcome {
         Outcome::Cleared { failed: self.evictor.clear(nominations).await }
+    }
+
+    /// Tells on an object what of it makes no sense.
+    pub(crate) async fn complain(self, about: ObjectReference, why: String) -> Outcome {
+        let told = Told { about, is_warning: true, reason: "Unreadable", note: &why };
+        event::publish(&self.client, told).await;
+        Outcome::Complained
     }
 
     /// Tells a group what it waits for, and its pods that don't say so yet.

@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use kube::{ResourceExt as _, core::DeserializeGuard};
+use kube::{Resource as _, ResourceExt as _, core::DeserializeGuard};
 use plasma_api::{
     Gang,
     gang::{GangPhase, Journal},
     names,
 };
-use plasma_scheduler_core::{BudgetDocument, Cluster, GangFacts, Names, StorageKind};
+use plasma_scheduler_core::{BudgetDocument, Cluster, GangFacts, Meta, Names, StorageKind};
 
 use crate::{
+    faults::{Faults, reference},
     object::Object,
     observe::{Change, Observed},
     storage::{self, Seen, StorageDocument, Stored},
@@ -24,6 +25,7 @@ pub(crate) struct State {
     journalled: BTreeSet<String>,
     /// Journals that we ended, by gang, until the watch shows that.
     ended: HashMap<String, Ended>,
+    pub(crate) faults: Faults,
     lists: Lists,
 }
 
@@ -81,6 +83,7 @@ impl State {
             gangs: HashMap::new(),
             journalled: BTreeSet::new(),
             ended: HashMap::new(),
+            faults: Faults::default(),
             lists: Lists::default(),
         }
     }
@@ -130,9 +133,9 @@ impl State {
             Change::ListBegins => self.lists.nodes.begin(),
             Change::Is(node) => {
                 self.lists.nodes.names(&node.document.metadata.name);
-                for fault in self.cluster.set_node(&node.document) {
-                    tracing::warn!("{}: {}", fault.object, fault.why);
-                }
+                let Meta { name, uid, .. } = &node.document.metadata;
+                let faults = self.cluster.set_node(&node.document).into_iter().map(|fault| fault.why);
+                self.faults.set(reference(("v1", "Node"), "", name, uid), &faults.collect::<Vec<_>>());
             }
             Change::Gone(node) => self.cluster.remove_node(&node.document.metadata.name),
             Change::ListEnds => {
@@ -224,10 +227,17 @@ impl State {
             Change::Is(gang) => {
                 let key = key(&gang);
                 self.lists.gangs.names(&key);
+                let (namespace, name) = (gang.namespace().unwrap_or_default(), gang.name_any());
+                let uid = gang.uid().unwrap_or_default();
+                let about = reference((&Gang::api_version(&()), &Gang::kind(&())), &namespace, &name, &uid);
                 match gang.0 {
-                    Ok(gang) => self.set_gang(key, gang),
+                    Ok(gang) => {
+                        self.faults.set(about, &[]);
+                        self.set_gang(key, gang);
+                    }
                     Err(fault) => {
-                        tracing::warn!("gang {key} can't be read, and its pods are not placed: {fault}");
+                        let why = format!("it can't be read, and its pods are not placed: {fault}");
+                        self.faults.set(about, &[why]);
                         self.remove_gang(&key);
                     }
                 }

@@ -102,7 +102,7 @@ impl ApiServer {
     /// What was asked so far, without what was only told for people to read.
     pub(super) fn asked(&self) -> Vec<Asked> {
         let asked = self.objects().asked.clone();
-        asked.into_iter().filter(|asked| !asked.line.contains(" events")).collect()
+        asked.into_iter().filter(|asked| !asked.line.ends_with("events")).collect()
     }
 
     /// Nothing goes wrong any more.
@@ -113,7 +113,7 @@ impl ApiServer {
     /// The events that were written.
     pub(super) fn events(&self) -> Vec<Value> {
         let asked = self.objects().asked.clone();
-        asked.into_iter().filter(|asked| asked.line.ends_with(" events")).map(|asked| asked.body).collect()
+        asked.into_iter().filter(|asked| asked.line.ends_with("events")).map(|asked| asked.body).collect()
     }
 
     /// The lines of what was asked that begin like this.

@@ -88,3 +88,37 @@ async fn a_gang_that_cannot_be_read_keeps_no_other_from_being_seen() {
     assert!(scheduler.state.find_gang("ns/bad").is_none());
     shutdown.cancel();
 }
+
+#[tokio::test]
+async fn a_node_that_reports_nonsense_and_a_gang_that_cannot_be_read_are_told_so_once_and_the_rest_goes_on() {
+    let mut cluster = Cluster::new();
+    {
+        let mut objects = cluster.server.objects();
+        let odd = json!({ "metadata": { "name": "odd", "uid": "the-node" },
+            "status": { "allocatable": { "nvidia.com/gpu": "plenty", "cpu": "4" } } });
+        objects.nodes.insert("odd".to_owned(), odd);
+        let unreadable = json!({
+            "apiVersion": "compute.plasma.dev/v1alpha1", "kind": "Gang", "spec": { "minMember": "two" },
+            "metadata": { "name": "bad", "namespace": "ns", "uid": "the-bad" },
+        });
+        objects.gangs.insert("bad".to_owned(), unreadable);
+    }
+    let mut scheduler = cluster.scheduler();
+    for _ in 0..3 {
+        cluster.later(&mut scheduler, 1).await;
+    }
+    let events = cluster.server.events();
+    let told = |name: &str| {
+        let about = events.iter().filter(|event| event["regarding"]["name"] == name);
+        about.map(|event| event["note"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(told("odd").len(), 1);
+    assert!(
+        told("odd")[0].contains("nvidia.com/gpu") && told("odd")[0].contains("plenty"),
+        "{:?}",
+        told("odd")
+    );
+    assert_eq!(told("bad").len(), 1);
+    assert!(told("bad")[0].contains("its pods are not placed"), "{:?}", told("bad"));
+    assert_eq!(cluster.status()["phase"], "Scheduled");
+}

@@ -295,7 +295,10 @@ fn spread(
 /// A field that is known and that this scheduler leaves to others.
 fn not_taken_on(spec: &PodSpec) -> Option<Unsupported> {
     let mut containers = spec.containers.iter().chain(&spec.init_containers);
-    let field = if !spec.resource_claims.is_empty() {
+    let field = if spec.scheduling_group.is_some() {
+        // Its pods start together, and how many of them must isn't known here.
+        "spec.schedulingGroup"
+    } else if !spec.resource_claims.is_empty() {
         "spec.resourceClaims"
     } else if spec.resources.as_ref().is_some_and(|resources| !resources.claims.is_empty()) {
         "spec.resources.claims"

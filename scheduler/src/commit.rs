@@ -1,5 +1,7 @@
 //! Carrying a plan out: bindings that name the pod's UID, and their undoing. A time-out is unknown, and is looked up.
 
+use std::sync::Arc;
+
 use futures::{StreamExt as _, stream};
 use k8s_openapi::{
     api::core::v1::{Binding, ObjectReference, Pod},
@@ -8,21 +10,26 @@ use k8s_openapi::{
 use kube::{Api, Client, ResourceExt as _, api::PostParams};
 use plasma_scheduler_core::{Bound, Placement};
 
+use tokio::sync::Semaphore;
+
 use crate::{evict, metrics::Metrics};
 
 /// How many requests for one gang are under way at once.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 64;
+/// How many bindings are on the wire at once: more would only wait at the API server instead of here.
+const ON_THE_WIRE: usize = 128;
 
 /// Binds pods, and deletes those that must not stay bound.
 #[derive(Clone)]
 pub(crate) struct Binder {
     client: Client,
     metrics: Metrics,
+    wire: Arc<Semaphore>,
 }
 
 impl Binder {
     pub(crate) fn new(client: Client, metrics: Metrics) -> Self {
-        Self { client, metrics }
+        Self { client, metrics, wire: Arc::new(Semaphore::new(ON_THE_WIRE)) }
     }
 
     /// Binds each pod to its node; the outcomes are in the placements' order.
@@ -60,6 +67,7 @@ impl Binder {
     }
 
     async fn post_binding(&self, namespace: &str, placement: &Placement) -> Result<(), kube::Error> {
+        let _on_the_wire = self.wire.acquire().await;
         let binding = Binding {
             metadata: ObjectMeta {
                 name: Some(placement.pod.clone()),

@@ -29,8 +29,10 @@ use crate::{
     waits::{Said, Waits},
 };
 
-/// How many pods may be on their way to their nodes before no more are placed.
-const UNDER_WAY: usize = 256;
+/// How many pods may be on their way to their nodes before no more are placed. A gang's are on their way while its plan is
+/// journalled, its pods are bound and its status is written, one after the other: that takes several gangs at once to keep
+/// the API server busy.
+const UNDER_WAY: usize = 1024;
 /// How many observations are taken in before the next plan.
 const AT_ONCE: usize = 1024;
 /// Watches come in bursts: this long is waited for the rest of one.

@@ -228,7 +228,8 @@ impl Candidate {
         let Some(found) = self.leases.get_opt(&self.name).await? else {
             let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
             let lease = Lease { metadata, spec: Some(self.spec(None)) };
-            return done(self.leases.create(&PostParams::default(), &lease).await);
+            self.leases.create(&PostParams::default(), &lease).await?;
+            return Ok(true);
         };
         let is_news = self
             .seen
@@ -238,14 +239,20 @@ impl Candidate {
             self.seen = Some((found.clone(), Instant::now()));
         }
         let holder = found.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
-        let has_run_out = self.seen.as_ref().is_some_and(|(_, since)| since.elapsed() >= self.lease_duration);
+        // Who holds it says for how long; copies may be told different things.
+        let told = found.spec.as_ref().and_then(|spec| u64::try_from(spec.lease_duration_seconds?).ok());
+        let lasts =
+            told.map_or(self.lease_duration, |told| self.lease_duration.max(Duration::from_secs(told)));
+        let has_run_out = self.seen.as_ref().is_some_and(|(_, since)| since.elapsed() >= lasts);
         if !holder.is_empty() && holder != self.identity && !has_run_out {
             return Ok(false);
         }
         // The version that was read is the precondition: of two who take it, one does.
         let spec = Some(self.spec(found.spec.as_ref()));
         let lease = Lease { spec, ..found };
-        done(self.leases.replace(&self.name, &PostParams::default(), &lease).await)
+        // A conflict says that somebody wrote the lease, not that he has it: the next try finds that out.
+        self.leases.replace(&self.name, &PostParams::default(), &lease).await?;
+        Ok(true)
     }
 
     fn spec(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
@@ -281,15 +288,6 @@ impl Candidate {
         };
         // Whoever waits finds it run out, if this fails.
         let _ = tokio::time::timeout(Duration::from_secs(2), give_back).await;
-    }
-}
-
-/// Another was quicker: that is an answer, too.
-fn done(outcome: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
-    match outcome {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
-        Err(fault) => Err(fault),
     }
 }
 

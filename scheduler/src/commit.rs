@@ -89,7 +89,7 @@ impl Binder {
     }
 
     /// Reads the pod itself, not the watch: what a failed binding did is a fact there.
-    async fn look_up(&self, namespace: &str, placement: &Placement) -> Bound {
+    pub(crate) async fn look_up(&self, namespace: &str, placement: &Placement) -> Bound {
         match self.pods(namespace).get_opt(&placement.pod).await {
             Err(_) => Bound::NotYet,
             Ok(None) => Bound::Never,

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,16 +14,21 @@ use k8s_openapi::{
 use kube::{Client, Resource as _};
 use plasma_runtime::{CancellationToken, Gate};
 use plasma_scheduler_core::{Decision, Next, Placement, Victim};
-use tokio::{sync::mpsc::Receiver, task::JoinSet, time::MissedTickBehavior};
+use tokio::{
+    sync::{Semaphore, mpsc::Receiver},
+    task::JoinSet,
+    time::MissedTickBehavior,
+};
 
 use crate::{
     args::Args,
     commit::Binder,
     evict::{self, Eviction, Evictor},
-    journal::Journals,
+    journal::{Journals, Step},
     metrics::Metrics,
     observe::Observed,
     outcome::{Outcome, Work},
+    pauses::Pauses,
     report::Reporter,
     state::State,
     volumes::{Awaited, VolumeBinder},
@@ -33,6 +39,8 @@ use crate::{
 /// journalled, its pods are bound and its status is written, one after the other: that takes several gangs at once to keep
 /// the API server busy.
 const UNDER_WAY: usize = 1024;
+/// How many groups are told at once what they wait for.
+const TOLD_AT_ONCE: usize = 16;
 /// How many observations are taken in before the next plan.
 const AT_ONCE: usize = 1024;
 /// Watches come in bursts: this long is waited for the rest of one.
@@ -41,9 +49,6 @@ const BURST: Duration = Duration::from_millis(2);
 const LOOK: Duration = Duration::from_millis(250);
 /// How many of the groups that wait are explained anew each time.
 const EXPLAINED: usize = 8;
-/// After a refusal a group waits this long, then twice as long, up to the longest.
-const FIRST_PAUSE: SignedDuration = SignedDuration::from_millis(500);
-const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 
 /// Runs until the program is asked to end.
 pub(crate) async fn run(
@@ -95,30 +100,6 @@ pub(crate) struct Scheduler {
     pauses: Pauses,
 }
 
-/// Groups that wait a while after a refusal, and how long they have waited each time.
-#[derive(Default)]
-struct Pauses {
-    until: BTreeMap<(Timestamp, String), ()>,
-    last: BTreeMap<String, SignedDuration>,
-}
-
-impl Pauses {
-    fn begin(&mut self, key: &str, now: Timestamp) {
-        let pause = self.last.get(key).map_or(FIRST_PAUSE, |last| (*last * 2).min(LONGEST_PAUSE));
-        self.last.insert(key.to_owned(), pause);
-        self.until.insert((now + pause, key.to_owned()), ());
-    }
-
-    /// The groups that have waited long enough.
-    fn over(&mut self, now: Timestamp) -> Vec<String> {
-        let mut over = Vec::new();
-        while let Some(entry) = self.until.first_entry().filter(|entry| entry.key().0 <= now) {
-            over.push(entry.remove_entry().0.1);
-        }
-        over
-    }
-}
-
 impl Scheduler {
     pub(crate) fn new(args: Args, client: Client, metrics: Metrics) -> Self {
         let (binder, reporter) =
@@ -128,6 +109,7 @@ impl Scheduler {
             work: Work {
                 volumes: VolumeBinder::new(client.clone()),
                 evictor: Evictor::new(client.clone()),
+                telling: Arc::new(Semaphore::new(TOLD_AT_ONCE)),
                 client,
                 binder,
                 reporter,
@@ -164,11 +146,7 @@ impl Scheduler {
     /// What time alone changes: pauses end, and groups that wait are explained anew, some each time.
     pub(crate) fn look(&mut self, now: Timestamp) {
         for key in self.pauses.over(now) {
-            if self.state.is_journalled(&key) {
-                self.state.cluster.set_busy(&key, false);
-            } else {
-                self.state.cluster.give_up(&key);
-            }
+            self.state.cluster.set_busy(&key, false);
         }
         if !self.state.is_complete() {
             return;
@@ -183,7 +161,7 @@ impl Scheduler {
         }
         let cluster = &self.state.cluster;
         self.said.retain(|key| cluster.waits(key));
-        self.pauses.last.retain(|key, _| cluster.knows(key));
+        self.pauses.retain(|key| cluster.knows(key));
         let (held, refused) = self.said.counts();
         self.metrics.waiting_gangs.set(i64::try_from(held).unwrap_or(i64::MAX));
         self.metrics.refused_gangs.set(i64::try_from(refused).unwrap_or(i64::MAX));
@@ -246,15 +224,17 @@ impl Scheduler {
 
     fn give_volumes_up(&mut self, group: String, why: &str, now: Timestamp) {
         tracing::debug!("{group}: {why}");
-        self.awaited.forget(&group);
-        self.state.cluster.give_up(&group);
-        self.state.cluster.set_busy(&group, true);
-        self.pauses.begin(&group, now);
+        let placements = self.awaited.forget(&group);
+        self.give_up(group.clone(), &uids(&placements), now);
         let waits = Waits::for_volumes(why, self.state.cluster.bound_of(&group));
         self.tell(group, waits, now);
     }
 
     fn bind(&mut self, group: String, placements: Vec<Placement>, now: Timestamp) {
+        if placements.iter().any(|placement| !self.state.cluster.has_node(&placement.node)) {
+            // A node vanished while the volumes were waited for.
+            return self.give_up(group, &uids(&placements), now);
+        }
         self.under_way += placements.len();
         let work = self.work.clone();
         if group.contains("/pod:") {
@@ -263,7 +243,7 @@ impl Scheduler {
         }
         let Some(gang) = self.state.find_gang(&group).cloned() else {
             self.under_way -= placements.len();
-            return self.state.cluster.give_up(&group);
+            return self.give_up(group, &uids(&placements), now);
         };
         self.journals.sends(&group, now, true);
         let deadline = now + SignedDuration::from_secs(i64::from(self.args.gang_deadline_seconds));
@@ -316,6 +296,29 @@ impl Scheduler {
         self.tasks.spawn(async move { work.tell(group, waits, untold).await });
     }
 
+    /// A plan isn't carried out: these pods, by UID, weren't bound and won't be. The group waits a while before the next one.
+    fn give_up(&mut self, group: String, unbound: &[String], now: Timestamp) {
+        self.state.cluster.give_up(&group, unbound.iter().map(String::as_str));
+        self.state.cluster.set_busy(&group, true);
+        self.pauses.begin(&group, now);
+    }
+
+    /// A journalled plan was carried on, and may be over.
+    fn carried_on(&mut self, group: String, step: Step, now: Timestamp) {
+        if !step.is_over {
+            return self.journals.has_tried(&group, &step.next, now);
+        }
+        self.journals.ends(&group);
+        if let Some(ended) = step.ended {
+            self.state.has_ended(&group, ended);
+        }
+        if matches!(step.next, Next::Undo(_)) {
+            self.metrics.rollbacks.inc();
+            // Those that were deleted hold what they hold until the watch shows them gone.
+            self.give_up(group, &step.lost, now);
+        }
+    }
+
     /// Takes in how a task ended.
     pub(crate) fn learn(&mut self, outcome: Result<Outcome, tokio::task::JoinError>, now: Timestamp) {
         let outcome = match outcome {
@@ -323,61 +326,38 @@ impl Scheduler {
             Err(fault) => return tracing::error!("a task ended without an outcome: {fault}"),
         };
         match outcome {
-            Outcome::Bound { group, pods, is_lost } => {
-                self.under_way -= pods;
-                self.pauses.last.remove(&group);
-                if is_lost {
-                    self.state.cluster.give_up(&group);
-                } else {
-                    self.state.cluster.set_busy(&group, false);
-                }
+            Outcome::Bound { group, placements } => {
+                self.under_way -= placements.len();
+                self.pauses.forget(&group);
+                self.state.cluster.set_busy(&group, false);
             }
             Outcome::Asked { group, why_not: None } => self.awaited.asked(&group),
             Outcome::Asked { group, why_not: Some(why) } => self.give_volumes_up(group, &why, now),
-            Outcome::Refused { group, pods } => {
-                self.under_way -= pods;
+            Outcome::Refused { group, placements } => {
+                self.under_way -= placements.len();
                 self.journals.ends(&group);
-                self.state.cluster.give_up(&group);
-                self.state.cluster.set_busy(&group, true);
-                self.pauses.begin(&group, now);
+                self.give_up(group, &uids(&placements), now);
             }
-            Outcome::Unknown { group, pods } => {
-                self.under_way -= pods;
-                self.journals.ends(&group);
-                self.pauses.begin(&group, now);
-            }
-            Outcome::Begun { group, pods } => {
-                self.under_way -= pods;
+            Outcome::Begun { group, placements, gang } => {
+                self.under_way -= placements.len();
+                self.state.wrote(&group, *gang);
                 self.journals.sends(&group, now, false);
                 self.state.cluster.set_busy(&group, false);
             }
-            Outcome::Over { group, pods, ended } => {
-                self.under_way -= pods;
+            Outcome::Over { group, placements, ended } => {
+                self.under_way -= placements.len();
+                self.pauses.forget(&group);
                 self.journals.ends(&group);
                 if let Some(ended) = ended {
                     self.state.has_ended(&group, ended);
                 }
                 self.state.cluster.set_busy(&group, false);
             }
-            Outcome::CarriedOn { group, step } => {
-                if step.is_over {
-                    self.metrics.rollbacks.inc_by(u64::from(matches!(step.next, Next::Undo(_))));
-                    self.journals.ends(&group);
-                    if matches!(step.next, Next::Undo(_)) {
-                        // Pods that were lost to the plan, and not deleted with the others, wait anew.
-                        self.state.cluster.give_up(&group);
-                    }
-                    if let Some(ended) = step.ended {
-                        self.state.has_ended(&group, ended);
-                    }
-                } else {
-                    self.journals.has_tried(&group, &step.next, now);
-                }
-            }
+            Outcome::CarriedOn { group, step } => self.carried_on(group, step, now),
             Outcome::Evicted { group, evicted } => {
                 self.metrics.evictions.inc_by(evicted.count);
                 if evicted.is_nominated && evicted.spared.is_empty() {
-                    self.pauses.last.remove(&group);
+                    self.pauses.forget(&group);
                     return self.state.cluster.set_busy(&group, false);
                 }
                 self.make_no_room(group, evicted.spared.iter().map(String::as_str), now);
@@ -393,4 +373,8 @@ impl Scheduler {
             }
         }
     }
+}
+
+fn uids(placements: &[Placement]) -> Vec<String> {
+    placements.iter().map(|placement| placement.uid.clone()).collect()
 }

@@ -16,7 +16,7 @@ use plasma_scheduler_core::{Bound, Next, Placement, next};
 use crate::{
     commit::Binder,
     report::{Reporter, Written},
-    state::{Ended, State},
+    state::{self, Ended, State},
 };
 
 /// How long is waited for the watch to show what was sent, before it is sent again.
@@ -25,9 +25,6 @@ pub(crate) const AGAIN: SignedDuration = SignedDuration::from_secs(1);
 /// Why a journal couldn't be written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JournalError {
-    /// The API server refused, or the gang was changed meanwhile.
-    #[error(transparent)]
-    Kube(#[from] Box<kube::Error>),
     /// A UID in a form that Kubernetes doesn't give.
     #[error("pod {0} has a UID that is no UUID")]
     Uid(String),
@@ -36,14 +33,63 @@ pub(crate) enum JournalError {
     Open,
 }
 
-/// Writes the plan into the gang's status; the gang as it was seen last is the precondition.
-pub(crate) async fn write(
+/// Writes the plan into the gang's status, and knows in the end whether it stands there: the gang as it was written, or
+/// nothing where the plan isn't written and won't be any more.
+pub(crate) async fn write_for_sure(
     client: &Client,
-    mut gang: Gang,
+    gang: Gang,
     placements: &[Placement],
     deadline: Timestamp,
-) -> Result<Gang, JournalError> {
+) -> Option<Gang> {
+    let key = state::key(&gang);
     let gangs: Api<Gang> = Api::namespaced(client.clone(), &gang.namespace().unwrap_or_default());
+    let planned = match planned(gang, placements, deadline) {
+        Ok(planned) => planned,
+        Err(fault) => {
+            tracing::debug!("gang {key}: the plan can't be journalled: {fault}");
+            return None;
+        }
+    };
+    let written = gangs.replace_status(&planned.name_any(), &PostParams::default(), &planned).await;
+    let fault = match written {
+        Ok(written) => return Some(written),
+        Err(fault) => fault,
+    };
+    tracing::debug!("gang {key}: whether the plan is journalled isn't known: {fault}");
+    loop {
+        match settle(&gangs, &planned).await {
+            Ok(settled) => return settled,
+            Err(fault) => tracing::debug!("gang {key}: {fault}"),
+        }
+        tokio::time::sleep(AGAIN.unsigned_abs()).await;
+    }
+}
+
+/// Finds out whether the plan stands in the gang's status. Where it doesn't, and might still arrive, the gang is written in
+/// another version first: what is on its way then comes too late.
+async fn settle(gangs: &Api<Gang>, planned: &Gang) -> Result<Option<Gang>, kube::Error> {
+    let Some(mut found) =
+        gangs.get_opt(&planned.name_any()).await?.filter(|found| found.uid() == planned.uid())
+    else {
+        return Ok(None);
+    };
+    if state::journal_of(&found) == state::journal_of(planned) {
+        return Ok(Some(found));
+    }
+    if found.resource_version() == planned.resource_version() {
+        let deadline = state::journal_of(planned).map(|journal| journal.deadline.0.to_string());
+        let message = format!(
+            "a plan is given up of which nobody knew whether it stood here (until {})",
+            deadline.unwrap_or_default()
+        );
+        found.status.get_or_insert_default().message = Some(message);
+        gangs.replace_status(&planned.name_any(), &PostParams::default(), &found).await?;
+    }
+    Ok(None)
+}
+
+/// The gang with the plan in its status.
+fn planned(mut gang: Gang, placements: &[Placement], deadline: Timestamp) -> Result<Gang, JournalError> {
     let entry = |place: &Placement| {
         let pod_uid = place.uid.parse().map_err(|_| JournalError::Uid(place.pod.clone()))?;
         Ok(ApiPlacement { pod: place.pod.clone(), pod_uid, node: place.node.clone() })
@@ -55,8 +101,7 @@ pub(crate) async fn write(
     }
     status.phase = Some(GangPhase::Binding);
     status.journal = Some(Journal { deadline: Time(deadline), placements });
-    let written = gangs.replace_status(&gang.name_any(), &PostParams::default(), &gang).await;
-    Ok(written.map_err(Box::new)?)
+    Ok(gang)
 }
 
 /// When something was last done for each plan that is journalled and not over.
@@ -155,6 +200,8 @@ pub(crate) struct Step {
     pub(crate) next: Next,
     pub(crate) is_over: bool,
     pub(crate) ended: Option<Ended>,
+    /// The pods, by UID, that are lost to the plan and weren't deleted with the others.
+    pub(crate) lost: Vec<String>,
 }
 
 impl Plan {
@@ -206,9 +253,13 @@ impl Plan {
             }
             Next::Undo(places) => self.undo((binder, reporter), &outcomes, places).await,
         };
+        let is_lost =
+            |(place, _): &(usize, &Bound)| matches!(&next, Next::Undo(places) if !places.contains(place));
+        let lost = outcomes.iter().enumerate().filter(is_lost).filter(|(_, bound)| !bound.is_done());
+        let lost = lost.map(|(place, _)| self.placements[place].uid.clone()).collect();
         match written {
-            Written::Yes(ended) => Step { next, is_over: true, ended },
-            Written::No => Step { next, is_over: false, ended: None },
+            Written::Yes(ended) => Step { next, is_over: true, ended, lost },
+            Written::No => Step { next, is_over: false, ended: None, lost },
         }
     }
 

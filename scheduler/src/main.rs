@@ -11,6 +11,7 @@ mod metrics;
 mod object;
 mod observe;
 mod outcome;
+mod pauses;
 mod report;
 mod state;
 mod storage;
@@ -36,7 +37,10 @@ async fn run(args: Args) -> Result<(), StartError> {
     let metrics = metrics::Metrics::register(&runtime.registry);
     let (shutdown, lost) = (&runtime.shutdown, CancellationToken::new());
     // What is known is listed only after the lease is held: by then all that an earlier leader wrote is there to be seen.
-    let leading = plasma_runtime::lead(&client, &args.scheduler_name, &args.leader, (shutdown, &lost)).await;
+    // The lease has a connection of its own: its renewals wait for no other request.
+    let of_lease = runtime.kube_client().await?;
+    let leading =
+        plasma_runtime::lead(&of_lease, &args.scheduler_name, &args.leader, (shutdown, &lost)).await;
     let Some(leadership) = leading else { return Ok(()) };
     let client = leadership.guard(client, &args.leader);
     let observations = observe::start(&client, shutdown);

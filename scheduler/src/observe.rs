@@ -81,7 +81,9 @@ fn watch<K>(
     let events = events.take_until(shutdown.clone().cancelled_owned());
     tokio::spawn(async move {
         futures::pin_mut!(events);
+        let mut was_served = false;
         while let Some(event) = events.next().await {
+            was_served |= matches!(&event, Ok(event) if !matches!(event, watcher::Event::Init));
             let change = match event {
                 Ok(watcher::Event::Init) => Change::ListBegins,
                 Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => Change::Is(object),
@@ -89,7 +91,7 @@ fn watch<K>(
                 Ok(watcher::Event::InitDone) => Change::ListEnds,
                 Err(fault) => {
                     tracing::warn!("watching {name}: {fault}");
-                    if is_not_served(&fault) && is_optional(&K::group(&()), &name) {
+                    if !was_served && is_not_served(&fault) && is_optional(&K::group(&()), &name) {
                         Change::ListEnds
                     } else {
                         continue;

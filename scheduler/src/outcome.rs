@@ -1,18 +1,19 @@
 //! What the tasks do that carry decisions out, and how they end.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
 use kube::{Client, ResourceExt as _};
 use plasma_api::Gang;
 use plasma_scheduler_core::{Bound, Nomination, Placement};
+use tokio::sync::Semaphore;
 
 use crate::{
     commit::Binder,
     event::{self, Told},
     evict::{Evicted, Eviction, Evictor},
-    journal::{self, JournalError, Plan, Step},
+    journal::{self, Plan, Step},
     report::{Reporter, Written},
     state::{self, Ended},
     volumes::VolumeBinder,
@@ -24,20 +25,23 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How many pods of a gang are told at once that there is no room.
 const TOLD_AT_ONCE: usize = 8;
 
+/// For how long a request whose end isn't known may still be carried out by the API server: its own limit, and some more.
+const LAST_WORD: Duration = Duration::from_secs(70);
+/// How often a binding that ends in the API server's own fault, and without an effect, is tried again at once.
+const FAULTS: usize = 3;
+
 /// How a task ended.
 pub(crate) enum Outcome {
-    /// The pods of a group without a journal are where they were sent, or lost to it.
-    Bound { group: String, pods: usize, is_lost: bool },
+    /// The pods of a group without a journal are where they were sent.
+    Bound { group: String, placements: Vec<Placement> },
     /// The volumes of a group's pods were asked for, or can't be had as planned.
     Asked { group: String, why_not: Option<String> },
     /// Nothing was bound, and nothing will be.
-    Refused { group: String, pods: usize },
-    /// Whether the gang's plan is journalled isn't known. Nothing was bound.
-    Unknown { group: String, pods: usize },
-    /// The gang's plan is journalled and isn't over.
-    Begun { group: String, pods: usize },
+    Refused { group: String, placements: Vec<Placement> },
+    /// The gang's plan is journalled and isn't over. The gang is as it was written.
+    Begun { group: String, placements: Vec<Placement>, gang: Box<Gang> },
     /// The gang's plan is over: every pod is bound.
-    Over { group: String, pods: usize, ended: Option<Ended> },
+    Over { group: String, placements: Vec<Placement>, ended: Option<Ended> },
     /// A journalled plan was carried on.
     CarriedOn { group: String, step: Step },
     /// Others were evicted for a group, or not.
@@ -58,6 +62,8 @@ pub(crate) struct Work {
     pub(crate) volumes: VolumeBinder,
     pub(crate) reporter: Reporter,
     pub(crate) evictor: Evictor,
+    /// How much may be told at once: people wait, pods don't.
+    pub(crate) telling: Arc<Semaphore>,
 }
 
 impl Work {
@@ -67,25 +73,36 @@ impl Work {
         Outcome::Asked { group, why_not }
     }
 
-    /// Binds a pod of no gang. While nobody knows whether it is bound it stays where it was sent.
+    /// Binds a pod of no gang. While nobody knows whether it is bound, it stays where it was sent.
     pub(crate) async fn bind_single(self, group: String, placements: Vec<Placement>) -> Outcome {
-        let (namespace, pods) =
-            (group.split_once('/').map_or("", |(namespace, _)| namespace).to_owned(), placements.len());
-        let mut is_lost = false;
+        let namespace = group.split_once('/').map_or("", |(namespace, _)| namespace).to_owned();
         for placement in &placements {
-            loop {
-                match self.binder.bind(&namespace, placement).await {
-                    Bound::Yes | Bound::Started => break,
-                    Bound::Never => {
-                        is_lost = true;
-                        break;
-                    }
-                    Bound::Refused => return Outcome::Refused { group, pods },
-                    Bound::NotYet => tokio::time::sleep(AGAIN).await,
-                }
+            if !self.bind_one(&namespace, placement).await {
+                return Outcome::Refused { group, placements };
             }
         }
-        Outcome::Bound { group, pods, is_lost }
+        Outcome::Bound { group, placements }
+    }
+
+    /// Whether the pod is bound to its node. If not, it won't be.
+    async fn bind_one(&self, namespace: &str, placement: &Placement) -> bool {
+        for _ in 0..FAULTS {
+            match self.binder.bind(namespace, placement).await {
+                Bound::Yes | Bound::Started => return true,
+                Bound::Never | Bound::Refused => return false,
+                Bound::NotYet => tokio::time::sleep(AGAIN).await,
+            }
+        }
+        // Nothing more is sent, and what was sent has an end.
+        let since = tokio::time::Instant::now();
+        loop {
+            match self.binder.look_up(namespace, placement).await {
+                Bound::Yes | Bound::Started => return true,
+                Bound::Never | Bound::Refused => return false,
+                Bound::NotYet if since.elapsed() > LAST_WORD => return false,
+                Bound::NotYet => tokio::time::sleep(AGAIN).await,
+            }
+        }
     }
 
     /// Journals a gang's plan, then binds its pods, of which so many are bound in the end.
@@ -96,37 +113,23 @@ impl Work {
         deadline: Timestamp,
         bound: usize,
     ) -> Outcome {
-        let (group, pods) = (state::key(&gang), placements.len());
+        let group = state::key(&gang);
         let (namespace, name) = (gang.namespace().unwrap_or_default(), gang.name_any());
         // The plan is durable before its first binding: a successor finishes or undoes what we began.
-        let gang = match journal::write(&self.client, gang, &placements, deadline).await {
-            Ok(gang) => gang,
-            Err(fault) => {
-                tracing::debug!("gang {group}: the plan can't be journalled: {fault}");
-                let is_written_for_sure_not = match &fault {
-                    JournalError::Uid(_) | JournalError::Open => true,
-                    JournalError::Kube(fault) => {
-                        matches!(&**fault, kube::Error::Api(status) if status.code < 500)
-                    }
-                };
-                return if is_written_for_sure_not {
-                    Outcome::Refused { group, pods }
-                } else {
-                    Outcome::Unknown { group, pods }
-                };
-            }
+        let Some(gang) = journal::write_for_sure(&self.client, gang, &placements, deadline).await else {
+            return Outcome::Refused { group, placements };
         };
         let outcomes = self.binder.bind_all(&namespace, &placements).await;
         if !outcomes.iter().all(|outcome| outcome.is_done()) {
             if outcomes.contains(&Bound::Never) {
                 tracing::warn!("gang {group}: not every pod can be bound as planned");
             }
-            return Outcome::Begun { group, pods };
+            return Outcome::Begun { group, placements, gang: Box::new(gang) };
         }
-        tracing::debug!("gang {group}: bound {pods} pods");
-        match self.reporter.scheduled((&namespace, &name), Some(gang), bound).await {
-            Written::Yes(ended) => Outcome::Over { group, pods, ended },
-            Written::No => Outcome::Begun { group, pods },
+        tracing::debug!("gang {group}: bound {} pods", placements.len());
+        match self.reporter.scheduled((&namespace, &name), Some(gang.clone()), bound).await {
+            Written::Yes(ended) => Outcome::Over { group, placements, ended },
+            Written::No => Outcome::Begun { group, placements, gang: Box::new(gang) },
         }
     }
 
@@ -156,6 +159,7 @@ impl Work {
 
     /// Tells a group what it waits for, and its pods that don't say so yet.
     pub(crate) async fn tell(self, group: String, waits: Waits, untold: Vec<(String, String)>) -> Outcome {
+        let _in_turn = self.telling.acquire().await;
         let (namespace, name) = group.split_once('/').unwrap_or_default();
         let is_told = match (name.strip_prefix("pod:"), untold.first()) {
             (Some(pod), Some((_, uid))) => self.reporter.tell_pod((namespace, pod), uid, &waits).await,

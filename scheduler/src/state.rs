@@ -253,6 +253,10 @@ impl State {
     }
 
     fn set_gang(&mut self, key: String, gang: Gang) {
+        let is_old = |known: &Gang| known.uid() == gang.uid() && is_older(&gang, known);
+        if self.gangs.get(&key).is_some_and(is_old) {
+            return;
+        }
         if self.ended.get(&key).is_some_and(|ended| !is_behind(&gang, ended)) {
             self.ended.remove(&key);
         }
@@ -271,6 +275,14 @@ impl State {
         self.journalled.remove(key);
         self.ended.remove(key);
         self.cluster.remove_gang(key);
+    }
+
+    /// We wrote a gang: what the watch shows of it before that is old.
+    pub(crate) fn wrote(&mut self, key: &str, gang: Gang) {
+        let Some(known) = self.gangs.get(key).filter(|known| known.uid() == gang.uid()) else { return };
+        if is_older(known, &gang) {
+            self.set_gang(key.to_owned(), gang);
+        }
     }
 
     /// We ended a gang's journal: until the watch shows that, what it shows of it is old.
@@ -306,6 +318,13 @@ impl State {
     pub(crate) fn remembers(&self) -> usize {
         self.ended.len()
     }
+}
+
+/// Whether a gang was seen in an older version than the other: versions are numbers that grow (KEP-5504). Where an API
+/// server counts otherwise, nothing is older.
+fn is_older(gang: &Gang, other: &Gang) -> bool {
+    let version = |gang: &Gang| gang.metadata.resource_version.as_ref()?.parse::<u64>().ok();
+    version(gang).zip(version(other)).is_some_and(|(gang, other)| gang < other)
 }
 
 /// Whether the gang is still shown with the journal that was ended.

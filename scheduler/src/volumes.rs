@@ -161,9 +161,9 @@ impl Awaited {
         }
     }
 
-    /// They aren't waited for any more.
-    pub(crate) fn forget(&mut self, group: &str) {
-        self.0.remove(group);
+    /// They aren't waited for any more: the plan that they are for.
+    pub(crate) fn forget(&mut self, group: &str) -> Vec<Placement> {
+        self.0.remove(group).map_or_else(Vec::new, |awaits| awaits.placements)
     }
 
     /// The groups that wait no longer: because their volumes are bound, or for a reason.
@@ -193,7 +193,9 @@ impl Awaited {
         let asked = self.0.iter().filter(|(_, awaits)| awaits.is_asked);
         let over: Vec<_> =
             asked.filter_map(|(group, awaits)| Some((group.clone(), ended(awaits)?))).collect();
-        over.iter().for_each(|(group, _)| self.forget(group));
+        for (group, _) in over.iter().filter(|(_, ended)| ended.is_ok()) {
+            self.forget(group);
+        }
         over
     }
 }

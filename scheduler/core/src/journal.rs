@@ -46,10 +46,11 @@ pub fn next(bindings: &[Bound], seconds_late: i64) -> Next {
         return Next::Wait;
     }
     let must_go = |bound: &Bound| match bound {
-        Bound::Never => false,
+        // What was refused for sure isn't bound, and needs no undoing.
+        Bound::Never | Bound::Refused => false,
         Bound::Started => seconds_late <= SLACK_SECONDS,
         // A binding that nobody knows of may still arrive: its pod must not be left.
-        Bound::Yes | Bound::Refused | Bound::NotYet => true,
+        Bound::Yes | Bound::NotYet => true,
     };
     let pods = bindings.iter().enumerate().filter(|(_, bound)| must_go(bound));
     Next::Undo(pods.map(|(place, _)| place).collect())
@@ -66,7 +67,7 @@ mod tests {
 
     #[test]
     fn what_is_unknown_is_waited_for_until_the_deadline_and_then_undone_with_the_rest() {
-        let bindings = [Bound::Refused, Bound::NotYet, Bound::Started];
+        let bindings = [Bound::Yes, Bound::NotYet, Bound::Started];
         assert_eq!(next(&bindings, -1), Next::Wait);
         assert_eq!(next(&bindings, 0), Next::Wait);
         assert_eq!(next(&bindings, 1), Next::Undo(vec![0, 1, 2]));

@@ -57,8 +57,9 @@ impl Node {
         Self { name, ..Self::default() }
     }
 
-    /// Takes over what a document says; answers what of it can't be read. What isn't readable isn't there.
-    pub(crate) fn update(&mut self, document: &NodeDocument, shared: &mut Shared) -> Vec<String> {
+    /// Takes over what a document says; answers what of it can't be read, and whether anything has changed. What isn't
+    /// readable isn't there.
+    pub(crate) fn update(&mut self, document: &NodeDocument, shared: &mut Shared) -> (Vec<String>, bool) {
         let mut faults = Vec::new();
         let mut offers = crate::quantity::Resources::default();
         for (name, text) in &document.status.allocatable {
@@ -69,16 +70,24 @@ impl Node {
                 }
             }
         }
-        self.exists = true;
-        self.allocatable = Tally::default();
-        self.allocatable.add(&shared.resources.amounts(&offers));
-        self.labels = shared.texts.labels(&document.metadata.labels);
-        self.taints.clone_from(&document.spec.taints);
+        let mut allocatable = Tally::default();
+        allocatable.add(&shared.resources.amounts(&offers));
+        let declared = &document.status.declared_features;
+        let features: Vec<Text> = declared.iter().map(|name| shared.texts.share(name)).collect();
+        let labels = shared.texts.labels(&document.metadata.labels);
         // One that is being deleted takes nobody any more.
-        self.unschedulable = document.spec.unschedulable || document.metadata.is_terminating();
-        self.features =
-            document.status.declared_features.iter().map(|name| shared.texts.share(name)).collect();
-        faults
+        let unschedulable = document.spec.unschedulable || document.metadata.is_terminating();
+        let is_as_before = self.exists
+            && self.allocatable == allocatable
+            && self.features == features
+            && self.labels == labels
+            && self.unschedulable == unschedulable
+            && self.taints == document.spec.taints;
+        self.exists = true;
+        self.taints.clone_from(&document.spec.taints);
+        (self.allocatable, self.features, self.labels) = (allocatable, features, labels);
+        self.unschedulable = unschedulable;
+        (faults, !is_as_before)
     }
 
     /// What is free of a resource; below zero where pods hold more than there is.

@@ -364,6 +364,7 @@ impl Cluster {
                 volumes: self.volume_steps(&known.pod.uid),
             });
         }
+        self.changes.around();
         self.set_busy(key, true);
         Decision::Place { group: key.to_string(), placements }
     }

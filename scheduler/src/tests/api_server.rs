@@ -230,13 +230,13 @@ impl Objects {
 
     fn put_gang(&mut self, name: &str, new: &Value) -> (u16, Value) {
         self.version += 1;
-        let version = self.version.to_string();
+        let version = (self.version + 1000).to_string();
         let Some(gang) = self.gangs.get_mut(name) else { return failure(404) };
         if gang["metadata"]["resourceVersion"] != new["metadata"]["resourceVersion"] {
             return failure(409);
         }
         gang["status"] = new["status"].clone();
-        gang["metadata"]["resourceVersion"] = json!(format!("after-{version}"));
+        gang["metadata"]["resourceVersion"] = json!(version);
         (200, gang.clone())
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{api_server::Fault, cluster::Cluster};
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_plan_is_journalled_before_its_first_binding_and_bindings_name_the_pods_uid() {
     let cluster = Cluster::new();
     cluster.cycle(&mut cluster.scheduler()).await;
@@ -28,7 +28,7 @@ async fn the_plan_is_journalled_before_its_first_binding_and_bindings_name_the_p
     assert!(status["journal"].is_null(), "{status}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn without_a_journal_nothing_is_bound() {
     for fault in [Fault::Refused(409), Fault::Refused(500), Fault::RequestLost, Fault::ReplyLost] {
         let cluster = Cluster::new();
@@ -38,7 +38,7 @@ async fn without_a_journal_nothing_is_bound() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_journal_whose_reply_was_lost_is_carried_on_once_it_shows() {
     let mut cluster = Cluster::new();
     cluster.server.fail("PUT gangs/g/status", 1, Fault::ReplyLost);
@@ -52,7 +52,7 @@ async fn a_journal_whose_reply_was_lost_is_carried_on_once_it_shows() {
     assert_eq!(cluster.lines("POST").len(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_lost_reply_to_a_binding_is_read_again() {
     let cluster = Cluster::new();
     cluster.server.fail("POST pods/p0/binding", 1, Fault::ReplyLost);
@@ -62,7 +62,7 @@ async fn a_lost_reply_to_a_binding_is_read_again() {
     assert_eq!(cluster.status()["phase"], "Scheduled");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_unknown_is_sent_again_after_a_second_and_what_is_known_is_not() {
     let mut cluster = Cluster::new();
     cluster.server.fail("POST pods/p0/binding", 1, Fault::RequestLost);

@@ -8,7 +8,7 @@ use super::{
     cluster::{Cluster, runs},
 };
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_successor_binds_what_was_journalled_and_not_begun() {
     let cluster = Cluster::with_journal(30);
     cluster.cycle(&mut cluster.scheduler()).await;
@@ -18,7 +18,7 @@ async fn a_successor_binds_what_was_journalled_and_not_begun() {
     assert!(cluster.status()["journal"].is_null());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_end_that_could_not_be_written_is_written_later() {
     for fault in [Fault::Refused(500), Fault::Refused(409), Fault::RequestLost, Fault::ReplyLost] {
         let mut cluster = Cluster::with_journal(30);
@@ -37,7 +37,7 @@ async fn an_end_that_could_not_be_written_is_written_later() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_plan_that_is_over_is_left_alone_while_the_watch_lags_and_then_forgotten() {
     let mut cluster = Cluster::new();
     let mut scheduler = cluster.scheduler();
@@ -53,7 +53,7 @@ async fn a_plan_that_is_over_is_left_alone_while_the_watch_lags_and_then_forgott
     assert_eq!(scheduler.state.remembers(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_ended_journal_is_forgotten_with_its_gang() {
     let mut cluster = Cluster::new();
     let mut scheduler = cluster.scheduler();

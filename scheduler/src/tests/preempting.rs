@@ -39,7 +39,7 @@ fn nominated(cluster: &Cluster) -> Value {
 
 const EVICTIONS: [&str; 2] = ["DELETE pods/p0", "DELETE pods/p1"];
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_preemptor_is_nominated_then_the_whole_gang_is_told_and_deleted_then_the_preemptor_bound() {
     let mut cluster = full();
     let mut scheduler = cluster.scheduler();
@@ -83,7 +83,7 @@ async fn dies_after(cluster: &Cluster, line: &str, fault: Fault) {
     cluster.server.heal();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn whichever_write_a_scheduler_dies_at_its_successor_ends_it_and_evicts_nobody_twice() {
     let writes = ["PATCH pods/rival", "PATCH pods/p0", "PATCH pods/p1", "DELETE pods/p0", "DELETE pods/p1"];
     for line in writes {
@@ -107,7 +107,7 @@ async fn whichever_write_a_scheduler_dies_at_its_successor_ends_it_and_evicts_no
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn nobody_is_evicted_where_the_preemptor_is_gone_or_placed_or_cannot_be_nominated() {
     let gone = |pods: &mut std::collections::BTreeMap<String, Value>| drop(pods.remove("rival"));
     let made_anew = |pods: &mut std::collections::BTreeMap<String, Value>| {
@@ -137,7 +137,7 @@ async fn nobody_is_evicted_where_the_preemptor_is_gone_or_placed_or_cannot_be_no
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn nobody_is_evicted_where_one_victim_has_changed_or_cannot_be_read() {
     let mut cluster = full();
     cluster.change_pod("p1", |pod| pod["spec"]["priority"] = json!(7));
@@ -159,7 +159,7 @@ async fn nobody_is_evicted_where_one_victim_has_changed_or_cannot_be_read() {
     assert_eq!(cluster.lines("DELETE"), EVICTIONS);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_victim_that_ends_by_itself_meanwhile_or_was_made_anew_is_left_alone() {
     let cluster = full();
     cluster.change_pod("p0", |pod| pod["metadata"]["uid"] = json!("another"));
@@ -169,7 +169,7 @@ async fn a_victim_that_ends_by_itself_meanwhile_or_was_made_anew_is_left_alone()
     assert_eq!(cluster.lines("DELETE"), [""; 0]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_victim_that_could_not_be_evicted_is_tried_again_after_a_pause() {
     for (line, fault) in [("PATCH pods/p1", Fault::Refused(500)), ("DELETE pods/p1", Fault::Refused(403))] {
         let mut cluster = full();
@@ -188,7 +188,7 @@ async fn a_victim_that_could_not_be_evicted_is_tried_again_after_a_pause() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn nodes_that_were_kept_too_long_are_given_back_and_the_nomination_is_taken_off() {
     let mut cluster = full();
     cluster.change_pod("rival", |pod| pod["status"]["nominatedNodeName"] = json!("n"));

@@ -142,7 +142,9 @@ impl World {
             Happens::Fault { request, fault } => self.cluster.server.fail(request, 1, *fault),
             Happens::Death { requests } => {
                 self.cluster.server.die_after(*requests);
-                self.cluster.later(scheduler, 1).await;
+                // What it began and can't end dies with it.
+                let dying = self.cluster.later(scheduler, 1);
+                let _ = tokio::time::timeout(std::time::Duration::from_secs(300), dying).await;
                 self.cluster.server.heal();
                 self.cluster.show();
                 *scheduler = self.cluster.scheduler();
@@ -211,7 +213,8 @@ async fn survives(events: &[Happens]) {
 }
 
 fn run(events: &[Happens]) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(survives(events));
 }
 
@@ -231,7 +234,11 @@ fn any_request_may_fail() {
         for request in 0..20 {
             let mut world = World::new();
             world.cluster.server.fail_nth(request, fault);
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .start_paused(true)
+                .build()
+                .unwrap();
             runtime.block_on(async {
                 let mut scheduler = world.cluster.scheduler();
                 world.calm_down(&mut scheduler).await;

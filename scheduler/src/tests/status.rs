@@ -8,7 +8,7 @@ use serde_json::json;
 use super::cluster::{Cluster, runs};
 use crate::observe;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_gang_without_pods_says_so_until_it_was_scheduled() {
     let mut cluster = Cluster::new();
     cluster.server.objects().pods.clear();
@@ -21,7 +21,7 @@ async fn a_gang_without_pods_says_so_until_it_was_scheduled() {
     assert_eq!(cluster.status()["phase"], "Scheduled");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_scheduling_gate_is_named_as_what_the_gang_waits_for() {
     let mut cluster = Cluster::new();
     cluster.change_pod("p1", |pod| pod["spec"]["schedulingGates"] = json!([{ "name": "quota.example" }]));
@@ -35,7 +35,7 @@ async fn a_scheduling_gate_is_named_as_what_the_gang_waits_for() {
     assert_eq!(cluster.lines("POST"), [""; 0]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn pods_of_an_earlier_job_of_the_same_name_are_no_members() {
     let mut cluster = Cluster::new();
     cluster.server.objects().gangs.get_mut("g").unwrap()["metadata"]["labels"] =
@@ -50,7 +50,7 @@ async fn pods_of_an_earlier_job_of_the_same_name_are_no_members() {
     assert_eq!(cluster.status()["phase"], "Scheduled");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_gang_that_lost_a_pod_counts_what_is_bound_and_counts_all_when_it_is_whole_again() {
     let mut cluster = Cluster::new();
     cluster.set_gang("status", json!({ "phase": "Scheduled", "bound": 2 }));
@@ -64,7 +64,7 @@ async fn a_gang_that_lost_a_pod_counts_what_is_bound_and_counts_all_when_it_is_w
     assert_eq!((&cluster.status()["bound"], &cluster.status()["phase"]), (&json!(2), &json!("Scheduled")));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_gang_that_cannot_be_read_keeps_no_other_from_being_seen() {
     let cluster = Cluster::new();
     let unreadable = json!({
@@ -89,7 +89,7 @@ async fn a_gang_that_cannot_be_read_keeps_no_other_from_being_seen() {
     shutdown.cancel();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_node_that_reports_nonsense_and_a_gang_that_cannot_be_read_are_told_so_once_and_the_rest_goes_on() {
     let mut cluster = Cluster::new();
     {

@@ -7,7 +7,7 @@ use super::{
     cluster::{Cluster, UIDS, is_bound, runs},
 };
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_pod_that_another_scheduler_bound_undoes_the_rest() {
     let mut cluster = Cluster::new();
     cluster.change_pod("p0", |pod| pod["spec"]["nodeName"] = json!("elsewhere"));
@@ -22,11 +22,11 @@ async fn a_pod_that_another_scheduler_bound_undoes_the_rest() {
     assert!(status["journal"].is_null());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn at_the_deadline_every_pod_is_told_to_be_disrupted_and_then_deleted() {
     let mut cluster = Cluster::with_journal(-1);
     cluster.change_pod("p0", runs);
-    cluster.server.fail("POST pods/p1/binding", usize::MAX, Fault::Refused(403));
+    cluster.server.fail("POST pods/p1/binding", usize::MAX, Fault::RequestLost);
     cluster.show();
     cluster.cycle(&mut cluster.scheduler()).await;
     let asked = cluster.server.asked();
@@ -42,12 +42,12 @@ async fn at_the_deadline_every_pod_is_told_to_be_disrupted_and_then_deleted() {
     assert!(cluster.status()["journal"].is_null());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_pod_that_could_not_be_told_is_not_deleted_and_the_journal_stays_until_it_is() {
     for fault in [Fault::Refused(500), Fault::Refused(403), Fault::RequestLost] {
         let mut cluster = Cluster::with_journal(-1);
         cluster.change_pod("p0", is_bound);
-        cluster.server.fail("POST pods/p1/binding", usize::MAX, Fault::Refused(403));
+        cluster.server.fail("POST pods/p1/binding", usize::MAX, Fault::RequestLost);
         cluster.server.fail("PATCH pods/p0/status", 1, fault);
         let mut scheduler = cluster.scheduler();
         cluster.later(&mut scheduler, 0).await;
@@ -60,10 +60,10 @@ async fn a_pod_that_could_not_be_told_is_not_deleted_and_the_journal_stays_until
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_pod_that_could_not_be_deleted_keeps_the_journal() {
     let mut cluster = Cluster::with_journal(-1);
-    cluster.server.fail("POST pods/p1/binding", usize::MAX, Fault::Refused(403));
+    cluster.server.fail("POST pods/p1/binding", usize::MAX, Fault::RequestLost);
     cluster.server.fail("DELETE pods/p0", 1, Fault::Refused(500));
     let mut scheduler = cluster.scheduler();
     cluster.later(&mut scheduler, 0).await;
@@ -72,7 +72,7 @@ async fn a_pod_that_could_not_be_deleted_keeps_the_journal() {
     assert!(cluster.pods().is_empty() && cluster.status()["journal"].is_null());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_pod_made_anew_under_its_name_is_not_undone() {
     let cluster = Cluster::with_journal(30);
     let another = "00000000-0000-4000-8000-00000000ffff";
@@ -83,7 +83,7 @@ async fn a_pod_made_anew_under_its_name_is_not_undone() {
     assert_eq!(cluster.status()["phase"], "RollingBack");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn long_after_the_deadline_pods_that_run_are_left_alone() {
     let mut cluster = Cluster::with_journal(-3600);
     cluster.change_pod("p0", runs);
@@ -93,4 +93,16 @@ async fn long_after_the_deadline_pods_that_run_are_left_alone() {
     assert_eq!(cluster.lines("DELETE"), [""; 0]);
     assert!(cluster.status()["journal"].is_null());
     assert_eq!(cluster.status()["bound"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_was_not_bound_for_sure_is_not_deleted_with_the_others() {
+    let mut cluster = Cluster::with_journal(-1);
+    cluster.change_pod("p0", is_bound);
+    cluster.server.fail("POST pods/p1/binding", usize::MAX, Fault::Refused(403));
+    let mut scheduler = cluster.scheduler();
+    cluster.later(&mut scheduler, 0).await;
+    assert_eq!(cluster.lines("DELETE"), ["DELETE pods/p0"]);
+    assert_eq!(cluster.pods(), ["p1"]);
+    assert!(cluster.status()["journal"].is_null());
 }

@@ -80,7 +80,7 @@ async fn pass(cluster: &mut Cluster, scheduler: &mut Scheduler, seconds: i64) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_volume_is_bound_before_the_gang_is_journalled_and_its_first_pod_bound() {
     let mut cluster = cluster("local");
     let mut scheduler = cluster.scheduler();
@@ -105,7 +105,7 @@ async fn every_volume_is_bound_before_the_gang_is_journalled_and_its_first_pod_b
     assert_eq!(cluster.lines("PATCH").len(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn one_volume_that_is_not_bound_keeps_the_whole_gang() {
     let mut cluster = cluster("local");
     let mut scheduler = cluster.scheduler();
@@ -117,7 +117,7 @@ async fn one_volume_that_is_not_bound_keeps_the_whole_gang() {
     assert_eq!(cluster.lines("POST"), [""; 0]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_volume_is_made_for_the_node_of_its_pod() {
     let mut cluster = cluster("made");
     let mut scheduler = cluster.scheduler();
@@ -131,7 +131,7 @@ async fn a_volume_is_made_for_the_node_of_its_pod() {
     assert_eq!(cluster.status()["phase"], "Scheduled");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_a_lost_request_or_reply_did_is_looked_up() {
     for fault in [Fault::Refused(409), Fault::Refused(500), Fault::RequestLost, Fault::ReplyLost] {
         let mut cluster = cluster("local");
@@ -146,7 +146,7 @@ async fn what_a_lost_request_or_reply_did_is_looked_up() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_provisioner_that_gives_up_is_asked_again_by_a_new_plan() {
     let mut cluster = cluster("made");
     let mut scheduler = cluster.scheduler();
@@ -167,7 +167,7 @@ async fn a_provisioner_that_gives_up_is_asked_again_by_a_new_plan() {
     assert_eq!(cluster.status()["phase"], "Scheduled");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_volume_that_somebody_was_faster_to_take_leads_to_another_plan() {
     let mut cluster = cluster("local");
     let mut scheduler = cluster.scheduler();
@@ -183,7 +183,7 @@ async fn a_volume_that_somebody_was_faster_to_take_leads_to_another_plan() {
     assert!(status["message"].as_str().unwrap().contains("NoVolumeToBind"), "{status}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn volumes_that_nobody_binds_are_given_up_in_time() {
     let mut cluster = cluster("made");
     let mut scheduler = cluster.scheduler();
@@ -196,7 +196,7 @@ async fn volumes_that_nobody_binds_are_given_up_in_time() {
     assert_eq!(cluster.lines("POST"), [""; 0]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_claim_made_anew_under_its_name_is_another_one() {
     let mut cluster = cluster("made");
     let mut scheduler = cluster.scheduler();
@@ -209,7 +209,7 @@ async fn a_claim_made_anew_under_its_name_is_another_one() {
     assert_eq!(cluster.lines("PATCH").len(), 2, "it is planned over as it is now");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_volume_that_cannot_be_read_keeps_nobody_from_the_others() {
     let mut cluster = cluster("local");
     let expression = json!({ "key": "zone", "operator": "Near", "values": ["a"] });

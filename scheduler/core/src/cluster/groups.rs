@@ -194,12 +194,10 @@ impl Cluster {
         }
     }
 
-    /// The group's plan was given up before anything was bound: what it assumed is free again, and it waits as before.
-    pub fn give_up(&mut self, key: &str) {
-        let Some(group) = self.groups.get(key) else { return };
-        let unbound = self.members(group).filter(|known| known.assumed.is_some());
-        let unbound: Vec<Text> = unbound.map(|known| known.pod.uid.clone()).collect();
-        unbound.iter().for_each(|uid| self.release(uid));
+    /// A plan for the group isn't carried out, or not whole: these of its pods, by UID, were not bound and won't be. What they
+    /// held is free again, and they wait as before.
+    pub fn give_up<'a>(&mut self, key: &str, unbound: impl IntoIterator<Item = &'a str>) {
+        unbound.into_iter().for_each(|uid| self.release(uid));
         self.set_busy(key, false);
     }
 

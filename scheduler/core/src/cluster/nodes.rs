@@ -12,9 +12,12 @@ impl Cluster {
     pub fn set_node(&mut self, document: &NodeDocument) -> Vec<Fault> {
         let name = self.shared.texts.share(&document.metadata.name);
         let id = self.node_id(&name);
-        let faults = self.nodes[id.index()].update(document, &mut self.shared);
-        self.changes.node(id);
-        self.changes.freed();
+        let (faults, has_changed) = self.nodes[id.index()].update(document, &mut self.shared);
+        // A heartbeat is no news.
+        if has_changed {
+            self.changes.node(id);
+            self.changes.freed();
+        }
         let fault = |why| Fault { object: format!("node {name}"), why };
         faults.into_iter().map(fault).collect()
     }

@@ -20,7 +20,10 @@ impl Cluster {
         let assumed = if pod.node.is_some() || pod.stage.is_terminating { None } else { assumed };
         let (id, left) = match before {
             Some(id) => (id, self.take(id)),
-            None => (self.vacancy(), None),
+            None => {
+                self.changes.around();
+                (self.vacancy(), None)
+            }
         };
         // What its volumes were promised stays theirs, until they or the pod are gone.
         let steps = left.as_ref().map_or_else(Vec::new, |left| left.steps.clone());
@@ -63,6 +66,7 @@ impl Cluster {
         let node = self.shared.texts.share(node);
         let node = self.node_id(&node);
         self.assume_at(id, node);
+        self.changes.around();
     }
 
     /// It isn't on its way there any more.
@@ -71,6 +75,7 @@ impl Cluster {
         if self.known(id).is_some_and(|known| known.assumed.is_some()) {
             let Some(known) = self.take(id) else { return };
             self.changes.freed();
+            self.changes.around();
             let group = known.group.clone();
             self.put(id, known.pod, Lot { reserved: known.reserved, ..Lot::default() }, None);
             if let Some(group) = group {
@@ -170,8 +175,6 @@ impl Cluster {
             if let Some(group) = left.group.filter(|before| Some(before) != group.as_ref()) {
                 self.touch(&group);
             }
-        } else {
-            self.changes.around();
         }
         let known = Known { pod, on, assumed, steps, reserved, is_leaving, group };
         self.enter_node(id, &known);

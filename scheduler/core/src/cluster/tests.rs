@@ -148,7 +148,7 @@ fn a_journalled_plan_holds_its_nodes_whether_its_pods_are_known_before_or_after(
     assert_eq!(world.cluster.plan(10), [], "the plan is carried out, not made anew");
     world.cluster.set_gang(facts(&[]));
     assert_eq!(free(&mut world.cluster)[0].1, 0, "the watch of pods may be behind that of gangs");
-    world.cluster.give_up("ns/g");
+    world.cluster.give_up("ns/g", ["before", "after"]);
     assert_eq!(free(&mut world.cluster)[0].1, 2);
     assert_eq!(world.cluster.plan(10).len(), 1);
 }
@@ -190,4 +190,19 @@ fn what_a_node_says_that_makes_no_sense_is_named_and_not_given_away() {
     assert!(faults[0].why.contains("x/gpu") && faults[0].why.contains("many"), "{faults:?}");
     world.pod("p", &[("x/gpu", 1)], |_| ());
     assert!(matches!(world.cluster.plan(10)[..], [crate::Decision::Hold { .. }]));
+}
+
+#[test]
+fn a_node_that_says_the_same_again_gives_nobody_hope() {
+    let mut world = World::default();
+    world.node("a", &gpus(1));
+    world.pod("p", &gpus(2), |_| ());
+    assert_eq!(world.cluster.plan(10).len(), 1);
+    world.pod("told", &gpus(2), |_| ());
+    assert_eq!(world.cluster.plan(10).len(), 1);
+    let before = world.cluster.changes.hopes();
+    world.change_node("a", |node| node["status"]["conditions"] = json!([{ "type": "Ready" }]));
+    assert_eq!(world.cluster.changes.hopes(), before);
+    world.change_node("a", |node| node["metadata"]["labels"]["zone"] = json!("b"));
+    assert_ne!(world.cluster.changes.hopes(), before);
 }

@@ -46,7 +46,7 @@ pub(crate) struct Candidates {
 
 impl Candidates {
     pub(crate) fn new(cluster: &Cluster, priority: i32, alike: &[Alike]) -> Self {
-        let (mut gathered, mut ending) = (Gathered::new(cluster, priority), Vec::new());
+        let (mut gathered, mut ending) = (Gathered::new(cluster, priority, alike), Vec::new());
         for (_, node) in cluster.existing() {
             for id in &node.pods {
                 match cluster.known(*id) {
@@ -82,6 +82,8 @@ impl Candidates {
             }
         }
         let mut nodes = HashSet::new();
+        // What is too small for one more pod of a kind may be enough beside a pod of another.
+        let is_mixed = alike.len() > 1;
         for alike in alike {
             let mut places = Vec::new();
             for (id, pods) in &ranked {
@@ -93,7 +95,7 @@ impl Candidates {
                         gain.add(holds);
                     }
                     let after = room(&alike.kind, (node, Some(&gain)), cluster);
-                    if after > before {
+                    if after > before || is_mixed {
                         places.push((*rank, *id, after - before));
                         before = after;
                     }
@@ -131,8 +133,11 @@ struct Gathered<'a> {
 }
 
 impl<'a> Gathered<'a> {
-    fn new(cluster: &'a Cluster, priority: i32) -> Self {
-        Self { cluster, priority, groups: HashMap::new(), singles: Vec::new() }
+    /// The group itself, whose pods are these, is no candidate: its pods may be of several priorities.
+    fn new(cluster: &'a Cluster, priority: i32, alike: &[Alike]) -> Self {
+        let first = alike.first().and_then(|alike| cluster.known(*alike.pods.first()?));
+        let own = first.and_then(|known| Some((known.group.clone()?, None)));
+        Self { cluster, priority, groups: own.into_iter().collect(), singles: Vec::new() }
     }
 
     fn consider(&mut self, id: PodId, known: &Known) {

@@ -303,7 +303,7 @@ fn a_refused_binding_leaves_the_room_kept() {
     let mut world = world(&[("a", 1)]);
     world.ranked_pod("mine", 5, (1, None), |pod| pod["status"]["nominatedNodeName"] = json!("a"));
     assert!(matches!(decision(&mut world), Decision::Place { .. }));
-    world.cluster.give_up("ns/pod:mine");
+    world.cluster.give_up("ns/pod:mine", ["mine"]);
     world.cluster.set_busy("ns/pod:mine", true);
     world.ranked_pod("rival", 4, (1, None), |_| ());
     held(&decision(&mut world));
@@ -444,4 +444,38 @@ proptest! {
         let places = |decision: &Decision| matches!(decision, Decision::Place { group, .. } if group == "ns/mine");
         prop_assert!(placed || plan.iter().any(places), "{:?}", plan);
     }
+}
+
+#[test]
+fn a_gang_does_not_evict_its_own_pods() {
+    let mut world = World::default();
+    world.node("n", &gpus(1));
+    world.gang("g", &[&gpus(1), &gpus(1)]);
+    let member = |pod: &mut serde_json::Value| {
+        pod["metadata"]["labels"] = serde_json::json!({ "compute.plasma.dev/gang": "g" });
+    };
+    world.pod("g-0", &gpus(1), |pod| {
+        member(pod);
+        pod["spec"]["nodeName"] = serde_json::json!("n");
+    });
+    world.pod("g-1", &gpus(1), |pod| {
+        member(pod);
+        pod["spec"]["priority"] = serde_json::json!(100);
+    });
+    let decisions = world.cluster.plan(10);
+    assert!(matches!(decisions[..], [crate::Decision::Hold { .. }]), "{decisions:?}");
+}
+
+#[test]
+fn a_node_where_unlike_pods_fit_together_counts_as_near() {
+    let mut world = World::default();
+    for (name, count) in [("n0", 3), ("n1", 5), ("n2", 4)] {
+        world.node(name, &gpus(count));
+    }
+    world.ranked_gang("g0", 2, &[(1, Some("n2")), (2, Some("n2"))]);
+    world.ranked_gang("g1", 2, &[(2, Some("n0"))]);
+    world.ranked_gang("g2", 0, &[(1, Some("n1"))]);
+    world.ranked_gang("mine", MINE, &[(3, None), (2, None)]);
+    let Decision::Preempt { victims, .. } = decision(&mut world) else { panic!("nobody is evicted") };
+    assert_eq!(victims.iter().map(|victim| victim.group.as_str()).collect::<Vec<_>>(), ["ns/g2"]);
 }

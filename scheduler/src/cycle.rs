@@ -13,7 +13,7 @@ use k8s_openapi::{
 };
 use kube::{Client, Resource as _};
 use plasma_runtime::{CancellationToken, Gate};
-use plasma_scheduler_core::{Decision, Next, Placement, Victim};
+use plasma_scheduler_core::{Decision, Next, Placement, Victim, is_single};
 use tokio::{
     sync::{Semaphore, mpsc::Receiver},
     task::JoinSet,
@@ -23,7 +23,8 @@ use tokio::{
 use crate::{
     args::Args,
     commit::Binder,
-    evict::{self, Eviction, Evictor},
+    event,
+    evict::{Eviction, Evictor},
     journal::{Journals, Step},
     metrics::Metrics,
     observe::Observed,
@@ -237,7 +238,7 @@ impl Scheduler {
         }
         self.under_way += placements.len();
         let work = self.work.clone();
-        if group.contains("/pod:") {
+        if is_single(&group) {
             self.tasks.spawn(async move { work.bind_single(group, placements).await });
             return;
         }
@@ -254,7 +255,7 @@ impl Scheduler {
     /// What events about a group are about: its gang, or its only pod.
     fn reference(&self, group: &str, pods: &[Placement]) -> Option<ObjectReference> {
         match group.split_once("/pod:") {
-            Some((namespace, name)) => Some(evict::pod_reference(namespace, name, &pods.first()?.uid)),
+            Some((namespace, name)) => Some(event::pod_reference(namespace, name, &pods.first()?.uid)),
             None => Some(self.state.find_gang(group)?.object_ref(&())),
         }
     }

@@ -47,3 +47,22 @@ pub(crate) async fn publish(client: &Client, told: Told<'_>) {
         tracing::warn!("an event can't be written: {fault}");
     }
 }
+
+/// An object of a kind, for an event about it.
+pub(crate) fn reference(kind: (&str, &str), namespace: &str, name: &str, uid: &str) -> ObjectReference {
+    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let (version, kind) = kind;
+    ObjectReference {
+        api_version: given(version),
+        kind: given(kind),
+        namespace: given(namespace),
+        name: given(name),
+        uid: given(uid),
+        ..ObjectReference::default()
+    }
+}
+
+/// A pod, for an event about it.
+pub(crate) fn pod_reference(namespace: &str, name: &str, uid: &str) -> ObjectReference {
+    reference(("v1", "Pod"), namespace, name, uid)
+}

@@ -193,8 +193,8 @@ impl Evictor {
         for victim in victims.iter().filter(|victim| !spared.contains(&victim.uid)) {
             if told.insert(&victim.group) {
                 let about = eviction.gangs.get(&victim.group).cloned();
-                let about =
-                    about.unwrap_or_else(|| pod_reference(&victim.namespace, &victim.pod, &victim.uid));
+                let about = about
+                    .unwrap_or_else(|| event::pod_reference(&victim.namespace, &victim.pod, &victim.uid));
                 let event = Told { about, is_warning: true, reason: "Preempted", note: &note };
                 event::publish(&self.client, event).await;
             }
@@ -205,18 +205,6 @@ impl Evictor {
 
     fn pods(&self, namespace: &str) -> Api<Pod> {
         Api::namespaced(self.client.clone(), namespace)
-    }
-}
-
-/// A pod, for an event.
-pub(crate) fn pod_reference(namespace: &str, name: &str, uid: &str) -> ObjectReference {
-    ObjectReference {
-        api_version: Some("v1".to_owned()),
-        kind: Some("Pod".to_owned()),
-        name: Some(name.to_owned()),
-        namespace: Some(namespace.to_owned()),
-        uid: Some(uid.to_owned()),
-        ..ObjectReference::default()
     }
 }
 

@@ -35,23 +35,10 @@ impl Faults {
     }
 }
 
-/// An object of a kind, for an event about it.
-pub(crate) fn reference(kind: (&str, &str), namespace: &str, name: &str, uid: &str) -> ObjectReference {
-    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let (version, kind) = kind;
-    ObjectReference {
-        api_version: given(version),
-        kind: given(kind),
-        namespace: given(namespace),
-        name: given(name),
-        uid: given(uid),
-        ..ObjectReference::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::reference;
 
     #[test]
     fn what_is_wrong_is_told_once_and_again_when_it_is_something_else() {

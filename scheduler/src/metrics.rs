@@ -22,7 +22,7 @@ impl Metrics {
         let metrics = Self {
             cycle_seconds: Histogram::with_opts(HistogramOpts::new(
                 "plasma_scheduler_cycle_seconds",
-                "From reading the cluster to the last binding of a cycle",
+                "Planning: what is begun by then is carried out beside it",
             ))
             .expect("a valid name"),
             binds: IntCounterVec::new(

@@ -1,10 +1,6 @@
 //! What is written for people and other programs: gangs' status, pods' conditions, events.
 
-use k8s_openapi::{
-    api::core::v1::{ObjectReference, Pod},
-    apimachinery::pkg::apis::meta::v1::Time,
-    jiff::Timestamp,
-};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{
     Api, Client, Resource as _, ResourceExt as _,
     api::{Patch, PatchParams, PostParams},
@@ -163,14 +159,7 @@ impl Reporter {
     /// What a pod of no gang waits for: a condition that autoscalers understand, and an event. Whether it stands there.
     pub(crate) async fn tell_pod(&self, (namespace, name): (&str, &str), uid: &str, waits: &Waits) -> bool {
         let told = self.condition(namespace, (name, uid), waits).await;
-        let about = ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Pod".to_owned()),
-            name: Some(name.to_owned()),
-            namespace: Some(namespace.to_owned()),
-            uid: Some(uid.to_owned()),
-            ..ObjectReference::default()
-        };
+        let about = event::pod_reference(namespace, name, uid);
         let note = format!("{}: {}", waits.reason, waits.message);
         let event = Told { about, is_warning: true, reason: "FailedScheduling", note: &note };
         event::publish(&self.client, event).await;

@@ -11,7 +11,8 @@ use plasma_api::{
 use plasma_scheduler_core::{BudgetDocument, Cluster, GangFacts, Meta, Names, StorageKind};
 
 use crate::{
-    faults::{Faults, reference},
+    event::reference,
+    faults::Faults,
     object::Object,
     observe::{Change, Observed},
     storage::{self, Seen, StorageDocument, Stored},

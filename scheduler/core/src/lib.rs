@@ -27,7 +27,7 @@ mod testing;
 mod unsupported;
 
 pub use cluster::{
-    ClaimName, Cluster, Fault, Names, Nomination, StorageKind, Verdict, VolumeStep, VolumesState,
+    ClaimName, Cluster, Fault, Names, Nomination, StorageKind, Verdict, VolumeStep, VolumesState, is_single,
 };
 pub use document::{
     AttachmentDocument, BudgetDocument, CapacityDocument, ClaimDocument, ClassDocument, CsiDriverDocument,

@@ -273,10 +273,7 @@ impl Cluster {
         if members.len() < needed {
             return Some(Err(Aside::Gathering { there: members.len(), needed }));
         }
-        let waits = |known: &&Known| {
-            known.pod.node.is_none() && known.assumed.is_none() && !known.pod.stage.is_finished
-        };
-        let waiting = || members.iter().copied().filter(waits);
+        let waiting = || members.iter().copied().filter(|known| known.waits());
         waiting().next()?;
         let gated = || waiting().filter_map(|known| known.pod.gate.as_ref());
         if let Some(gate) = gated().min() {
@@ -295,8 +292,7 @@ impl Cluster {
         let mut by_kind: HashMap<*const Kind, Alike> = HashMap::new();
         for id in &group.members {
             let Some(known) = self.known(*id) else { continue };
-            let waits = known.pod.node.is_none() && known.assumed.is_none() && !known.pod.stage.is_finished;
-            if waits && self.is_member(group, &known.pod) {
+            if known.waits() && self.is_member(group, &known.pod) {
                 let kind = &known.pod.kind;
                 let alike = || Alike { kind: kind.clone(), pods: Vec::new() };
                 by_kind.entry(Arc::as_ptr(kind)).or_insert_with(alike).pods.push(*id);

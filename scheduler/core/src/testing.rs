@@ -175,3 +175,17 @@ impl World {
         });
     }
 }
+
+/// Whether any way at all places every pod on nodes with so many GPUs free: the slow, obvious answer.
+pub(crate) fn some_way_exists(free: &mut [i64], pods: &[i64]) -> bool {
+    let Some((first, rest)) = pods.split_first() else { return true };
+    (0..free.len()).any(|index| {
+        if free[index] < *first {
+            return false;
+        }
+        free[index] -= first;
+        let found = some_way_exists(free, rest);
+        free[index] += first;
+        found
+    })
+}

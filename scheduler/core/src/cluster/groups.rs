@@ -51,7 +51,7 @@ impl Group {
 }
 
 /// Whether the key is that of a pod of no gang.
-pub(crate) fn is_single(key: &str) -> bool {
+pub fn is_single(key: &str) -> bool {
     key.contains("/pod:")
 }
 
@@ -143,13 +143,13 @@ impl Cluster {
         }
         let group = self.group(key);
         group.members.insert(id);
-        group.waiting += usize::from(waits(known));
+        group.waiting += usize::from(known.waits());
     }
 
     pub(super) fn leave(&mut self, key: &Text, id: PodId, known: &Known) {
         let Some(group) = self.groups.get_mut(key) else { return };
         if group.members.remove(&id) {
-            group.waiting -= usize::from(waits(known));
+            group.waiting -= usize::from(known.waits());
         }
     }
 
@@ -204,12 +204,7 @@ impl Cluster {
     /// The waiting pods of a group of which the API server doesn't say yet that there is no room: name and UID.
     pub fn untold(&self, key: &str) -> Vec<(String, String)> {
         let Some(group) = self.groups.get(key) else { return Vec::new() };
-        let untold = self.members(group).filter(|known| waits(known) && !known.pod.is_told);
+        let untold = self.members(group).filter(|known| known.waits() && !known.pod.is_told);
         untold.map(|known| (known.pod.name.to_string(), known.pod.uid.to_string())).collect()
     }
-}
-
-/// Whether a pod has no node and hasn't ended.
-fn waits(known: &Known) -> bool {
-    known.pod.node.is_none() && known.assumed.is_none() && !known.pod.stage.is_finished
 }

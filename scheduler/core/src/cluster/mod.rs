@@ -27,8 +27,9 @@ use crate::{
 
 pub(crate) use budgets::Budget;
 pub(crate) use changes::{Changes, Moment};
+pub(crate) use groups::Group;
 use groups::Turn;
-pub(crate) use groups::{Group, is_single};
+pub use groups::is_single;
 pub(crate) use promises::Step;
 pub use promises::{ClaimName, VolumeStep, VolumesState};
 pub(crate) use room::Lifted;
@@ -101,6 +102,13 @@ pub(crate) struct Known {
     pub(crate) is_leaving: bool,
     /// Of which group it is; none where another scheduler places it.
     pub(crate) group: Option<Text>,
+}
+
+impl Known {
+    /// Whether it has no node, isn't on its way to one, and hasn't ended.
+    pub(crate) fn waits(&self) -> bool {
+        self.pod.node.is_none() && self.assumed.is_none() && !self.pod.stage.is_finished
+    }
 }
 
 /// What a document says that makes no sense: the object and why.

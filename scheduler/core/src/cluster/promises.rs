@@ -156,12 +156,7 @@ impl Cluster {
             self.storage.promises.add(step);
         }
         if known.on.is_some() {
-            known
-                .pod
-                .claims
-                .iter()
-                .filter(|claim| !claim.is_ephemeral)
-                .for_each(|claim| self.storage.use_claim(&claim.key, id));
+            shared_claims(&known.pod).for_each(|claim| self.storage.use_claim(claim, id));
         }
     }
 
@@ -172,12 +167,12 @@ impl Cluster {
             self.storage.promises.remove(&step.claim, &step.uid);
         }
         if known.on.is_some() {
-            known
-                .pod
-                .claims
-                .iter()
-                .filter(|claim| !claim.is_ephemeral)
-                .for_each(|claim| self.storage.leave_claim(&claim.key, id));
+            shared_claims(&known.pod).for_each(|claim| self.storage.leave_claim(claim, id));
         }
     }
+}
+
+/// The claims of a pod that other pods may use, too.
+fn shared_claims(pod: &Pod) -> impl Iterator<Item = &Text> {
+    pod.claims.iter().filter(|claim| !claim.is_ephemeral).map(|claim| &claim.key)
 }

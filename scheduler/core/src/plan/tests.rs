@@ -6,7 +6,7 @@ use proptest::{collection::vec, prelude::*};
 use serde_json::json;
 
 use super::*;
-use crate::testing::{GPU, World, gpus};
+use crate::testing::{GPU, World, gpus, some_way_exists};
 
 fn world(free: &[i64]) -> World {
     let mut world = World::default();
@@ -163,20 +163,6 @@ fn what_was_tried_in_vain_is_as_it_was() {
     gang(&mut world, "all", &[2, 2]);
     let placed = |decision: &Decision| matches!(decision, Decision::Place { group, .. } if group == "ns/all");
     assert!(plan(&mut world).iter().any(placed));
-}
-
-/// Whether any way at all places every pod: the slow, obvious answer.
-fn some_way_exists(free: &mut [i64], pods: &[i64]) -> bool {
-    let Some((first, rest)) = pods.split_first() else { return true };
-    (0..free.len()).any(|index| {
-        if free[index] < *first {
-            return false;
-        }
-        free[index] -= first;
-        let found = some_way_exists(free, rest);
-        free[index] += first;
-        found
-    })
 }
 
 proptest! {

@@ -295,8 +295,8 @@ fn spread(
 /// A field that is known and that this scheduler leaves to others.
 fn not_taken_on(spec: &PodSpec) -> Option<Unsupported> {
     let mut containers = spec.containers.iter().chain(&spec.init_containers);
-    let field = if spec.scheduling_group.is_some() {
-        // Its pods start together, and how many of them must isn't known here.
+    let field = if spec.scheduling_group.as_ref().is_some_and(|group| group.pod_group_name.is_none()) {
+        // A group of which only a newer Kubernetes can say which.
         "spec.schedulingGroup"
     } else if !spec.resource_claims.is_empty() {
         "spec.resourceClaims"

@@ -4,7 +4,7 @@
 use std::{cmp::Reverse, collections::BTreeSet, ops::Bound};
 
 use super::{Cluster, Known};
-use crate::{gang::GangFacts, labels::Text, node::PodId, pod::Pod};
+use crate::{gang::GangFacts, labels::Text, node::PodId, pod::Pod, unsupported::Unsupported};
 
 /// Where a group is in the queue: higher priority first, then the older one, then by name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +62,13 @@ impl Cluster {
         match pod.labels.get(&self.names.gang_label).cloned() {
             Some(gang) => self.shared.texts.share(&format!("{namespace}/{gang}")),
             None => self.shared.texts.share(&format!("{namespace}/pod:{}", pod.name)),
+        }
+    }
+
+    /// How many pods of an upstream PodGroup must start together isn't known here, unless they have a gang, which says it.
+    pub(super) fn refuse_upstream_group(&self, pod: &mut Pod) {
+        if pod.pod_group.is_some() && pod.labels.get(&self.names.gang_label).is_none() {
+            pod.problem.get_or_insert_with(|| Box::new(Unsupported::not_taken_on("spec.schedulingGroup")));
         }
     }
 

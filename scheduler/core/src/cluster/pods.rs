@@ -12,7 +12,8 @@ use crate::{
 impl Cluster {
     /// A pod is there, or has changed.
     pub fn set_pod(&mut self, document: &PodDocument) {
-        let pod = read::pod(document, &mut self.shared);
+        let mut pod = read::pod(document, &mut self.shared);
+        self.refuse_upstream_group(&mut pod);
         let uid = pod.uid.clone();
         let before = self.pod_ids.get(&uid).copied();
         let assumed = before.and_then(|id| self.known(id)).and_then(|known| known.assumed);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::{collection::vec, prelude::*};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::testing::{GPU, World, gpus, some_way_exists};
@@ -225,4 +225,20 @@ proptest! {
             prop_assert!(used.get(&format!("n{index}")).copied().unwrap_or(0) <= *free, "{} of {}", GPU, index);
         }
     }
+}
+
+#[test]
+fn the_gang_decides_over_a_pod_that_is_in_an_upstream_group_too_and_without_one_the_pod_is_refused() {
+    let mut world = world(&[2]);
+    let in_group = |pod: &mut Value| pod["spec"]["schedulingGroup"] = json!({ "podGroupName": "upstream" });
+    gang(&mut world, "a", &[]);
+    world.pod("a-0", &gpus(1), |pod| {
+        pod["metadata"]["labels"] = json!({ "compute.plasma.dev/gang": "a" });
+        in_group(pod);
+    });
+    world.pod("alone", &gpus(1), in_group);
+    let decisions = plan(&mut world);
+    assert!(matches!(&decisions[0], Decision::Place { group, .. } if group == "ns/a"), "{decisions:?}");
+    let Decision::Aside { group, why: Aside::Refused(why) } = &decisions[1] else { panic!("{decisions:?}") };
+    assert_eq!((group.as_str(), why.field.as_str()), ("ns/pod:alone", "spec.schedulingGroup"));
 }

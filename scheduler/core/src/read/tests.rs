@@ -68,8 +68,9 @@ fn a_field_from_the_future_is_refused_by_its_path() {
 #[test]
 fn what_is_not_taken_on_is_refused_by_its_field() {
     assert_eq!(refused_field(&with("resourceClaims", json!([{ "name": "g" }]))), "spec.resourceClaims");
-    let group = json!({ "podGroupName": "g" });
-    assert_eq!(refused_field(&with("schedulingGroup", group)), "spec.schedulingGroup");
+    assert_eq!(refused_field(&with("schedulingGroup", json!({}))), "spec.schedulingGroup");
+    let group = json!({ "podGroupName": "g", "role": "leader" });
+    assert_eq!(refused_field(&with("schedulingGroup", group)), "spec.schedulingGroup.role");
     let mut claims = stored();
     claims["containers"][0]["resources"]["claims"] = json!([{ "name": "g" }]);
     assert_eq!(refused_field(&claims), "spec.containers[].resources.claims");

@@ -40,6 +40,9 @@ use crate::{
 /// journalled, its pods are bound and its status is written, one after the other: that takes several gangs at once to keep
 /// the API server busy.
 const UNDER_WAY: usize = 1024;
+/// With more pods than this on their way to their nodes, plans that are carried out wait to be written down as such: pods
+/// that could run come first.
+const MANY: usize = 128;
 /// How many groups are told at once what they wait for.
 const TOLD_AT_ONCE: usize = 16;
 /// How many observations are taken in before the next plan.
@@ -169,8 +172,8 @@ impl Scheduler {
     }
 
     /// Finishes or undoes the plans that are journalled.
-    fn carry_on(&mut self, now: Timestamp) {
-        for plan in self.journals.due(&self.state, now) {
+    pub(crate) fn carry_on(&mut self, now: Timestamp) {
+        for plan in self.journals.due(&self.state, self.under_way > MANY, now) {
             let work = self.work.clone();
             self.tasks.spawn(async move { work.carry_on(plan).await });
         }
@@ -246,10 +249,9 @@ impl Scheduler {
             self.under_way -= placements.len();
             return self.give_up(group, &uids(&placements), now);
         };
-        self.journals.sends(&group, now, true);
+        self.journals.begins(&group, now);
         let deadline = now + SignedDuration::from_secs(i64::from(self.args.gang_deadline_seconds));
-        let bound = self.state.cluster.bound_of(&group);
-        self.tasks.spawn(async move { work.bind_gang(gang, placements, deadline, bound).await });
+        self.tasks.spawn(async move { work.bind_gang(gang, placements, deadline).await });
     }
 
     /// What events about a group are about: its gang, or its only pod.
@@ -310,8 +312,11 @@ impl Scheduler {
             return self.journals.has_tried(&group, &step.next, now);
         }
         self.journals.ends(&group);
-        if let Some(ended) = step.ended {
-            self.state.has_ended(&group, ended);
+        if let Some(gang) = step.gang {
+            self.state.wrote(&group, *gang);
+        }
+        if step.next == Next::Finish {
+            self.pauses.forget(&group);
         }
         if matches!(step.next, Next::Undo(_)) {
             self.metrics.rollbacks.inc();
@@ -339,19 +344,10 @@ impl Scheduler {
                 self.journals.ends(&group);
                 self.give_up(group, &uids(&placements), now);
             }
-            Outcome::Begun { group, placements, gang } => {
+            Outcome::Begun { group, placements, gang, is_bound } => {
                 self.under_way -= placements.len();
                 self.state.wrote(&group, *gang);
-                self.journals.sends(&group, now, false);
-                self.state.cluster.set_busy(&group, false);
-            }
-            Outcome::Over { group, placements, ended } => {
-                self.under_way -= placements.len();
-                self.pauses.forget(&group);
-                self.journals.ends(&group);
-                if let Some(ended) = ended {
-                    self.state.has_ended(&group, ended);
-                }
+                self.journals.has_begun(&group, is_bound, now);
                 self.state.cluster.set_busy(&group, false);
             }
             Outcome::CarriedOn { group, step } => self.carried_on(group, step, now),

@@ -16,11 +16,14 @@ use plasma_scheduler_core::{Bound, Next, Placement, next};
 use crate::{
     commit::Binder,
     report::{Reporter, Written},
-    state::{self, Ended, State},
+    state::{self, State},
 };
 
 /// How long is waited for the watch to show what was sent, before it is sent again.
 pub(crate) const AGAIN: SignedDuration = SignedDuration::from_secs(1);
+
+/// For how long plans that are carried out wait at most to be written down as such, while many pods are on their way.
+const LATER: SignedDuration = SignedDuration::from_secs(5);
 
 /// Why a journal couldn't be written.
 #[derive(Debug, thiserror::Error)]
@@ -104,34 +107,58 @@ fn planned(mut gang: Gang, placements: &[Placement], deadline: Timestamp) -> Res
     Ok(gang)
 }
 
-/// When something was last done for each plan that is journalled and not over.
+/// How far the plans are that are journalled and not over.
 #[derive(Default)]
 pub(crate) struct Journals(HashMap<String, Tried>);
 
 /// What was last done for a plan.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Tried {
+struct Tried {
     at: Timestamp,
-    /// It is being done now.
+    /// Something is being done now.
     is_under_way: bool,
-    /// Everything is done but for saying so, and that failed.
-    wants_its_end_written: bool,
+    stage: Stage,
+}
+
+/// How far a plan is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Its bindings were sent, and aren't all known to stand.
+    Binding,
+    /// Every pod is bound; what is left is to say so.
+    Bound,
+    /// To say so failed.
+    Untold,
     /// It was given up: nothing more is bound.
-    is_undoing: bool,
+    Undoing,
 }
 
 impl Tried {
-    /// Whether it was done just now, and the watch may not show it yet.
-    fn is_recent(&self, now: Timestamp) -> bool {
-        (SignedDuration::ZERO..AGAIN).contains(&now.duration_since(self.at))
+    /// Whether what was done was done so short a time ago.
+    fn is_within(&self, time: SignedDuration, now: Timestamp) -> bool {
+        (SignedDuration::ZERO..time).contains(&now.duration_since(self.at))
+    }
+
+    /// Whether nothing is done for the plan now, whatever the watch shows of it.
+    fn rests(&self, is_crowded: bool, now: Timestamp) -> bool {
+        self.is_under_way
+            || match self.stage {
+                Stage::Bound => is_crowded && self.is_within(LATER, now),
+                Stage::Untold | Stage::Undoing => self.is_within(AGAIN, now),
+                Stage::Binding => false,
+            }
     }
 }
 
 impl Journals {
-    /// The bindings of a new plan are sent, or sending them has ended without an end of the plan.
-    pub(crate) fn sends(&mut self, key: &str, now: Timestamp, is_under_way: bool) {
-        let tried = Tried { at: now, is_under_way, wants_its_end_written: false, is_undoing: false };
-        self.0.insert(key.to_owned(), tried);
+    /// A new plan is written down and its bindings are sent.
+    pub(crate) fn begins(&mut self, key: &str, now: Timestamp) {
+        self.set(key, Stage::Binding, true, now);
+    }
+
+    /// That has ended, with every pod bound or not.
+    pub(crate) fn has_begun(&mut self, key: &str, is_bound: bool, now: Timestamp) {
+        self.set(key, if is_bound { Stage::Bound } else { Stage::Binding }, false, now);
     }
 
     /// The plan is over.
@@ -141,41 +168,40 @@ impl Journals {
 
     /// What was done for a plan led to this.
     pub(crate) fn has_tried(&mut self, key: &str, step: &Next, now: Timestamp) {
-        let tried = Tried {
-            at: now,
-            is_under_way: false,
-            wants_its_end_written: *step == Next::Finish,
-            is_undoing: matches!(step, Next::Undo(_)),
+        let stage = match step {
+            Next::Wait => Stage::Binding,
+            Next::Finish => Stage::Untold,
+            Next::Undo(_) => Stage::Undoing,
         };
-        self.0.insert(key.to_owned(), tried);
+        self.set(key, stage, false, now);
     }
 
-    /// The plans for which something is to be done now.
-    pub(crate) fn due(&mut self, state: &State, now: Timestamp) -> Vec<Plan> {
-        self.0.retain(|key, tried| tried.is_under_way || tried.is_recent(now) || state.is_journalled(key));
+    fn set(&mut self, key: &str, stage: Stage, is_under_way: bool, now: Timestamp) {
+        self.0.insert(key.to_owned(), Tried { at: now, is_under_way, stage });
+    }
+
+    /// The plans for which something is to be done now. Where many pods are on their way, that isn't yet to say which
+    /// others are bound.
+    pub(crate) fn due(&mut self, state: &State, is_crowded: bool, now: Timestamp) -> Vec<Plan> {
+        self.0.retain(|key, tried| {
+            tried.is_under_way || tried.is_within(AGAIN, now) || state.is_journalled(key)
+        });
         let mut due = Vec::new();
         for (key, gang, journal) in state.journalled() {
             let tried = self.0.get(key).copied();
-            if tried.is_some_and(|tried| tried.is_under_way) {
+            if tried.is_some_and(|tried| tried.rests(is_crowded, now)) {
                 continue;
             }
-            let is_undoing = tried.is_some_and(|tried| tried.is_undoing);
-            let seconds_late = now.duration_since(journal.deadline.0).as_secs();
-            let plan = Plan::new(state, (key, gang, journal), is_undoing, seconds_late);
-            let waits = |tried: Tried| !plan.is_shown_whole() || tried.wants_its_end_written;
-            if tried.is_some_and(|tried| tried.is_recent(now) && waits(tried)) {
+            let plan = Plan::new(state, (key, gang, journal), tried.map(|tried| tried.stage), now);
+            // The watch may not show yet what was done just now.
+            if tried.is_some_and(|tried| tried.is_within(AGAIN, now)) && !plan.is_shown_whole() {
                 continue;
             }
             due.push(plan);
         }
         for plan in &due {
-            let tried = Tried {
-                at: now,
-                is_under_way: true,
-                wants_its_end_written: false,
-                is_undoing: plan.is_undoing,
-            };
-            self.0.insert(plan.key.clone(), tried);
+            let stage = self.0.get(&plan.key).map_or(Stage::Binding, |tried| tried.stage);
+            self.set(&plan.key, stage, true, now);
         }
         due
     }
@@ -186,6 +212,8 @@ pub(crate) struct Plan {
     pub(crate) key: String,
     namespace: String,
     name: String,
+    /// The gang as it was seen last, unless its end couldn't be written into that.
+    gang: Option<Gang>,
     pub(crate) placements: Vec<Placement>,
     /// In the placements' order: how a binding stands where the watch shows it done.
     shown: Vec<Option<Bound>>,
@@ -199,7 +227,8 @@ pub(crate) struct Plan {
 pub(crate) struct Step {
     pub(crate) next: Next,
     pub(crate) is_over: bool,
-    pub(crate) ended: Option<Ended>,
+    /// The gang as it is now, where that is known.
+    pub(crate) gang: Option<Box<Gang>>,
     /// The pods, by UID, that are lost to the plan and weren't deleted with the others.
     pub(crate) lost: Vec<String>,
 }
@@ -208,14 +237,16 @@ impl Plan {
     fn new(
         state: &State,
         (key, gang, journal): (&str, &Gang, &Journal),
-        is_undoing: bool,
-        seconds_late: i64,
+        stage: Option<Stage>,
+        now: Timestamp,
     ) -> Self {
         let placements: Vec<Placement> = journal.placements.iter().map(core_placement).collect();
         let members = state.cluster.bound_members(key).into_iter();
         let members: HashMap<String, (String, bool)> =
             members.map(|(uid, node, has_started)| (uid, (node, has_started))).collect();
+        let is_known_bound = matches!(stage, Some(Stage::Bound | Stage::Untold));
         let shown = placements.iter().map(|place| match members.get(&place.uid) {
+            _ if is_known_bound => Some(Bound::Yes),
             Some((node, has_started)) if *node == place.node => {
                 Some(if *has_started { Bound::Started } else { Bound::Yes })
             }
@@ -229,11 +260,12 @@ impl Plan {
             key: key.to_owned(),
             namespace: gang.namespace().unwrap_or_default(),
             name: gang.name_any(),
+            gang: (stage == Some(Stage::Bound)).then(|| gang.clone()),
             shown,
             beside: members.len() - planned,
             placements,
-            is_undoing,
-            seconds_late,
+            is_undoing: stage == Some(Stage::Undoing),
+            seconds_late: now.duration_since(journal.deadline.0).as_secs(),
         }
     }
 
@@ -249,7 +281,7 @@ impl Plan {
             Next::Wait => Written::No,
             Next::Finish => {
                 let bound = self.beside + self.placements.len();
-                reporter.scheduled((&self.namespace, &self.name), None, bound).await
+                reporter.scheduled((&self.namespace, &self.name), self.gang.clone(), bound).await
             }
             Next::Undo(places) => self.undo((binder, reporter), &outcomes, places).await,
         };
@@ -258,8 +290,8 @@ impl Plan {
         let lost = outcomes.iter().enumerate().filter(is_lost).filter(|(_, bound)| !bound.is_done());
         let lost = lost.map(|(place, _)| self.placements[place].uid.clone()).collect();
         match written {
-            Written::Yes(ended) => Step { next, is_over: true, ended, lost },
-            Written::No => Step { next, is_over: false, ended: None, lost },
+            Written::Yes(gang) => Step { next, is_over: true, gang, lost },
+            Written::No => Step { next, is_over: false, gang: None, lost },
         }
     }
 
@@ -306,5 +338,29 @@ fn core_placement(placement: &ApiPlacement) -> Placement {
         uid: placement.pod_uid.to_string(),
         node: placement.node.clone(),
         volumes: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_bound_is_written_down_when_few_are_on_their_way_and_not_too_late() {
+        let at = Timestamp::now();
+        let rests = |stage: Stage, is_crowded: bool, seconds: i64| {
+            let tried = Tried { at, is_under_way: false, stage };
+            tried.rests(is_crowded, at + SignedDuration::from_secs(seconds))
+        };
+        assert!(!rests(Stage::Bound, false, 0), "at once");
+        assert!(rests(Stage::Bound, true, 4), "others come first");
+        assert!(!rests(Stage::Bound, true, 5), "but not for ever");
+        for stage in [Stage::Untold, Stage::Undoing] {
+            assert!(
+                rests(stage, false, 0) && !rests(stage, true, 1),
+                "what failed is tried again, not at once"
+            );
+        }
+        assert!(!rests(Stage::Binding, true, 0), "what isn't bound can't wait");
     }
 }

@@ -14,8 +14,8 @@ use crate::{
     event::{self, Told},
     evict::{Evicted, Eviction, Evictor},
     journal::{self, Plan, Step},
-    report::{Reporter, Written},
-    state::{self, Ended},
+    report::Reporter,
+    state,
     volumes::VolumeBinder,
     waits::Waits,
 };
@@ -38,10 +38,8 @@ pub(crate) enum Outcome {
     Asked { group: String, why_not: Option<String> },
     /// Nothing was bound, and nothing will be.
     Refused { group: String, placements: Vec<Placement> },
-    /// The gang's plan is journalled and isn't over. The gang is as it was written.
-    Begun { group: String, placements: Vec<Placement>, gang: Box<Gang> },
-    /// The gang's plan is over: every pod is bound.
-    Over { group: String, placements: Vec<Placement>, ended: Option<Ended> },
+    /// The gang's plan is journalled, and every pod of it is bound or not every one. The gang is as it was written.
+    Begun { group: String, placements: Vec<Placement>, gang: Box<Gang>, is_bound: bool },
     /// A journalled plan was carried on.
     CarriedOn { group: String, step: Step },
     /// Others were evicted for a group, or not.
@@ -105,32 +103,25 @@ impl Work {
         }
     }
 
-    /// Journals a gang's plan, then binds its pods, of which so many are bound in the end.
+    /// Journals a gang's plan, then binds its pods.
     pub(crate) async fn bind_gang(
         self,
         gang: Gang,
         placements: Vec<Placement>,
         deadline: Timestamp,
-        bound: usize,
     ) -> Outcome {
         let group = state::key(&gang);
-        let (namespace, name) = (gang.namespace().unwrap_or_default(), gang.name_any());
+        let namespace = gang.namespace().unwrap_or_default();
         // The plan is durable before its first binding: a successor finishes or undoes what we began.
         let Some(gang) = journal::write_for_sure(&self.client, gang, &placements, deadline).await else {
             return Outcome::Refused { group, placements };
         };
         let outcomes = self.binder.bind_all(&namespace, &placements).await;
-        if !outcomes.iter().all(|outcome| outcome.is_done()) {
-            if outcomes.contains(&Bound::Never) {
-                tracing::warn!("gang {group}: not every pod can be bound as planned");
-            }
-            return Outcome::Begun { group, placements, gang: Box::new(gang) };
+        let is_bound = outcomes.iter().all(|outcome| outcome.is_done());
+        if outcomes.contains(&Bound::Never) {
+            tracing::warn!("gang {group}: not every pod can be bound as planned");
         }
-        tracing::debug!("gang {group}: bound {} pods", placements.len());
-        match self.reporter.scheduled((&namespace, &name), Some(gang.clone()), bound).await {
-            Written::Yes(ended) => Outcome::Over { group, placements, ended },
-            Written::No => Outcome::Begun { group, placements, gang: Box::new(gang) },
-        }
+        Outcome::Begun { group, placements, gang: Box::new(gang), is_bound }
     }
 
     /// Carries a journalled plan on.

@@ -2,7 +2,7 @@
 
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{
-    Api, Client, Resource as _, ResourceExt as _,
+    Api, Client, Resource as _,
     api::{Patch, PatchParams, PostParams},
 };
 use plasma_api::{
@@ -14,7 +14,6 @@ use serde_json::json;
 
 use crate::{
     event::{self, Told},
-    state::Ended,
     waits::Waits,
 };
 
@@ -36,8 +35,8 @@ struct Verdict {
 
 /// How the writing of a gang's status ended.
 pub(crate) enum Written {
-    /// It stands there; a journal that it ended is named.
-    Yes(Option<Ended>),
+    /// It stands there: the gang as it is now, where it still is.
+    Yes(Option<Box<Gang>>),
     /// It couldn't be written now.
     No,
 }
@@ -106,12 +105,12 @@ impl Reporter {
         event: Option<(bool, &str, &str)>,
     ) -> Written {
         match self.write_status((namespace, name), known, verdict).await {
-            Ok(Some((gang, ended, has_changed))) => {
+            Ok(Some((gang, has_changed))) => {
                 if let (true, Some((is_warning, reason, note))) = (has_changed, event) {
                     let about = gang.object_ref(&());
                     event::publish(&self.client, Told { about, is_warning, reason, note }).await;
                 }
-                Written::Yes(ended)
+                Written::Yes(Some(Box::new(gang)))
             }
             Ok(None) => Written::Yes(None),
             Err(fault) => {
@@ -127,7 +126,7 @@ impl Reporter {
         (namespace, name): (&str, &str),
         known: Option<Gang>,
         verdict: Verdict,
-    ) -> Result<Option<(Gang, Option<Ended>, bool)>, kube::Error> {
+    ) -> Result<Option<(Gang, bool)>, kube::Error> {
         let gangs: Api<Gang> = Api::namespaced(self.client.clone(), namespace);
         let found = match known {
             Some(gang) => Some(gang),
@@ -135,12 +134,11 @@ impl Reporter {
         };
         let Some(mut gang) = found else { return Ok(None) };
         let before = gang.status.clone();
-        let journal = before.as_ref().and_then(|status| status.journal.clone());
-        if journal.is_some() && !verdict.ends_plan {
+        if before.as_ref().is_some_and(|status| status.journal.is_some()) && !verdict.ends_plan {
             // A plan has begun meanwhile: what the gang waited for before is no news.
             return Ok(None);
         }
-        let (ends_plan, generation) = (verdict.ends_plan, gang.metadata.generation);
+        let generation = gang.metadata.generation;
         apply(gang.status.get_or_insert_default(), verdict, generation);
         let has_changed = gang.status != before;
         if has_changed {
@@ -150,10 +148,7 @@ impl Reporter {
                 Err(fault) => return Err(fault),
             }
         }
-        // Only now: had the write failed, the journal would still stand, and must be carried on.
-        let (uid, version) = (gang.uid(), gang.resource_version());
-        let ended = journal.filter(|_| ends_plan).map(|journal| Ended { uid, journal, version });
-        Ok(Some((gang, ended, has_changed)))
+        Ok(Some((gang, has_changed)))
     }
 
     /// What a pod of no gang waits for: a condition that autoscalers understand, and an event. Whether it stands there.

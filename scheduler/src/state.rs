@@ -24,18 +24,8 @@ pub(crate) struct State {
     gangs: HashMap<String, Gang>,
     /// The gangs that are shown with a plan that isn't over.
     journalled: BTreeSet<String>,
-    /// Journals that we ended, by gang, until the watch shows that.
-    ended: HashMap<String, Ended>,
     pub(crate) faults: Faults,
     lists: Lists,
-}
-
-/// A journal that was ended, and the version of the gang in which it is gone.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Ended {
-    pub(crate) uid: Option<String>,
-    pub(crate) journal: Journal,
-    pub(crate) version: Option<String>,
 }
 
 /// What a list that is being read has named so far, by kind; and whether one was ever complete.
@@ -83,7 +73,6 @@ impl State {
             cluster: Cluster::new(names),
             gangs: HashMap::new(),
             journalled: BTreeSet::new(),
-            ended: HashMap::new(),
             faults: Faults::default(),
             lists: Lists::default(),
         }
@@ -258,10 +247,7 @@ impl State {
         if self.gangs.get(&key).is_some_and(is_old) {
             return;
         }
-        if self.ended.get(&key).is_some_and(|ended| !is_behind(&gang, ended)) {
-            self.ended.remove(&key);
-        }
-        let facts = facts(&key, &gang, !self.ended.contains_key(&key));
+        let facts = facts(&key, &gang);
         if facts.journal.is_empty() {
             self.journalled.remove(&key);
         } else {
@@ -274,7 +260,6 @@ impl State {
     fn remove_gang(&mut self, key: &str) {
         self.gangs.remove(key);
         self.journalled.remove(key);
-        self.ended.remove(key);
         self.cluster.remove_gang(key);
     }
 
@@ -283,16 +268,6 @@ impl State {
         let Some(known) = self.gangs.get(key).filter(|known| known.uid() == gang.uid()) else { return };
         if is_older(known, &gang) {
             self.set_gang(key.to_owned(), gang);
-        }
-    }
-
-    /// We ended a gang's journal: until the watch shows that, what it shows of it is old.
-    pub(crate) fn has_ended(&mut self, key: &str, ended: Ended) {
-        let Some(gang) = self.gangs.get(key).cloned() else { return };
-        if is_behind(&gang, &ended) {
-            self.ended.insert(key.to_owned(), ended);
-            self.journalled.remove(key);
-            self.cluster.set_gang(facts(key, &gang, false));
         }
     }
 
@@ -313,12 +288,6 @@ impl State {
     pub(crate) fn is_journalled(&self, key: &str) -> bool {
         self.journalled.contains(key)
     }
-
-    /// How many journals are remembered as ended.
-    #[cfg(test)]
-    pub(crate) fn remembers(&self) -> usize {
-        self.ended.len()
-    }
 }
 
 /// Whether a gang was seen in an older version than the other: versions are numbers that grow (KEP-5504). Where an API
@@ -326,13 +295,6 @@ impl State {
 fn is_older(gang: &Gang, other: &Gang) -> bool {
     let version = |gang: &Gang| gang.metadata.resource_version.as_ref()?.parse::<u64>().ok();
     version(gang).zip(version(other)).is_some_and(|(gang, other)| gang < other)
-}
-
-/// Whether the gang is still shown with the journal that was ended.
-fn is_behind(gang: &Gang, ended: &Ended) -> bool {
-    gang.uid() == ended.uid
-        && gang.resource_version() != ended.version
-        && journal_of(gang).is_none_or(|journal| *journal == ended.journal)
 }
 
 pub(crate) fn journal_of(gang: &Gang) -> Option<&Journal> {
@@ -354,9 +316,8 @@ pub(crate) fn key(object: &impl kube::ResourceExt) -> String {
     format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
 }
 
-fn facts(key: &str, gang: &Gang, has_journal: bool) -> GangFacts {
-    let journal = journal_of(gang).filter(|_| has_journal);
-    let placements = journal.into_iter().flat_map(|journal| &journal.placements);
+fn facts(key: &str, gang: &Gang) -> GangFacts {
+    let placements = journal_of(gang).into_iter().flat_map(|journal| &journal.placements);
     let created = gang.metadata.creation_timestamp.as_ref();
     GangFacts {
         key: key.to_owned(),

@@ -129,6 +129,8 @@ impl Cluster {
         scheduler.cycle(self.now);
         while let Some(outcome) = scheduler.tasks.join_next().await {
             scheduler.learn(outcome, self.now);
+            // What is bound is written down as such.
+            scheduler.carry_on(self.now);
         }
     }
 

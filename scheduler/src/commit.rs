@@ -7,12 +7,15 @@ use k8s_openapi::{
     api::core::v1::{Binding, ObjectReference, Pod},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status},
 };
-use kube::{Api, Client, ResourceExt as _, api::PostParams};
+use kube::{Api, Client, api::PostParams};
 use plasma_scheduler_core::{Bound, Placement};
 
 use tokio::sync::Semaphore;
 
-use crate::{evict, metrics::Metrics};
+use crate::{
+    evict::{self, is_another_or_ending},
+    metrics::Metrics,
+};
 
 /// How many requests for one gang are under way at once.
 const AT_ONCE: usize = 64;
@@ -93,7 +96,7 @@ impl Binder {
         match self.pods(namespace).get_opt(&placement.pod).await {
             Err(_) => Bound::NotYet,
             Ok(None) => Bound::Never,
-            Ok(Some(pod)) if is_another_or_ending(&pod, placement) => Bound::Never,
+            Ok(Some(pod)) if is_another_or_ending(&pod, &placement.uid) => Bound::Never,
             Ok(Some(pod)) => match pod.spec.and_then(|spec| spec.node_name).filter(|node| !node.is_empty()) {
                 Some(node) if node == placement.node => {
                     let phase = pod.status.and_then(|status| status.phase);
@@ -108,13 +111,20 @@ impl Binder {
     /// Deletes a pod of a plan that can't be finished; its owner makes it anew. Whether it is gone, or going.
     pub(crate) async fn undo(&self, namespace: &str, placement: &Placement) -> bool {
         let told = ("GangNotPlaced", "not every pod of the gang could be bound by its deadline");
-        let (pods, pod) = (self.pods(namespace), (placement.pod.as_str(), placement.uid.as_str()));
-        let Err(fault) = evict::disrupt_and_delete(&pods, pod, told).await else { return true };
-        // Gone, or made anew under its name, is what was wanted: that is read, not guessed from the fault.
-        let is_gone = match self.pods(namespace).get_opt(&placement.pod).await {
-            Ok(pod) => pod.is_none_or(|pod| is_another_or_ending(&pod, placement)),
-            Err(_) => false,
+        let pods = self.pods(namespace);
+        let find = || async {
+            let found = pods.get_opt(&placement.pod).await?;
+            Ok::<_, kube::Error>(found.filter(|pod| !is_another_or_ending(pod, &placement.uid)))
         };
+        let fault = match find().await {
+            // Gone, or made anew under its name, is what was wanted.
+            Ok(None) => return true,
+            Ok(Some(pod)) => evict::disrupt_and_delete(&pods, &pod, told).await.err(),
+            Err(fault) => Some(fault),
+        };
+        let Some(fault) = fault else { return true };
+        // What it did is read, not guessed from the fault.
+        let is_gone = matches!(find().await, Ok(None));
         if !is_gone {
             tracing::warn!("undoing {namespace}/{}: {fault}; trying again", placement.pod);
         }
@@ -124,10 +134,6 @@ impl Binder {
     fn pods(&self, namespace: &str) -> Api<Pod> {
         Api::namespaced(self.client.clone(), namespace)
     }
-}
-
-fn is_another_or_ending(pod: &Pod, placement: &Placement) -> bool {
-    pod.uid().as_ref() != Some(&placement.uid) || pod.metadata.deletion_timestamp.is_some()
 }
 
 /// Whether the API server said no, and so did nothing: what it does after a time-out or a fault of its own is unknown.

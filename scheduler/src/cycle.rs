@@ -31,9 +31,10 @@ use crate::{
     outcome::{Outcome, Work},
     pauses::Pauses,
     report::Reporter,
+    said::Said,
     state::State,
     volumes::{Awaited, VolumeBinder},
-    waits::{Said, Waits},
+    waits::{Waits, Why},
 };
 
 /// How many pods may be on their way to their nodes before no more are placed. A gang's are on their way while its plan is
@@ -163,10 +164,14 @@ impl Scheduler {
         for decision in self.state.cluster.explain(EXPLAINED) {
             self.carry_out(decision, now);
         }
+        for (group, claim) in self.awaited.pending(&self.state.cluster, now) {
+            let waits = Waits::for_claim(&claim, self.state.cluster.bound_of(&group));
+            self.tell(group, waits, now);
+        }
         let cluster = &self.state.cluster;
-        self.said.retain(|key| cluster.waits(key));
+        self.said.retain(|key| cluster.knows(key));
         self.pauses.retain(|key| cluster.knows(key));
-        let (held, refused) = self.said.counts();
+        let (held, refused) = self.said.counts(|key| cluster.waits(key));
         self.metrics.waiting_gangs.set(i64::try_from(held).unwrap_or(i64::MAX));
         self.metrics.refused_gangs.set(i64::try_from(refused).unwrap_or(i64::MAX));
     }
@@ -206,12 +211,11 @@ impl Scheduler {
 
     /// Sends pods on their way to their nodes; their volumes first, which can take long and keep nobody else waiting.
     fn place(&mut self, group: String, placements: Vec<Placement>, now: Timestamp) {
-        self.said.forget(&group);
         if placements.iter().all(|placement| placement.volumes.is_empty()) {
             return self.bind(group, placements, now);
         }
         let until = now + SignedDuration::from_secs(i64::from(self.args.gang_deadline_seconds));
-        self.awaited.begin(&group, placements.clone(), until);
+        self.awaited.begin(&group, placements.clone(), (now, until));
         let work = self.work.clone();
         self.tasks.spawn(async move { work.ask_for_volumes(group, placements).await });
     }
@@ -291,12 +295,12 @@ impl Scheduler {
 
     /// Says what a group waits for, where that is news.
     fn tell(&mut self, group: String, waits: Waits, now: Timestamp) {
-        if !self.said.is_news(&group, &waits, now) {
-            return;
-        }
-        let untold = if waits.is_gathering() { Vec::new() } else { self.state.cluster.untold(&group) };
+        // Of pods that are on their way, only their volumes are news.
+        let is_on_its_way = waits.why == Why::VolumesPending;
+        let pods = self.state.cluster.unplaced(&group).filter(|pod| pod.is_on_its_way == is_on_its_way);
+        let Some(news) = self.said.news(&group, waits, pods, now) else { return };
         let work = self.work.clone();
-        self.tasks.spawn(async move { work.tell(group, waits, untold).await });
+        self.tasks.spawn(async move { work.tell(group, news).await });
     }
 
     /// A plan isn't carried out: these pods, by UID, weren't bound and won't be. The group waits a while before the next one.
@@ -335,6 +339,7 @@ impl Scheduler {
             Outcome::Bound { group, placements } => {
                 self.under_way -= placements.len();
                 self.pauses.forget(&group);
+                self.said.forget(&group);
                 self.state.cluster.set_busy(&group, false);
             }
             Outcome::Asked { group, why_not: None } => self.awaited.asked(&group),
@@ -347,6 +352,7 @@ impl Scheduler {
             Outcome::Begun { group, placements, gang, is_bound } => {
                 self.under_way -= placements.len();
                 self.state.wrote(&group, *gang);
+                self.said.forget(&group);
                 self.journals.has_begun(&group, is_bound, now);
                 self.state.cluster.set_busy(&group, false);
             }
@@ -363,9 +369,12 @@ impl Scheduler {
                 failed.iter().for_each(|failed| self.state.cluster.is_still_nominated(&failed.uid));
             }
             Outcome::Complained => {}
-            Outcome::Told { group, is_told } => {
+            Outcome::Told { group, is_told, has_alarmed, gang } => {
+                if let Some(gang) = gang {
+                    self.state.wrote(&group, *gang);
+                }
                 if !is_told {
-                    self.said.forget(&group);
+                    self.said.owes(&group, has_alarmed);
                 }
             }
         }

@@ -12,7 +12,10 @@ use kube::{
 use plasma_scheduler_core::{Nomination, Placement, Victim};
 use serde_json::json;
 
-use crate::event::{self, Told};
+use crate::{
+    condition,
+    event::{self, Told},
+};
 
 /// How many requests for one group are under way at once.
 const AT_ONCE: usize = 16;
@@ -44,8 +47,8 @@ pub(crate) struct Evicted {
 
 /// How a victim stands.
 enum Found {
-    /// As it was planned.
-    There,
+    /// As it was planned: the pod as it was read.
+    There(Box<Pod>),
     /// Gone or going by itself.
     Going,
     /// It must not be evicted, or nobody knows.
@@ -78,9 +81,12 @@ impl Evictor {
         if found.iter().any(|found| matches!(found, Found::Stays)) {
             return Evicted { spared: everybody(), count: 0, is_nominated: false };
         }
-        let there = eviction.victims.iter().zip(&found).filter(|(_, found)| matches!(found, Found::There));
-        let there: Vec<&Victim> = there.map(|(victim, _)| victim).collect();
-        let spared = self.evict_all(eviction, &there).await;
+        let there = eviction.victims.iter().zip(found).filter_map(|(victim, found)| match found {
+            Found::There(pod) => Some((victim, pod)),
+            _ => None,
+        });
+        let (there, pods): (Vec<&Victim>, Vec<_>) = there.unzip();
+        let spared = self.evict_all(eviction, there.iter().copied().zip(pods)).await;
         self.tell(eviction, &there, &spared).await;
         let count = u64::try_from(there.len() - spared.len()).unwrap_or(u64::MAX);
         Evicted { spared, count, is_nominated: true }
@@ -140,7 +146,7 @@ impl Evictor {
         match found {
             Ok(None) => Found::Going,
             Ok(Some(pod)) if is_going(&pod, &victim.uid) => Found::Going,
-            Ok(Some(pod)) if priority_of(&pod) < priority => Found::There,
+            Ok(Some(pod)) if priority_of(&pod) < priority => Found::There(Box::new(pod)),
             Ok(Some(_)) => {
                 tracing::warn!(
                     "{}/{} isn't evicted: its priority is not lower",
@@ -157,21 +163,26 @@ impl Evictor {
     }
 
     /// Answers the UIDs of those that couldn't be.
-    async fn evict_all(&self, eviction: &Eviction, victims: &[&Victim]) -> Vec<String> {
-        let evict =
-            |victim: Victim| async move { (!self.evict(eviction, &victim).await).then_some(victim.uid) };
-        let victims: Vec<Victim> = victims.iter().map(|victim| (*victim).clone()).collect();
+    async fn evict_all(
+        &self,
+        eviction: &Eviction,
+        victims: impl Iterator<Item = (&Victim, Box<Pod>)>,
+    ) -> Vec<String> {
+        let evict = |(victim, pod): (Victim, Box<Pod>)| async move {
+            (!self.evict(eviction, &victim, &pod).await).then_some(victim.uid)
+        };
+        let victims: Vec<_> = victims.map(|(victim, pod)| (victim.clone(), pod)).collect();
         let spared = stream::iter(victims).map(evict).buffer_unordered(AT_ONCE);
         spared.filter_map(|spared| async move { spared }).collect().await
     }
 
     /// Whether the victim is gone or going.
-    async fn evict(&self, eviction: &Eviction, victim: &Victim) -> bool {
+    async fn evict(&self, eviction: &Eviction, victim: &Victim, pod: &Pod) -> bool {
         let pods = self.pods(&victim.namespace);
         let Eviction { group, priority, .. } = eviction;
         let why = format!("plasma-scheduler makes room for {group}, whose priority is {priority}");
         let told = ("PreemptionByScheduler", why.as_str());
-        let Err(fault) = disrupt_and_delete(&pods, (&victim.pod, &victim.uid), told).await else {
+        let Err(fault) = disrupt_and_delete(&pods, pod, told).await else {
             return true;
         };
         // What it did is read, not guessed from the fault.
@@ -208,23 +219,22 @@ impl Evictor {
     }
 }
 
-/// Tells by the pod's condition that it is taken away through no fault of its own, and why; then deletes it.
+/// Tells by the condition of a pod, as it was read, that it is taken away through no fault of its own, and why; then deletes it.
 ///
 /// # Errors
 /// One of the two failed: then whether it is deleted isn't known.
 pub(crate) async fn disrupt_and_delete(
     pods: &Api<Pod>,
-    (pod, uid): (&str, &str),
+    pod: &Pod,
     (reason, why): (&str, &str),
 ) -> Result<(), kube::Error> {
+    let name = pod.name_any();
     // Tells the Job controller that this is no failure of the pod's own. Without it the pod must not be deleted: it would
     // count as failed, and its job with it.
-    let condition = json!({ "metadata": { "uid": uid }, "status": { "conditions": [
-        { "type": "DisruptionTarget", "status": "True", "reason": reason, "message": why }
-    ] } });
-    pods.patch_status(pod, &PatchParams::default(), &Patch::Strategic(&condition)).await?;
-    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
-    pods.delete(pod, &DeleteParams::default().preconditions(preconditions)).await?;
+    let told = condition::disrupted(pod, reason, why);
+    pods.patch_status(&name, &PatchParams::default(), &Patch::Strategic(&told)).await?;
+    let preconditions = Preconditions { uid: pod.uid(), resource_version: None };
+    pods.delete(&name, &DeleteParams::default().preconditions(preconditions)).await?;
     Ok(())
 }
 
@@ -238,9 +248,12 @@ fn still_waits(pod: &Pod, priority: i32) -> bool {
 /// Whether it is another pod under the name, or one that ends or has ended.
 fn is_going(pod: &Pod, uid: &str) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    pod.uid().as_deref() != Some(uid)
-        || pod.metadata.deletion_timestamp.is_some()
-        || matches!(phase, Some("Succeeded" | "Failed"))
+    is_another_or_ending(pod, uid) || matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// Whether it is another pod under the name, or one that is being deleted.
+pub(crate) fn is_another_or_ending(pod: &Pod, uid: &str) -> bool {
+    pod.uid().as_deref() != Some(uid) || pod.metadata.deletion_timestamp.is_some()
 }
 
 fn priority_of(pod: &Pod) -> i32 {

@@ -2,6 +2,7 @@
 
 mod args;
 mod commit;
+mod condition;
 mod cycle;
 mod event;
 mod evict;
@@ -13,6 +14,7 @@ mod observe;
 mod outcome;
 mod pauses;
 mod report;
+mod said;
 mod state;
 mod storage;
 #[cfg(test)]

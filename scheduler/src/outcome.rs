@@ -6,7 +6,7 @@ use futures::{StreamExt as _, stream};
 use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
 use kube::{Client, ResourceExt as _};
 use plasma_api::Gang;
-use plasma_scheduler_core::{Bound, Nomination, Placement};
+use plasma_scheduler_core::{Bound, Nomination, Placement, is_single};
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -15,9 +15,9 @@ use crate::{
     evict::{Evicted, Eviction, Evictor},
     journal::{self, Plan, Step},
     report::Reporter,
+    said::{News, Recipient},
     state,
     volumes::VolumeBinder,
-    waits::Waits,
 };
 
 /// After how long a binding is tried again of which nothing is known.
@@ -48,8 +48,9 @@ pub(crate) enum Outcome {
     Cleared { failed: Vec<Nomination> },
     /// It was told on an object what of it makes no sense.
     Complained,
-    /// A group was told what it waits for, or not.
-    Told { group: String, is_told: bool },
+    /// A group was told what it waits for, or not everybody of it was; the gang where it was written, and whether its event
+    /// was, too.
+    Told { group: String, is_told: bool, has_alarmed: bool, gang: Option<Box<Gang>> },
 }
 
 /// What tasks work with.
@@ -148,25 +149,29 @@ impl Work {
         Outcome::Complained
     }
 
-    /// Tells a group what it waits for, and its pods that don't say so yet.
-    pub(crate) async fn tell(self, group: String, waits: Waits, untold: Vec<(String, String)>) -> Outcome {
+    /// Tells a group, and its pods, what it waits for.
+    pub(crate) async fn tell(self, group: String, news: News) -> Outcome {
         let _in_turn = self.telling.acquire().await;
         let (namespace, name) = group.split_once('/').unwrap_or_default();
-        let is_told = match (name.strip_prefix("pod:"), untold.first()) {
-            (Some(pod), Some((_, uid))) => self.reporter.tell_pod((namespace, pod), uid, &waits).await,
-            // It says so already, since before this process began.
-            (Some(_), None) => true,
-            (None, _) => {
-                let is_told = self.reporter.tell_gang((namespace, name), &waits).await;
-                let tell = |pod: (String, String)| {
-                    let (reporter, waits) = (&self.reporter, &waits);
-                    async move { reporter.condition(namespace, (&pod.0, &pod.1), waits).await }
-                };
-                let pods = if waits.wants_room { untold } else { Vec::new() };
-                let pods = stream::iter(pods).map(tell).buffer_unordered(TOLD_AT_ONCE);
-                pods.all(|is_told| async move { is_told }).await && is_told
-            }
+        if is_single(&group) {
+            let is_told = self.reporter.tell_pod(namespace, &news).await;
+            return Outcome::Told { group, is_told, has_alarmed: is_told, gang: None };
+        }
+        let (is_written, gang) = match news.is_for_gang {
+            true => self.reporter.tell_gang((namespace, name), &news).await,
+            false => (true, None),
         };
-        Outcome::Told { group, is_told }
+        let tell = |pod: Recipient| {
+            let (reporter, message) = (&self.reporter, &news.waits.message);
+            async move { reporter.condition(namespace, &pod, message).await }
+        };
+        let pods = stream::iter(news.pods.clone()).map(tell).buffer_unordered(TOLD_AT_ONCE);
+        let failed = pods.filter(|is_told| std::future::ready(!is_told)).count().await;
+        Outcome::Told {
+            group,
+            is_told: is_written && failed == 0,
+            has_alarmed: is_written,
+            gang: gang.map(Box::new),
+        }
     }
 }

@@ -7,15 +7,19 @@ use kube::{
 };
 use plasma_api::{
     Gang, GangStatus,
-    condition::{self, Holds, Statement},
+    condition::{Holds, Statement, merge},
     gang::{Blocker as ApiBlocker, GangPhase},
 };
-use serde_json::json;
 
 use crate::{
+    condition,
     event::{self, Told},
+    said::{News, Recipient},
     waits::Waits,
 };
+
+/// The condition by which a gang's status says whether it has its places.
+const SCHEDULED: &str = "Scheduled";
 
 /// Tells the cluster what was decided.
 #[derive(Clone)]
@@ -31,6 +35,13 @@ struct Verdict {
     blockers: Vec<ApiBlocker>,
     scheduled: Statement,
     ends_plan: bool,
+}
+
+/// A gang's status, written where it changed.
+struct Change {
+    gang: Gang,
+    before: Option<GangStatus>,
+    has_changed: bool,
 }
 
 /// How the writing of a gang's status ended.
@@ -80,21 +91,36 @@ impl Reporter {
         self.write_and_tell((namespace, name), None, verdict, Some((true, "GangRolledBack", message))).await
     }
 
-    /// What a gang waits for. Whether it stands there now.
-    pub(crate) async fn tell_gang(&self, (namespace, name): (&str, &str), waits: &Waits) -> bool {
-        let Waits { reason, message, blockers, bound, .. } = waits;
-        let is_gathering = waits.is_gathering();
+    /// What a gang waits for. Whether it stands there now, and the gang where it was written.
+    pub(crate) async fn tell_gang(
+        &self,
+        (namespace, name): (&str, &str),
+        news: &News,
+    ) -> (bool, Option<Gang>) {
+        let Waits { why, message, blockers, bound } = &news.waits;
         let verdict = Verdict {
-            phase: if is_gathering { GangPhase::Gathering } else { GangPhase::Waiting },
+            phase: why.phase(),
             bound: *bound,
             message: Some(message.clone()),
             blockers: blockers.clone(),
-            scheduled: statement(Holds::False, reason, message),
+            scheduled: statement(Holds::False, why.reason(), message),
             ends_plan: false,
         };
-        // Every gang gathers for a moment: that is no event.
-        let event = (!is_gathering).then_some((true, "FailedScheduling", message.as_str()));
-        matches!(self.write_and_tell((namespace, name), None, verdict, event).await, Written::Yes(_))
+        let event = news.alarms.then_some((true, "FailedScheduling", message.as_str()));
+        match self.write_status((namespace, name), None, verdict).await {
+            Ok(Some(Change { gang, before, has_changed: true, .. })) => {
+                // One that began anew doesn't know what was told before, but for what stands there.
+                if let (false, Some(event)) = (says_like(before.as_ref(), gang.status.as_ref()), event) {
+                    self.publish(&gang, event).await;
+                }
+                (true, Some(gang))
+            }
+            Ok(_) => (true, None),
+            Err(fault) => {
+                tracing::warn!("gang {namespace}/{name}: its status can't be written: {fault}");
+                (false, None)
+            }
+        }
     }
 
     async fn write_and_tell(
@@ -105,10 +131,9 @@ impl Reporter {
         event: Option<(bool, &str, &str)>,
     ) -> Written {
         match self.write_status((namespace, name), known, verdict).await {
-            Ok(Some((gang, has_changed))) => {
-                if let (true, Some((is_warning, reason, note))) = (has_changed, event) {
-                    let about = gang.object_ref(&());
-                    event::publish(&self.client, Told { about, is_warning, reason, note }).await;
+            Ok(Some(Change { gang, has_changed, .. })) => {
+                if let (true, Some(event)) = (has_changed, event) {
+                    self.publish(&gang, event).await;
                 }
                 Written::Yes(Some(Box::new(gang)))
             }
@@ -120,13 +145,18 @@ impl Reporter {
         }
     }
 
+    async fn publish(&self, gang: &Gang, (is_warning, reason, note): (bool, &str, &str)) {
+        let about = gang.object_ref(&());
+        event::publish(&self.client, Told { about, is_warning, reason, note }).await;
+    }
+
     /// Writes the gang's status where it would change. Nothing where the gang is gone.
     async fn write_status(
         &self,
         (namespace, name): (&str, &str),
         known: Option<Gang>,
         verdict: Verdict,
-    ) -> Result<Option<(Gang, bool)>, kube::Error> {
+    ) -> Result<Option<Change>, kube::Error> {
         let gangs: Api<Gang> = Api::namespaced(self.client.clone(), namespace);
         let found = match known {
             Some(gang) => Some(gang),
@@ -148,35 +178,53 @@ impl Reporter {
                 Err(fault) => return Err(fault),
             }
         }
-        Ok(Some((gang, has_changed)))
+        Ok(Some(Change { gang, before, has_changed }))
     }
 
     /// What a pod of no gang waits for: a condition that autoscalers understand, and an event. Whether it stands there.
-    pub(crate) async fn tell_pod(&self, (namespace, name): (&str, &str), uid: &str, waits: &Waits) -> bool {
-        let told = self.condition(namespace, (name, uid), waits).await;
-        let about = event::pod_reference(namespace, name, uid);
-        let note = format!("{}: {}", waits.reason, waits.message);
-        let event = Told { about, is_warning: true, reason: "FailedScheduling", note: &note };
-        event::publish(&self.client, event).await;
-        told
+    pub(crate) async fn tell_pod(&self, namespace: &str, news: &News) -> bool {
+        let Waits { why, message, .. } = &news.waits;
+        for pod in &news.pods {
+            if !self.condition(namespace, pod, message).await {
+                return false;
+            }
+            if news.alarms && pod.reason.is_some() {
+                let about = event::pod_reference(namespace, &pod.pod, &pod.uid);
+                let note = format!("{}: {message}", why.reason());
+                let event = Told { about, is_warning: true, reason: "FailedScheduling", note: &note };
+                event::publish(&self.client, event).await;
+            }
+        }
+        true
     }
 
-    /// Says on a pod, by the condition that kube-scheduler uses, that it has no place.
-    pub(crate) async fn condition(&self, namespace: &str, (name, uid): (&str, &str), waits: &Waits) -> bool {
-        let reason = if waits.wants_room { "Unschedulable" } else { "SchedulerError" };
-        let patch = json!({ "metadata": { "uid": uid }, "status": { "conditions": [
-            { "type": "PodScheduled", "status": "False", "reason": reason, "message": waits.message }
-        ] } });
+    /// Says on a pod, by the condition that kube-scheduler uses, why it has no place. Whether it stands there: not where the
+    /// pod has changed meanwhile, which may mean that it has one.
+    pub(crate) async fn condition(&self, namespace: &str, pod: &Recipient, message: &str) -> bool {
+        let patch = condition::not_scheduled(pod, message);
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        match pods.patch_status(name, &PatchParams::default(), &Patch::Strategic(&patch)).await {
+        match pods.patch_status(&pod.pod, &PatchParams::default(), &Patch::Strategic(&patch)).await {
             Ok(_) => true,
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => true,
+            Err(kube::Error::Api(status)) if status.code == 404 => true,
+            Err(kube::Error::Api(status)) if status.code == 409 => false,
             Err(fault) => {
-                tracing::warn!("pod {namespace}/{name}: its condition can't be written: {fault}");
+                tracing::warn!("pod {namespace}/{}: its condition can't be written: {fault}", pod.pod);
                 false
             }
         }
     }
+}
+
+/// Whether a gang's status says the same but for numbers, as far as people are told of it.
+fn says_like(one: Option<&GangStatus>, other: Option<&GangStatus>) -> bool {
+    let gist = |status: Option<&GangStatus>| {
+        let status = status?;
+        let scheduled = status.conditions.iter().find(|condition| condition.type_ == SCHEDULED)?;
+        let blockers =
+            status.blockers.iter().map(|blocker| (blocker.reason.clone(), blocker.subject.clone()));
+        Some((scheduled.reason.clone(), blockers.collect::<Vec<_>>()))
+    };
+    gist(one) == gist(other)
 }
 
 fn apply(status: &mut GangStatus, verdict: Verdict, generation: Option<i64>) {
@@ -188,9 +236,9 @@ fn apply(status: &mut GangStatus, verdict: Verdict, generation: Option<i64>) {
     if verdict.ends_plan {
         status.journal = None;
     }
-    condition::merge(&mut status.conditions, verdict.scheduled, generation, &Time(Timestamp::now()));
+    merge(&mut status.conditions, verdict.scheduled, generation, &Time(Timestamp::now()));
 }
 
 fn statement(holds: Holds, reason: &str, message: &str) -> Statement {
-    Statement { kind: "Scheduled", holds, reason: reason.to_owned(), message: message.to_owned() }
+    Statement { kind: SCHEDULED, holds, reason: reason.to_owned(), message: message.to_owned() }
 }

@@ -4,6 +4,7 @@
 mod api_server;
 mod binding;
 mod cluster;
+mod conditions;
 mod journal;
 mod preempting;
 mod simulation;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::{
     api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim},
-    jiff::Timestamp,
+    jiff::{SignedDuration, Timestamp},
 };
 use kube::{
     Api, Client, ResourceExt as _,
@@ -18,6 +18,9 @@ use serde_json::{Value, json};
 const TRIES: usize = 5;
 /// How long is waited between.
 const AGAIN: Duration = Duration::from_millis(500);
+
+/// After how long it is said that volumes are waited for.
+const TOLD_AFTER: SignedDuration = SignedDuration::from_secs(2);
 
 const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
@@ -143,15 +146,34 @@ pub(crate) struct Awaited(BTreeMap<String, Awaits>);
 
 struct Awaits {
     placements: Vec<Placement>,
+    since: Timestamp,
     until: Timestamp,
     /// Everything was asked for: now it is up to others.
     is_asked: bool,
 }
 
 impl Awaited {
-    /// Volumes are being asked for, and waited for until then.
-    pub(crate) fn begin(&mut self, group: &str, placements: Vec<Placement>, until: Timestamp) {
-        self.0.insert(group.to_owned(), Awaits { placements, until, is_asked: false });
+    /// Volumes are being asked for, now, and waited for until then.
+    pub(crate) fn begin(
+        &mut self,
+        group: &str,
+        placements: Vec<Placement>,
+        (since, until): (Timestamp, Timestamp),
+    ) {
+        self.0.insert(group.to_owned(), Awaits { placements, since, until, is_asked: false });
+    }
+
+    /// The groups that have waited for their volumes for long enough to say so, and a claim that is still to be bound.
+    pub(crate) fn pending(&self, cluster: &Cluster, now: Timestamp) -> Vec<(String, String)> {
+        let state = |placement: &Placement| cluster.volumes_state(&placement.uid);
+        let claim = |awaits: &Awaits| {
+            awaits.placements.iter().map(state).find_map(|state| match state {
+                VolumesState::Pending(claim) => Some(claim),
+                _ => None,
+            })
+        };
+        let long = self.0.iter().filter(|(_, awaits)| now.duration_since(awaits.since) >= TOLD_AFTER);
+        long.filter_map(|(group, awaits)| Some((group.clone(), claim(awaits)?))).collect()
     }
 
     /// All were asked for.

@@ -1,33 +1,92 @@
-//! What a group waits for, as it is told; and whether that is news.
+//! What a group waits for, in words: for its gang's status and for its pods' conditions.
 
-use std::collections::HashMap;
-
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use plasma_api::gang::Blocker as ApiBlocker;
+use plasma_api::gang::{Blocker as ApiBlocker, GangPhase};
 use plasma_scheduler_core::{Aside, Blocker};
 
-/// The reason of a gang that hasn't all its pods yet.
-const GATHERING: &str = "Gathering";
-
-/// How long a group is left in peace when nothing but numbers has changed.
-const PEACE: SignedDuration = SignedDuration::from_secs(10);
+/// The field that keeps pods from being scheduled.
+const UNSUPPORTED: &str = "UnsupportedField";
+/// A scheduling gate.
+const GATED: &str = "SchedulingGated";
 
 /// Why a gang, or a pod of no gang, has no place.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Waits {
-    pub(crate) reason: &'static str,
+    pub(crate) why: Why,
     pub(crate) message: String,
     pub(crate) blockers: Vec<ApiBlocker>,
     pub(crate) bound: usize,
-    /// More nodes would help.
-    pub(crate) wants_room: bool,
+}
+
+/// In a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// There is no room: more nodes would help.
+    NoRoom,
+    /// It hasn't all its pods yet.
+    Gathering,
+    /// Somebody wants some of its pods to wait.
+    Gated,
+    /// It is refused.
+    Refused,
+    /// Its volumes couldn't be had as planned.
+    VolumesNotBound,
+    /// Its volumes are on their way.
+    VolumesPending,
+}
+
+/// What is to stand in a pod's condition `PodScheduled`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// False, for this reason.
+    Says(&'static str),
+    /// Nothing: what it says doesn't hold any more.
+    SaysNothing,
+    /// What is there, if anything.
+    AsItIs,
+}
+
+impl Why {
+    /// The reason in a gang's condition.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::NoRoom => "Unschedulable",
+            Self::Gathering => "Gathering",
+            Self::Gated => GATED,
+            Self::Refused => UNSUPPORTED,
+            Self::VolumesNotBound => "VolumesNotBound",
+            Self::VolumesPending => "VolumesPending",
+        }
+    }
+
+    pub(crate) fn phase(self) -> GangPhase {
+        if self == Self::Gathering { GangPhase::Gathering } else { GangPhase::Waiting }
+    }
+
+    /// What one of its pods is to say that says this now. Autoscalers add nodes for those that are `Unschedulable`, so
+    /// nobody may be who wouldn't start on a new node.
+    pub(crate) fn word(self, said: Option<&str>) -> Word {
+        match (self, said) {
+            (Self::NoRoom, _) => Word::Says("Unschedulable"),
+            (Self::Refused | Self::VolumesNotBound, _) => Word::Says("SchedulerError"),
+            (Self::VolumesPending, _) => Word::Says("VolumesPending"),
+            // A pod with a gate of its own says so, by the API server.
+            (Self::Gated, Some("Unschedulable")) => Word::SaysNothing,
+            // A pod that is missing for a moment is no reason to write on all the others.
+            (Self::Gathering | Self::Gated, Some("SchedulerError" | "VolumesPending")) => Word::SaysNothing,
+            (Self::Gathering | Self::Gated, _) => Word::AsItIs,
+        }
+    }
+
+    /// Whether it is worth an event: every gang gathers for a moment, and volumes take a while.
+    pub(crate) fn alarms(self) -> bool {
+        !matches!(self, Self::Gathering | Self::VolumesPending)
+    }
 }
 
 impl Waits {
     /// There is no room.
     pub(crate) fn for_room(message: String, blockers: &[Blocker], bound: usize) -> Self {
-        let blockers = blockers.iter().map(api_blocker).collect();
-        Self { reason: "Unschedulable", message, blockers, bound, wants_room: true }
+        Self { why: Why::NoRoom, message, blockers: blockers.iter().map(api_blocker).collect(), bound }
     }
 
     /// It isn't planned over.
@@ -39,75 +98,37 @@ impl Waits {
             needed: None,
             free: None,
         };
-        let (reason, message, blockers) = match why {
+        let (why, message, blockers) = match why {
             Aside::Gathering { there, needed } => {
-                (GATHERING, format!("{there} of {needed} pods exist"), Vec::new())
+                (Why::Gathering, format!("{there} of {needed} pods exist"), Vec::new())
             }
             Aside::Gated { gate, pods, of } => {
                 let message = format!("{pods} of {of} pods wait for scheduling gate {gate} to be taken off");
-                ("SchedulingGated", message, vec![blocker("SchedulingGated", gate)])
+                (Why::Gated, message, vec![blocker(GATED, gate)])
             }
-            Aside::Refused(why) => {
-                ("UnsupportedField", why.to_string(), vec![blocker("UnsupportedField", &why.field)])
-            }
+            Aside::Refused(why) => (Why::Refused, why.to_string(), vec![blocker(UNSUPPORTED, &why.field)]),
         };
-        Self { reason, message, blockers, bound, wants_room: false }
+        Self { why, message, blockers, bound }
     }
 
     /// Its volumes couldn't be had as planned: it is planned anew.
     pub(crate) fn for_volumes(why: &str, bound: usize) -> Self {
         let message = format!("its volumes can't be had as planned, so it is planned anew: {why}");
-        Self { reason: "VolumesNotBound", message, blockers: Vec::new(), bound, wants_room: false }
+        Self { why: Why::VolumesNotBound, message, blockers: Vec::new(), bound }
     }
 
-    pub(crate) fn is_gathering(&self) -> bool {
-        self.reason == GATHERING
-    }
-
-    pub(crate) fn is_refused(&self) -> bool {
-        self.reason == "UnsupportedField"
+    /// Its volumes are being made or bound: one of them is still to come.
+    pub(crate) fn for_claim(claim: &str, bound: usize) -> Self {
+        let message = format!("a place is kept until its volumes are bound: claim {claim} isn't yet");
+        Self { why: Why::VolumesPending, message, blockers: Vec::new(), bound }
     }
 
     /// Whether both say the same but for numbers.
-    fn is_like(&self, other: &Self) -> bool {
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
         let kinds = |waits: &Self| -> Vec<(String, String)> {
             waits.blockers.iter().map(|blocker| (blocker.reason.clone(), blocker.subject.clone())).collect()
         };
-        self.reason == other.reason && self.bound == other.bound && kinds(self) == kinds(other)
-    }
-}
-
-/// What was said last about each group that isn't placed.
-#[derive(Default)]
-pub(crate) struct Said(HashMap<String, (Waits, Timestamp)>);
-
-impl Said {
-    /// Whether this is news: it is remembered as said then.
-    pub(crate) fn is_news(&mut self, key: &str, waits: &Waits, now: Timestamp) -> bool {
-        if let Some((said, at)) = self.0.get(key) {
-            let is_peace = said.is_like(waits) && !waits.is_gathering() && now.duration_since(*at) < PEACE;
-            if said == waits || is_peace {
-                return false;
-            }
-        }
-        self.0.insert(key.to_owned(), (waits.clone(), now));
-        true
-    }
-
-    /// It couldn't be said, or doesn't hold any more.
-    pub(crate) fn forget(&mut self, key: &str) {
-        self.0.remove(key);
-    }
-
-    /// How many groups wait for room, and how many are refused.
-    pub(crate) fn counts(&self) -> (usize, usize) {
-        let count = |is: fn(&Waits) -> bool| self.0.values().filter(|(waits, _)| is(waits)).count();
-        (count(|waits| waits.wants_room), count(Waits::is_refused))
-    }
-
-    /// Forgets the groups for which this doesn't hold.
-    pub(crate) fn retain(&mut self, is_there: impl Fn(&str) -> bool) {
-        self.0.retain(|key, _| is_there(key));
+        self.why == other.why && self.bound == other.bound && kinds(self) == kinds(other)
     }
 }
 
@@ -118,35 +139,5 @@ fn api_blocker(blocker: &Blocker) -> ApiBlocker {
         nodes: i32::try_from(blocker.nodes).unwrap_or(i32::MAX),
         needed: blocker.needed.map(|amount| amount.to_string()),
         free: blocker.free.map(|amount| amount.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn waits(message: &str, subject: &str) -> Waits {
-        let blocker = Blocker {
-            reason: "InsufficientResource",
-            subject: subject.to_owned(),
-            nodes: 1,
-            needed: None,
-            free: None,
-        };
-        Waits::for_room(message.to_owned(), &[blocker], 0)
-    }
-
-    #[test]
-    fn other_numbers_are_news_after_a_while_and_another_reason_at_once() {
-        let (mut said, now) = (Said::default(), Timestamp::now());
-        assert!(said.is_news("g", &waits("needs 4, 2 free", "gpu"), now));
-        assert!(!said.is_news("g", &waits("needs 4, 2 free", "gpu"), now + PEACE));
-        let other = now + SignedDuration::from_secs(3);
-        assert!(!said.is_news("g", &waits("needs 4, 1 free", "gpu"), other));
-        assert!(said.is_news("g", &waits("needs 4, 1 free", "cpu"), other));
-        assert!(said.is_news("g", &waits("needs 4, 0 free", "cpu"), other + PEACE));
-        assert_eq!(said.counts(), (1, 0));
-        said.forget("g");
-        assert!(said.is_news("g", &waits("needs 4, 0 free", "cpu"), other + PEACE));
     }
 }

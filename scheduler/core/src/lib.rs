@@ -13,6 +13,7 @@ mod journal;
 mod labels;
 mod missing;
 mod node;
+mod notice;
 mod plan;
 mod pod;
 mod preempt;
@@ -36,6 +37,7 @@ pub use document::{
 pub use filter::{Refusal, VolumeFilter};
 pub use gang::GangFacts;
 pub use journal::{Bound, Next, SLACK_SECONDS, next};
+pub use notice::{NotScheduled, Unplaced};
 pub use plan::{Aside, Blocker, Decision, Placement, Victim};
 pub use quantity::{ParseQuantityError, Quantity};
 pub use unsupported::Unsupported;

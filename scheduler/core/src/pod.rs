@@ -7,6 +7,7 @@ use serde::Deserialize;
 use crate::{
     amounts::{Amounts, ResourceId},
     labels::{Labels, Selector, Text},
+    notice::Notice,
     storage::Source,
     unsupported::Unsupported,
 };
@@ -41,8 +42,8 @@ pub(crate) struct Pod {
     pub(crate) gate: Option<Text>,
     /// Why it can't be scheduled here.
     pub(crate) problem: Option<Box<Unsupported>>,
-    /// Whether its status says already that there is no room for it.
-    pub(crate) is_told: bool,
+    /// What it says of having no node. None where it has one.
+    pub(crate) notice: Option<Box<Notice>>,
     /// The upstream PodGroup that it belongs to.
     pub(crate) pod_group: Option<Text>,
 }

@@ -8,6 +8,7 @@ use crate::{
     amounts::{Amounts, ResourceId, ResourceNames},
     document::{Container, PodAffinity, PodAffinityTerm, PodDocument, PodSpec, PodStatus, Spread},
     labels::{Labels, Selector, Test, Text, Texts},
+    notice::Notice,
     pod::{HostPort, Kind, Pod, PodTerm, SpreadConstraint, Stage},
     quantity::{Quantity, Resources},
     requests,
@@ -81,9 +82,7 @@ pub(crate) fn pod(document: &PodDocument, shared: &mut Shared) -> Pod {
     pod.priority = spec.priority.unwrap_or(0);
     pod.started = seconds(status.start_time.as_deref()).unwrap_or(pod.created);
     pod.may_preempt = spec.preemption_policy.as_deref() != Some("Never");
-    pod.is_told = status.conditions.iter().any(|condition| {
-        condition.kind == "PodScheduled" && condition.status == "False" && condition.reason == "Unschedulable"
-    });
+    pod.notice = pod.node.is_none().then(|| Box::new(Notice::new(&document.metadata, Some(&status))));
     pod.stage = stage(&status, pod.stage.is_terminating);
     pod.problem = problem.or_else(|| not_taken_on(&spec)).map(Box::new);
     pod
@@ -98,6 +97,8 @@ fn unreadable(document: &PodDocument, field: &str, why: &str, shared: &mut Share
     pod.node = outside.node_name.filter(|node| !node.is_empty()).map(|node| shared.texts.share(&node));
     pod.scheduler = outside.scheduler_name.map(|name| shared.texts.share(&name)).unwrap_or_default();
     pod.labels = shared.texts.labels(&document.metadata.labels);
+    let status = document.status().ok();
+    pod.notice = pod.node.is_none().then(|| Box::new(Notice::new(&document.metadata, status.as_ref())));
     pod.problem = Some(Box::new(Unsupported::nonsense(field, why)));
     pod
 }
@@ -122,7 +123,7 @@ fn bare(document: &PodDocument, kind: Arc<Kind>, shared: &mut Shared) -> Pod {
         claims: Box::default(),
         gate: None,
         problem: None,
-        is_told: false,
+        notice: None,
         pod_group: None,
     }
 }

@@ -200,18 +200,25 @@ impl Objects {
         }
         pod["spec"]["nodeName"] = binding["target"]["name"].clone();
         pod["status"]["nominatedNodeName"] = Value::Null;
+        touch(pod);
         success()
     }
 
     fn patch_pod(&mut self, name: &str, patch: &Value) -> (u16, Value) {
         let Some(pod) = self.pods.get_mut(name) else { return failure(404) };
-        let uid = &patch["metadata"]["uid"];
-        if !uid.is_null() && pod["metadata"]["uid"] != *uid {
-            return failure(409);
+        for field in ["uid", "resourceVersion"] {
+            let named = &patch["metadata"][field];
+            if !named.is_null() && pod["metadata"][field] != *named {
+                return failure(409);
+            }
         }
         for (field, value) in patch["status"].as_object().into_iter().flatten() {
-            pod["status"][field] = value.clone();
+            match (field.as_str(), value) {
+                ("conditions", Value::Array(new)) => merge_conditions(&mut pod["status"][field], new),
+                _ => pod["status"][field] = value.clone(),
+            }
         }
+        touch(pod);
         (200, pod.clone())
     }
 
@@ -254,6 +261,14 @@ fn patch(object: Option<&mut Value>, patch: &Value) -> (u16, Value) {
     merge(object, patch);
     touch(object);
     (200, object.clone())
+}
+
+/// A strategic merge: by type.
+fn merge_conditions(conditions: &mut Value, new: &[Value]) {
+    let mut merged = conditions.as_array().cloned().unwrap_or_default();
+    merged.retain(|old| new.iter().all(|new| new["type"] != old["type"]));
+    merged.extend(new.iter().filter(|new| new["$patch"] != "delete").cloned());
+    *conditions = json!(merged);
 }
 
 fn merge(object: &mut Value, patch: &Value) {

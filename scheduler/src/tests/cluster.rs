@@ -212,7 +212,7 @@ fn pod(index: usize) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
-            "name": format!("p{index}"), "namespace": "ns", "uid": UIDS[index],
+            "name": format!("p{index}"), "namespace": "ns", "uid": UIDS[index], "resourceVersion": "1", "generation": 3,
             "labels": { names::GANG_LABEL: "g" },
         },
         "spec": {

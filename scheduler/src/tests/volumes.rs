@@ -85,7 +85,7 @@ async fn every_volume_is_bound_before_the_gang_is_journalled_and_its_first_pod_b
     let mut cluster = cluster("local");
     let mut scheduler = cluster.scheduler();
     cluster.cycle(&mut scheduler).await;
-    assert_eq!(cluster.lines("PATCH").len(), 2);
+    assert_eq!(cluster.lines("PATCH /api/v1/persistentvolumes").len(), 2);
     for volume in ["v0", "v1"] {
         let volume = cluster.server.objects().volumes[volume].clone();
         let claim = &volume["spec"]["claimRef"];
@@ -94,15 +94,12 @@ async fn every_volume_is_bound_before_the_gang_is_journalled_and_its_first_pod_b
     }
     assert_ne!(owner(&cluster, "v0"), owner(&cluster, "v1"));
     pass(&mut cluster, &mut scheduler, 5).await;
-    assert_eq!(
-        (cluster.lines("POST"), cluster.lines("PUT")),
-        (vec![], vec![]),
-        "nobody has bound the claims yet"
-    );
+    assert_eq!(cluster.lines("POST"), [""; 0], "nobody has bound the claims yet");
+    assert!(cluster.status()["journal"].is_null());
     complete(&cluster);
     cluster.later(&mut scheduler, 1).await;
     assert_eq!(cluster.status()["phase"], "Scheduled");
-    assert_eq!(cluster.lines("PATCH").len(), 2);
+    assert_eq!(cluster.lines("PATCH /api/v1/persistentvolumes").len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -204,9 +201,9 @@ async fn a_claim_made_anew_under_its_name_is_another_one() {
         claim["metadata"]["uid"] = json!("uid-another");
     }
     cluster.cycle(&mut scheduler).await;
-    assert_eq!(cluster.lines("PATCH"), [""; 0]);
+    assert_eq!(cluster.lines("PATCH persistentvolumeclaims"), [""; 0]);
     pass(&mut cluster, &mut scheduler, 2).await;
-    assert_eq!(cluster.lines("PATCH").len(), 2, "it is planned over as it is now");
+    assert_eq!(cluster.lines("PATCH persistentvolumeclaims").len(), 2, "it is planned over as it is now");
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,4 +218,28 @@ async fn a_volume_that_cannot_be_read_keeps_nobody_from_the_others() {
     cluster.later(&mut scheduler, 0).await;
     assert_eq!(cluster.lines("PATCH").len(), 2);
     assert!(owner(&cluster, "a").is_null() && !owner(&cluster, "v0").is_null());
+}
+
+#[tokio::test(start_paused = true)]
+async fn volumes_that_are_waited_for_are_said_to_be_and_their_failing_is_one_event() {
+    let mut cluster = cluster("made");
+    let mut scheduler = cluster.scheduler();
+    pass(&mut cluster, &mut scheduler, 1).await;
+    assert!(cluster.status()["message"].is_null(), "they may be there in a moment");
+    pass(&mut cluster, &mut scheduler, 2).await;
+    let status = cluster.status();
+    assert!(status["message"].as_str().unwrap().contains("until its volumes are bound"), "{status}");
+    let condition =
+        |cluster: &Cluster| cluster.server.objects().pods["p0"]["status"]["conditions"][0].clone();
+    assert_eq!(condition(&cluster)["reason"], "VolumesPending");
+    let alarms = |cluster: &Cluster| cluster.server.events().len();
+    assert_eq!(alarms(&cluster), 0);
+    pass(&mut cluster, &mut scheduler, 58).await;
+    assert_eq!(cluster.status()["conditions"][0]["reason"], "VolumesNotBound");
+    assert_eq!((condition(&cluster)["reason"].clone(), alarms(&cluster)), (json!("SchedulerError"), 1));
+    pass(&mut cluster, &mut scheduler, 200).await;
+    assert_eq!(alarms(&cluster), 1, "each pause is no event");
+    complete(&cluster);
+    pass(&mut cluster, &mut scheduler, 1).await;
+    assert_eq!(cluster.status()["phase"], "Scheduled");
 }

@@ -4,7 +4,14 @@
 use std::{cmp::Reverse, collections::BTreeSet, ops::Bound};
 
 use super::{Cluster, Known};
-use crate::{gang::GangFacts, labels::Text, node::PodId, pod::Pod, unsupported::Unsupported};
+use crate::{
+    gang::GangFacts,
+    labels::Text,
+    node::PodId,
+    notice::{self, Unplaced},
+    pod::Pod,
+    unsupported::Unsupported,
+};
 
 /// Where a group is in the queue: higher priority first, then the older one, then by name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -208,10 +215,9 @@ impl Cluster {
         self.set_busy(key, false);
     }
 
-    /// The waiting pods of a group of which the API server doesn't say yet that there is no room: name and UID.
-    pub fn untold(&self, key: &str) -> Vec<(String, String)> {
-        let Some(group) = self.groups.get(key) else { return Vec::new() };
-        let untold = self.members(group).filter(|known| known.waits() && !known.pod.is_told);
-        untold.map(|known| (known.pod.name.to_string(), known.pod.uid.to_string())).collect()
+    /// The pods of a group that the API server knows on no node, and what they say of that.
+    pub fn unplaced(&self, key: &str) -> impl Iterator<Item = Unplaced<'_>> {
+        let members = self.groups.get(key).into_iter().flat_map(|group| self.members(group));
+        members.filter_map(notice::unplaced)
     }
 }

@@ -40,6 +40,8 @@ pub struct Meta {
     /// The version in which it was seen.
     #[serde(default)]
     pub resource_version: String,
+    /// The generation of its spec.
+    pub generation: Option<i64>,
     /// Its labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,

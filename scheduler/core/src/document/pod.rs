@@ -268,12 +268,21 @@ pub(crate) struct PodStatus {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub(crate) struct Condition {
     #[serde(rename = "type")]
     pub(crate) kind: String,
-    pub(crate) status: String,
+    status: String,
     pub(crate) reason: String,
+    pub(crate) message: String,
+    pub(crate) last_transition_time: Option<String>,
+}
+
+impl Condition {
+    /// Whether it is of this type, and has this status.
+    pub(crate) fn is(&self, kind: &str, status: &str) -> bool {
+        self.kind == kind && self.status == status
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,6 +1,8 @@
 //! The cycle: take in what the watches tell, plan, and have the plan carried out by tasks that tell how they ended. Nothing
 //! that waits for the API server keeps the next plan waiting.
 
+mod pod_groups;
+
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -13,7 +15,7 @@ use k8s_openapi::{
 };
 use kube::{Client, Resource as _};
 use plasma_runtime::{CancellationToken, Gate};
-use plasma_scheduler_core::{Decision, Next, Placement, Victim, is_single};
+use plasma_scheduler_core::{Aside, Decision, Next, Placement, Victim, is_single};
 use tokio::{
     sync::{Semaphore, mpsc::Receiver},
     task::JoinSet,
@@ -28,7 +30,7 @@ use crate::{
     journal::{Journals, Step},
     metrics::Metrics,
     observe::Observed,
-    outcome::{Outcome, Work},
+    outcome::{Outcome, Telling, Work},
     pauses::Pauses,
     report::Reporter,
     said::Said,
@@ -157,6 +159,7 @@ impl Scheduler {
             return;
         }
         self.end_reservations(now);
+        self.confirm_pod_groups(now);
         for (about, why) in self.state.faults.take() {
             let work = self.work.clone();
             self.tasks.spawn(async move { work.complain(about, why).await });
@@ -201,6 +204,9 @@ impl Scheduler {
                 let eviction = Eviction { group, priority, victims, nominations, message, about, gangs };
                 let work = self.work.clone();
                 self.tasks.spawn(async move { work.evict(eviction).await });
+            }
+            Decision::Aside { group, why: Aside::NoGang { uid, min_count, priority } } => {
+                self.make_gang(group, (uid, min_count, priority));
             }
             Decision::Aside { group, why } => {
                 let waits = Waits::aside(&why, self.state.cluster.bound_of(&group));
@@ -297,10 +303,13 @@ impl Scheduler {
     fn tell(&mut self, group: String, waits: Waits, now: Timestamp) {
         // Of pods that are on their way, only their volumes are news.
         let is_on_its_way = waits.why == Why::VolumesPending;
-        let pods = self.state.cluster.unplaced(&group).filter(|pod| pod.is_on_its_way == is_on_its_way);
+        let State { cluster, pod_groups, .. } = &self.state;
+        let pods = cluster.unplaced(&group).filter(|pod| pod.is_on_its_way == is_on_its_way);
         let Some(news) = self.said.news(&group, waits, pods, now) else { return };
-        let work = self.work.clone();
-        self.tasks.spawn(async move { work.tell(group, news).await });
+        let pod_group = cluster.pod_group_of(&group).and_then(|key| pod_groups.find(&key));
+        let has_gang = self.state.find_gang(&group).is_some();
+        let (telling, work) = (Telling { group, news, has_gang, pod_group }, self.work.clone());
+        self.tasks.spawn(async move { work.tell(telling).await });
     }
 
     /// A plan isn't carried out: these pods, by UID, weren't bound and won't be. The group waits a while before the next one.
@@ -368,7 +377,8 @@ impl Scheduler {
             Outcome::Cleared { failed } => {
                 failed.iter().for_each(|failed| self.state.cluster.is_still_nominated(&failed.uid));
             }
-            Outcome::Complained => {}
+            Outcome::Complained | Outcome::Confirmed => {}
+            Outcome::GangMade { group, made } => self.gang_made(group, made, now),
             Outcome::Told { group, is_told, has_alarmed, gang } => {
                 if let Some(gang) = gang {
                     self.state.wrote(&group, *gang);

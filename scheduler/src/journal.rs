@@ -15,6 +15,7 @@ use plasma_scheduler_core::{Bound, Next, Placement, next};
 
 use crate::{
     commit::Binder,
+    pod_groups::group_of,
     report::{Reporter, Written},
     state::{self, State},
 };
@@ -44,7 +45,7 @@ pub(crate) async fn write_for_sure(
     placements: &[Placement],
     deadline: Timestamp,
 ) -> Option<Gang> {
-    let key = state::key(&gang);
+    let key = group_of(&gang);
     let gangs: Api<Gang> = Api::namespaced(client.clone(), &gang.namespace().unwrap_or_default());
     let planned = match planned(gang, placements, deadline) {
         Ok(planned) => planned,

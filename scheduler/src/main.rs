@@ -13,6 +13,7 @@ mod object;
 mod observe;
 mod outcome;
 mod pauses;
+mod pod_groups;
 mod report;
 mod said;
 mod state;

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use futures::StreamExt as _;
 use kube::{
     Api, Client, Resource,
-    core::DeserializeGuard,
+    core::{ApiResource, DeserializeGuard},
     runtime::{WatchStreamExt as _, watcher},
 };
 use plasma_api::Gang;
@@ -14,7 +14,11 @@ use plasma_scheduler_core::{BudgetDocument, NamespaceDocument, NodeDocument, Pod
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
-use crate::{object::Object, storage::Stored};
+use crate::{
+    object::Object,
+    pod_groups::{self, PodGroup},
+    storage::Stored,
+};
 
 /// How many observations wait to be taken in; a watch that is ahead of that waits.
 const WAITING: usize = 4096;
@@ -30,6 +34,9 @@ pub(crate) enum Observed {
     /// One that can't be read protects nobody.
     Budget(Change<DeserializeGuard<Object<BudgetDocument>>>),
     Storage(Stored),
+    /// What the API server calls PodGroups; nothing where it has none.
+    PodGroupsFound(Option<ApiResource>),
+    PodGroup(Change<PodGroup>),
 }
 
 /// What happens to objects of one kind.
@@ -45,6 +52,18 @@ pub(crate) enum Change<T> {
     ListEnds,
 }
 
+impl<T> Change<T> {
+    /// What a watcher says.
+    pub(crate) fn of(event: watcher::Event<T>) -> Self {
+        match event {
+            watcher::Event::Init => Self::ListBegins,
+            watcher::Event::InitApply(object) | watcher::Event::Apply(object) => Self::Is(object),
+            watcher::Event::Delete(object) => Self::Gone(object),
+            watcher::Event::InitDone => Self::ListEnds,
+        }
+    }
+}
+
 /// Starts the watches.
 pub(crate) fn start(client: &Client, shutdown: &CancellationToken) -> Receiver<Observed> {
     let (sender, receiver) = mpsc::channel(WAITING);
@@ -54,6 +73,7 @@ pub(crate) fn start(client: &Client, shutdown: &CancellationToken) -> Receiver<O
     watch(Api::all(client.clone()), Observed::Gang, sender.clone(), shutdown);
     watch(Api::all(client.clone()), Observed::Budget, sender.clone(), shutdown);
     start_storage(client, &sender, shutdown);
+    pod_groups::watch(client.clone(), sender, shutdown);
     receiver
 }
 
@@ -85,10 +105,7 @@ fn watch<K>(
         while let Some(event) = events.next().await {
             was_served |= matches!(&event, Ok(event) if !matches!(event, watcher::Event::Init));
             let change = match event {
-                Ok(watcher::Event::Init) => Change::ListBegins,
-                Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => Change::Is(object),
-                Ok(watcher::Event::Delete(object)) => Change::Gone(object),
-                Ok(watcher::Event::InitDone) => Change::ListEnds,
+                Ok(event) => Change::of(event),
                 Err(fault) => {
                     tracing::warn!("watching {name}: {fault}");
                     if !was_served && is_not_served(&fault) && is_optional(&K::group(&()), &name) {
@@ -106,7 +123,7 @@ fn watch<K>(
 }
 
 /// Whether the API server doesn't know the kind at all.
-fn is_not_served(fault: &watcher::Error) -> bool {
+pub(crate) fn is_not_served(fault: &watcher::Error) -> bool {
     matches!(fault, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 

@@ -14,10 +14,11 @@ use crate::{
     event::{self, Told},
     evict::{Evicted, Eviction, Evictor},
     journal::{self, Plan, Step},
+    pod_groups::{Made, Stands, Target, Wanted, group_of},
     report::Reporter,
     said::{News, Recipient},
-    state,
     volumes::VolumeBinder,
+    waits::Why,
 };
 
 /// After how long a binding is tried again of which nothing is known.
@@ -51,6 +52,20 @@ pub(crate) enum Outcome {
     /// A group was told what it waits for, or not everybody of it was; the gang where it was written, and whether its event
     /// was, too.
     Told { group: String, is_told: bool, has_alarmed: bool, gang: Option<Box<Gang>> },
+    /// A gang was made for a PodGroup's pods, or can't be.
+    GangMade { group: String, made: Made },
+    /// A PodGroup was told that its pods have their places; if not, it is told again.
+    Confirmed,
+}
+
+/// What a group is told, and where.
+pub(crate) struct Telling {
+    pub(crate) group: String,
+    pub(crate) news: News,
+    /// Whether it has a gang that can say it.
+    pub(crate) has_gang: bool,
+    /// The PodGroup of its pods, where they have one.
+    pub(crate) pod_group: Option<Target>,
 }
 
 /// What tasks work with.
@@ -111,7 +126,7 @@ impl Work {
         placements: Vec<Placement>,
         deadline: Timestamp,
     ) -> Outcome {
-        let group = state::key(&gang);
+        let group = group_of(&gang);
         let namespace = gang.namespace().unwrap_or_default();
         // The plan is durable before its first binding: a successor finishes or undoes what we began.
         let Some(gang) = journal::write_for_sure(&self.client, gang, &placements, deadline).await else {
@@ -149,18 +164,36 @@ impl Work {
         Outcome::Complained
     }
 
+    /// Makes a gang for the pods of a PodGroup.
+    pub(crate) async fn make_gang(self, group: String, wanted: Wanted) -> Outcome {
+        let made = wanted.make(&self.client).await;
+        Outcome::GangMade { group, made }
+    }
+
+    /// Tells a PodGroup that so many of its pods have their places.
+    pub(crate) async fn confirm(self, pod_group: Target, pods: usize) -> Outcome {
+        pod_group.tell(&self.client, &Stands::placed(pods), false).await;
+        Outcome::Confirmed
+    }
+
     /// Tells a group, and its pods, what it waits for.
-    pub(crate) async fn tell(self, group: String, news: News) -> Outcome {
+    pub(crate) async fn tell(self, telling: Telling) -> Outcome {
         let _in_turn = self.telling.acquire().await;
+        let Telling { group, news, has_gang, pod_group } = telling;
         let (namespace, name) = group.split_once('/').unwrap_or_default();
         if is_single(&group) {
             let is_told = self.reporter.tell_pod(namespace, &news).await;
             return Outcome::Told { group, is_told, has_alarmed: is_told, gang: None };
         }
-        let (is_written, gang) = match news.is_for_gang {
-            true => self.reporter.tell_gang((namespace, name), &news).await,
+        let gang_name = name.strip_prefix("podgroup:").unwrap_or(name);
+        let (mut is_written, gang) = match news.is_for_gang && has_gang {
+            true => self.reporter.tell_gang((namespace, gang_name), &news).await,
             false => (true, None),
         };
+        if let Some(pod_group) = pod_group.filter(|_| news.is_for_gang && news.waits.why != Why::Gathering) {
+            let alarms = news.alarms && !has_gang;
+            is_written &= pod_group.tell(&self.client, &Stands::waits(&news.waits), alarms).await;
+        }
         let tell = |pod: Recipient| {
             let (reporter, message) = (&self.reporter, &news.waits.message);
             async move { reporter.condition(namespace, &pod, message).await }

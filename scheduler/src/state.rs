@@ -15,6 +15,7 @@ use crate::{
     faults::Faults,
     object::Object,
     observe::{Change, Observed},
+    pod_groups::{self, PodGroups, group_of},
     storage::{self, Seen, StorageDocument, Stored},
 };
 
@@ -25,6 +26,7 @@ pub(crate) struct State {
     /// The gangs that are shown with a plan that isn't over.
     journalled: BTreeSet<String>,
     pub(crate) faults: Faults,
+    pub(crate) pod_groups: PodGroups,
     lists: Lists,
 }
 
@@ -74,6 +76,7 @@ impl State {
             gangs: HashMap::new(),
             journalled: BTreeSet::new(),
             faults: Faults::default(),
+            pod_groups: PodGroups::default(),
             lists: Lists::default(),
         }
     }
@@ -93,6 +96,8 @@ impl State {
             Observed::Namespace(change) => self.namespace(change),
             Observed::Gang(change) => self.gang(change),
             Observed::Budget(change) => self.budget(change),
+            Observed::PodGroupsFound(resource) => self.pod_groups.found(resource, &mut self.cluster),
+            Observed::PodGroup(change) => self.pod_groups.observe(change, &mut self.cluster),
             Observed::Storage(Stored::Claim(change)) => self.storage(*change),
             Observed::Storage(Stored::Volume(change)) => self.storage(*change),
             Observed::Storage(Stored::Class(change)) => self.storage(*change),
@@ -215,7 +220,7 @@ impl State {
         match change {
             Change::ListBegins => self.lists.gangs.begin(),
             Change::Is(gang) => {
-                let key = key(&gang);
+                let key = group_of(&gang);
                 self.lists.gangs.names(&key);
                 let (namespace, name) = (gang.namespace().unwrap_or_default(), gang.name_any());
                 let uid = gang.uid().unwrap_or_default();
@@ -232,7 +237,7 @@ impl State {
                     }
                 }
             }
-            Change::Gone(gang) => self.remove_gang(&key(&gang)),
+            Change::Gone(gang) => self.remove_gang(&group_of(&gang)),
             Change::ListEnds => {
                 let named = self.lists.gangs.end();
                 let gone: Vec<String> =
@@ -268,6 +273,14 @@ impl State {
         let Some(known) = self.gangs.get(key).filter(|known| known.uid() == gang.uid()) else { return };
         if is_older(known, &gang) {
             self.set_gang(key.to_owned(), gang);
+        }
+    }
+
+    /// We made a gang, or found it made: the watch will show it.
+    pub(crate) fn made(&mut self, gang: Gang) {
+        let key = group_of(&gang);
+        if !self.gangs.contains_key(&key) {
+            self.set_gang(key, gang);
         }
     }
 
@@ -321,6 +334,7 @@ fn facts(key: &str, gang: &Gang) -> GangFacts {
     let created = gang.metadata.creation_timestamp.as_ref();
     GangFacts {
         key: key.to_owned(),
+        pod_group: pod_groups::uid_of(gang),
         job: gang.labels().get(names::JOB_UID_LABEL).cloned(),
         min_member: usize::try_from(gang.spec.min_member).unwrap_or(usize::MAX),
         priority: gang.spec.priority,

@@ -6,6 +6,7 @@ mod binding;
 mod cluster;
 mod conditions;
 mod journal;
+mod pod_groups;
 mod preempting;
 mod simulation;
 mod status;

@@ -28,6 +28,10 @@ pub(crate) enum Why {
     Gated,
     /// It is refused.
     Refused,
+    /// Its upstream PodGroup isn't there, or not any more.
+    PodGroupNotReady,
+    /// The gang that its upstream PodGroup needs isn't there.
+    NoGang,
     /// Its volumes couldn't be had as planned.
     VolumesNotBound,
     /// Its volumes are on their way.
@@ -53,6 +57,8 @@ impl Why {
             Self::Gathering => "Gathering",
             Self::Gated => GATED,
             Self::Refused => UNSUPPORTED,
+            Self::PodGroupNotReady => "PodGroupNotReady",
+            Self::NoGang => "NoGang",
             Self::VolumesNotBound => "VolumesNotBound",
             Self::VolumesPending => "VolumesPending",
         }
@@ -67,7 +73,9 @@ impl Why {
     pub(crate) fn word(self, said: Option<&str>) -> Word {
         match (self, said) {
             (Self::NoRoom, _) => Word::Says("Unschedulable"),
-            (Self::Refused | Self::VolumesNotBound, _) => Word::Says("SchedulerError"),
+            (Self::Refused | Self::PodGroupNotReady | Self::NoGang | Self::VolumesNotBound, _) => {
+                Word::Says("SchedulerError")
+            }
             (Self::VolumesPending, _) => Word::Says("VolumesPending"),
             // A pod with a gate of its own says so, by the API server.
             (Self::Gated, Some("Unschedulable")) => Word::SaysNothing,
@@ -107,6 +115,8 @@ impl Waits {
                 (Why::Gated, message, vec![blocker(GATED, gate)])
             }
             Aside::Refused(why) => (Why::Refused, why.to_string(), vec![blocker(UNSUPPORTED, &why.field)]),
+            Aside::Awaits(what) => (Why::PodGroupNotReady, what.clone(), Vec::new()),
+            Aside::NoGang { .. } => (Why::NoGang, "its gang is being made".to_owned(), Vec::new()),
         };
         Self { why, message, blockers, bound }
     }
@@ -115,6 +125,11 @@ impl Waits {
     pub(crate) fn for_volumes(why: &str, bound: usize) -> Self {
         let message = format!("its volumes can't be had as planned, so it is planned anew: {why}");
         Self { why: Why::VolumesNotBound, message, blockers: Vec::new(), bound }
+    }
+
+    /// The gang that its PodGroup needs can't be made.
+    pub(crate) fn for_gang(why: String) -> Self {
+        Self { why: Why::NoGang, message: why, blockers: Vec::new(), bound: 0 }
     }
 
     /// Its volumes are being made or bound: one of them is still to come.

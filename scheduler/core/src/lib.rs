@@ -16,6 +16,7 @@ mod node;
 mod notice;
 mod plan;
 mod pod;
+mod pod_group;
 mod preempt;
 mod quantity;
 mod question;
@@ -28,11 +29,13 @@ mod testing;
 mod unsupported;
 
 pub use cluster::{
-    ClaimName, Cluster, Fault, Names, Nomination, StorageKind, Verdict, VolumeStep, VolumesState, is_single,
+    ClaimName, Cluster, Fault, Names, Nomination, Served, StorageKind, Verdict, VolumeStep, VolumesState,
+    is_single,
 };
 pub use document::{
-    AttachmentDocument, BudgetDocument, CapacityDocument, ClaimDocument, ClassDocument, CsiDriverDocument,
-    CsiNodeDocument, Meta, NamespaceDocument, NodeDocument, PodDocument, StorageMeta, Taint, VolumeDocument,
+    AttachmentDocument, BudgetDocument, CapacityDocument, ClaimDocument, ClassDocument, ConditionDocument,
+    CsiDriverDocument, CsiNodeDocument, Meta, NamespaceDocument, NodeDocument, PodDocument, PodGroupDocument,
+    StorageMeta, Taint, VolumeDocument,
 };
 pub use filter::{Refusal, VolumeFilter};
 pub use gang::GangFacts;

@@ -86,6 +86,17 @@ pub enum Aside {
     },
     /// They can't be scheduled here.
     Refused(Unsupported),
+    /// Something must be there first, or be gone: what, in words.
+    Awaits(String),
+    /// Pods of an upstream PodGroup that start together have no gang yet: somebody must make it.
+    NoGang {
+        /// The PodGroup's UID.
+        uid: String,
+        /// How many pods must start together.
+        min_count: usize,
+        /// The PodGroup's priority.
+        priority: i32,
+    },
 }
 
 /// A pod that must go for another group.
@@ -268,8 +279,11 @@ impl Cluster {
         if group.gang.as_ref().is_some_and(|gang| gang.is_terminating) {
             return None;
         }
+        if let Some(why) = self.pod_group_aside(key, group) {
+            return Some(Err(why));
+        }
         let members: Vec<&Known> = self.members(group).collect();
-        let needed = group.gang.as_ref().map_or(1, |gang| gang.min_member);
+        let needed = self.needed(key, group);
         if members.len() < needed {
             return Some(Err(Aside::Gathering { there: members.len(), needed }));
         }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::{Cluster, Names},
+    cluster::{Cluster, Names, Served},
     gang::GangFacts,
     plan::Alike,
 };
@@ -72,6 +72,21 @@ impl World {
             let labels = json!({ "compute.plasma.dev/gang": name });
             self.pod(&format!("{name}-{at}"), asked, |pod| pod["metadata"]["labels"] = labels);
         }
+    }
+
+    /// An upstream PodGroup in the namespace `ns`; its UID is `uid-` and its name. The API server has no others.
+    pub(crate) fn pod_group(&mut self, name: &str, spec: &Value) {
+        let group = json!({
+            "metadata": { "name": name, "namespace": "ns", "uid": format!("uid-{name}") }, "spec": spec,
+        });
+        self.cluster.set_pod_group(&serde_json::from_value(group).unwrap());
+        self.cluster.set_pod_groups_served(Served::Yes);
+    }
+
+    /// The gang that was made for an upstream PodGroup.
+    pub(crate) fn upstream_gang(&mut self, name: &str) {
+        let (key, pod_group) = (format!("ns/podgroup:{name}"), Some(format!("uid-{name}")));
+        self.cluster.set_gang(GangFacts { key, pod_group, ..GangFacts::default() });
     }
 
     /// A pod in the namespace `ns` that asks for these amounts; its UID is its name.

@@ -25,6 +25,13 @@ impl Unsupported {
         Self { field: field.to_owned(), why: why.to_owned() }
     }
 
+    /// A pod says that it belongs to a group of which this API server knows nothing.
+    pub(crate) fn not_served() -> Self {
+        let why = "this API server has no PodGroups of scheduling.k8s.io/v1 or v1beta1 (feature gate GenericWorkload), so \
+                   nothing says with which others the pod must start: turn them on, or leave it out";
+        Self { field: "spec.schedulingGroup".to_owned(), why: why.to_owned() }
+    }
+
     /// A value that makes no sense.
     pub(crate) fn nonsense(field: &str, why: impl Into<String>) -> Self {
         Self { field: field.to_owned(), why: why.into() }

@@ -41,6 +41,8 @@ pub(super) struct Objects {
     pub(super) nodes: BTreeMap<String, Value>,
     pub(super) claims: BTreeMap<String, Value>,
     pub(super) volumes: BTreeMap<String, Value>,
+    /// None where the API server has no such kind.
+    pub(super) pod_groups: Option<BTreeMap<String, Value>>,
     /// Pods that are deleted only begin to end.
     pub(super) pods_linger: bool,
     asked: Vec<Asked>,
@@ -179,6 +181,13 @@ impl Objects {
             ("GET", [.., "pods"]) => list(&self.pods),
             ("GET", [.., "gangs"]) => list(&self.gangs),
             ("GET", [.., "nodes"]) => list(&self.nodes),
+            ("GET", [_, _, "scheduling.k8s.io", version]) => self.discover(version),
+            ("GET", ["podgroups", name]) => found(self.pod_groups.iter().find_map(|all| all.get(*name))),
+            ("GET", [.., "podgroups"]) if self.pod_groups.is_some() => {
+                list(self.pod_groups.as_ref().unwrap())
+            }
+            ("PATCH", ["podgroups", name, "status"]) => self.patch_pod_group(name, body),
+            ("POST", ["gangs"]) => self.post_gang(body),
             ("GET", [.., "namespaces"]) => list(&BTreeMap::new()),
             ("GET", ["persistentvolumeclaims", name]) => found(self.claims.get(*name)),
             ("GET", [.., "persistentvolumes", name]) => found(self.volumes.get(*name)),
@@ -191,6 +200,53 @@ impl Objects {
             (_, [.., "events"] | [.., "events", _]) => (200, body.clone()),
             _ => failure(404),
         }
+    }
+
+    /// What there is in a version of scheduling.k8s.io.
+    fn discover(&self, version: &str) -> (u16, Value) {
+        let has_them = version == "v1beta1" && self.pod_groups.is_some();
+        let name = if has_them { "podgroups" } else { "priorityclasses" };
+        let resource =
+            json!({ "name": name, "kind": "X", "namespaced": true, "singularName": "", "verbs": [] });
+        match version {
+            "v1" | "v1beta1" if version == "v1" || has_them => {
+                let group = format!("scheduling.k8s.io/{version}");
+                (200, json!({ "kind": "APIResourceList", "groupVersion": group, "resources": [resource] }))
+            }
+            _ => failure(404),
+        }
+    }
+
+    fn post_gang(&mut self, new: &Value) -> (u16, Value) {
+        let name = new["metadata"]["name"].as_str().unwrap().to_owned();
+        if self.gangs.contains_key(&name) {
+            return failure(409);
+        }
+        let mut gang = new.clone();
+        gang["metadata"]["uid"] = json!(format!("uid-of-gang-{name}"));
+        gang["metadata"]["resourceVersion"] = json!("1");
+        self.gangs.insert(name, gang.clone());
+        (201, gang)
+    }
+
+    /// A strategic merge patch: of conditions, the one of the same type.
+    fn patch_pod_group(&mut self, name: &str, patch: &Value) -> (u16, Value) {
+        let group = self.pod_groups.as_mut().and_then(|all| all.get_mut(name));
+        let Some(group) = group else { return failure(404) };
+        for precondition in ["uid", "resourceVersion"] {
+            let named = &patch["metadata"][precondition];
+            if !named.is_null() && *named != group["metadata"][precondition] {
+                return failure(409);
+            }
+        }
+        let mut conditions = group["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        for new in patch["status"]["conditions"].as_array().unwrap() {
+            conditions.retain(|old| old["type"] != new["type"]);
+            conditions.push(new.clone());
+        }
+        group["status"]["conditions"] = conditions.into();
+        touch(group);
+        (200, group.clone())
     }
 
     fn bind(&mut self, name: &str, binding: &Value) -> (u16, Value) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Parser as _;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::core::{ApiResource, GroupVersionKind};
 use plasma_api::names;
 use plasma_runtime::prometheus::Registry;
 use serde::de::DeserializeOwned;
@@ -41,6 +42,8 @@ pub(super) struct Shown {
     pub(super) gangs: BTreeMap<String, Value>,
     claims: BTreeMap<String, Value>,
     volumes: BTreeMap<String, Value>,
+    /// None where the API server has no such kind.
+    pod_groups: Option<BTreeMap<String, Value>>,
 }
 
 impl Shown {
@@ -59,6 +62,14 @@ impl Shown {
         list(&none, |change| Observed::Storage(Stored::Attachment(Box::new(change))), scheduler);
         list(&self.pods, Observed::Pod, scheduler);
         list(&self.gangs, Observed::Gang, scheduler);
+        let resource = || {
+            let kind = GroupVersionKind::gvk("scheduling.k8s.io", "v1beta1", "PodGroup");
+            ApiResource::from_gvk_with_plural(&kind, "podgroups")
+        };
+        scheduler.observe(Observed::PodGroupsFound(self.pod_groups.as_ref().map(|_| resource())));
+        if let Some(pod_groups) = &self.pod_groups {
+            list(pod_groups, Observed::PodGroup, scheduler);
+        }
     }
 }
 
@@ -98,6 +109,22 @@ impl Cluster {
         cluster
     }
 
+    /// Two pods, a GPU each, of an upstream PodGroup, and no gang.
+    pub(super) fn with_pod_group(spec: &Value) -> Self {
+        let mut cluster = Self::new();
+        {
+            let mut objects = cluster.server.objects();
+            objects.gangs.clear();
+            for pod in objects.pods.values_mut() {
+                pod["metadata"]["labels"] = json!({});
+                pod["spec"]["schedulingGroup"] = json!({ "podGroupName": "pg" });
+            }
+            objects.pod_groups = Some([("pg".to_owned(), pod_group(spec))].into());
+        }
+        cluster.show();
+        cluster
+    }
+
     /// A gang as a scheduler leaves it that dies after it wrote its plan, with a deadline in so many seconds.
     pub(super) fn with_journal(seconds: i64) -> Self {
         let mut cluster = Self::new();
@@ -113,7 +140,8 @@ impl Cluster {
         let objects = self.server.objects();
         let (pods, nodes, gangs) = (objects.pods.clone(), objects.nodes.clone(), objects.gangs.clone());
         let (claims, volumes) = (objects.claims.clone(), objects.volumes.clone());
-        self.shown = Shown { pods, nodes, gangs, claims, volumes };
+        let pod_groups = objects.pod_groups.clone();
+        self.shown = Shown { pods, nodes, gangs, claims, volumes, pod_groups };
     }
 
     /// A scheduler that just started.
@@ -205,6 +233,15 @@ fn gang() -> Value {
     json!({
         "apiVersion": "compute.plasma.dev/v1alpha1", "kind": "Gang", "spec": { "minMember": 2 },
         "metadata": { "name": "g", "namespace": "ns", "uid": "the-gang", "resourceVersion": "1" },
+    })
+}
+
+pub(super) fn pod_group(spec: &Value) -> Value {
+    json!({
+        "apiVersion": "scheduling.k8s.io/v1beta1", "kind": "PodGroup", "spec": spec,
+        "metadata": {
+            "name": "pg", "namespace": "ns", "uid": "the-pod-group", "resourceVersion": "1", "generation": 3,
+        },
     })
 }
 

@@ -10,7 +10,6 @@ use crate::{
     node::PodId,
     notice::{self, Unplaced},
     pod::Pod,
-    unsupported::Unsupported,
 };
 
 /// Where a group is in the queue: higher priority first, then the older one, then by name.
@@ -48,10 +47,10 @@ impl Group {
     }
 
     /// Whether pods are missing that must start with the others. A gang that was scheduled may lose them all.
-    fn lacks_pods(&self) -> bool {
+    fn lacks_pods(&self, needed: usize) -> bool {
         let lacks = |gang: &GangFacts| {
             let is_awaited = !self.members.is_empty() || !gang.is_scheduled;
-            is_awaited && !gang.is_terminating && self.members.len() < gang.min_member
+            is_awaited && !gang.is_terminating && self.members.len() < needed
         };
         self.gang.as_ref().is_some_and(lacks)
     }
@@ -63,20 +62,23 @@ pub fn is_single(key: &str) -> bool {
 }
 
 impl Cluster {
-    /// The key of what the pod is placed with: its gang, or itself with a mark that no gang's name can have.
+    /// The key of what the pod is placed with: its gang, its upstream PodGroup, or itself; each but the gang's with a mark that
+    /// no gang's name can have.
     pub(super) fn group_of(&mut self, pod: &Pod) -> Text {
         let namespace = pod.namespace();
+        let upstream = self.placing_pod_group(pod).filter(|key| !self.is_loose(key));
         match pod.labels.get(&self.names.gang_label).cloned() {
             Some(gang) => self.shared.texts.share(&format!("{namespace}/{gang}")),
-            None => self.shared.texts.share(&format!("{namespace}/pod:{}", pod.name)),
+            None => match upstream {
+                Some(upstream) => self.shared.texts.share(&upstream),
+                None => self.shared.texts.share(&format!("{namespace}/pod:{}", pod.name)),
+            },
         }
     }
 
-    /// How many pods of an upstream PodGroup must start together isn't known here, unless they have a gang, which says it.
-    pub(super) fn refuse_upstream_group(&self, pod: &mut Pod) {
-        if pod.pod_group.is_some() && pod.labels.get(&self.names.gang_label).is_none() {
-            pod.problem.get_or_insert_with(|| Box::new(Unsupported::not_taken_on("spec.schedulingGroup")));
-        }
+    /// How many of a group's pods must start together. Of a gang that was made for an upstream PodGroup that decides.
+    pub(crate) fn needed(&self, key: &str, group: &Group) -> usize {
+        self.min_count(key).or(group.gang.as_ref().map(|gang| gang.min_member)).unwrap_or(1)
     }
 
     /// A plan for the group is being carried out (or no more): until then nothing else is planned for it.
@@ -171,8 +173,11 @@ impl Cluster {
     pub(super) fn touch(&mut self, key: &Text) {
         let Some(group) = self.groups.get(key) else { return };
         let is_idle = !group.is_busy && !group.has_journal();
-        let wants =
-            if is_idle && (group.waiting > 0 || group.lacks_pods()) { self.turn(key, group) } else { None };
+        let wants = if is_idle && (group.waiting > 0 || group.lacks_pods(self.needed(key, group))) {
+            self.turn(key, group)
+        } else {
+            None
+        };
         let is_empty = group.members.is_empty() && group.gang.is_none() && !group.is_busy;
         let group = self.group(key);
         group.hoped = None;
@@ -190,12 +195,18 @@ impl Cluster {
     }
 
     fn turn(&self, key: &Text, group: &Group) -> Option<Turn> {
+        let is_upstream = key.contains("/podgroup:");
+        if is_upstream && !self.knows_pod_groups() {
+            return None;
+        }
         if let Some(gang) = &group.gang {
-            return Some(Turn(Reverse(gang.priority), gang.created, key.clone()));
+            let priority = self.pod_group_priority(key).unwrap_or(gang.priority);
+            return Some(Turn(Reverse(priority), gang.created, key.clone()));
         }
         // A gang's pods without their gang wait for it unseen: how many must start together is unknown.
         let first = self.known(*group.members.first()?)?;
-        is_single(key).then(|| Turn(Reverse(first.pod.priority), first.pod.created, key.clone()))
+        let priority = self.pod_group_priority(key).unwrap_or(first.pod.priority);
+        (is_upstream || is_single(key)).then(|| Turn(Reverse(priority), first.pod.created, key.clone()))
     }
 
     /// A pod that is part of a journalled plan is on its way from the moment it is known.

@@ -6,6 +6,7 @@ mod budgets;
 mod changes;
 mod groups;
 mod nodes;
+mod pod_groups;
 mod pods;
 mod promises;
 mod room;
@@ -30,6 +31,8 @@ pub(crate) use changes::{Changes, Moment};
 pub(crate) use groups::Group;
 use groups::Turn;
 pub use groups::is_single;
+use pod_groups::PodGroups;
+pub use pod_groups::Served;
 pub(crate) use promises::Step;
 pub use promises::{ClaimName, VolumeStep, VolumesState};
 pub(crate) use room::Lifted;
@@ -76,6 +79,7 @@ pub struct Cluster {
     /// How often this plan may still look for somebody to evict.
     pub(crate) attempts: usize,
     groups: HashMap<Text, Group>,
+    pod_groups: PodGroups,
     /// The groups that wait, in the order in which they are looked at.
     queue: BTreeSet<Turn>,
     pub(crate) storage: Storage,
@@ -142,6 +146,7 @@ impl Cluster {
             budgets: BTreeMap::new(),
             attempts: 0,
             groups: HashMap::new(),
+            pod_groups: PodGroups::default(),
             queue: BTreeSet::new(),
             storage: Storage::default(),
             changes: Changes::default(),
@@ -208,6 +213,8 @@ impl Cluster {
     }
 }
 
+#[cfg(test)]
+mod pod_group_tests;
 #[cfg(test)]
 mod storage_tests;
 #[cfg(test)]

@@ -12,8 +12,7 @@ use crate::{
 impl Cluster {
     /// A pod is there, or has changed.
     pub fn set_pod(&mut self, document: &PodDocument) {
-        let mut pod = read::pod(document, &mut self.shared);
-        self.refuse_upstream_group(&mut pod);
+        let pod = read::pod(document, &mut self.shared);
         let uid = pod.uid.clone();
         let before = self.pod_ids.get(&uid).copied();
         let assumed = before.and_then(|id| self.known(id)).and_then(|known| known.assumed);
@@ -34,6 +33,7 @@ impl Cluster {
         let is_leaving = left.as_ref().is_some_and(|left| left.is_leaving);
         self.put(id, pod, Lot { assumed, steps, reserved, is_leaving }, left);
         self.pod_ids.insert(uid.clone(), id);
+        self.enter_pod_group(id);
         if before.is_none() && reserved.is_some() {
             self.adopt_reservation(id);
         }
@@ -47,6 +47,7 @@ impl Cluster {
             if known.on.is_some() {
                 self.changes.freed();
             }
+            self.leave_pod_group(id, &known.pod);
             if let Some(group) = known.group {
                 self.touch(&group);
             }
@@ -152,7 +153,7 @@ impl Cluster {
     }
 
     /// Takes a pod out of the list and off its node.
-    fn take(&mut self, id: PodId) -> Option<Known> {
+    pub(super) fn take(&mut self, id: PodId) -> Option<Known> {
         let mut known = self.pods.get_mut(id.index())?.take()?;
         self.leave_node(id, &mut known);
         if let Some(group) = &known.group {
@@ -162,7 +163,7 @@ impl Cluster {
     }
 
     /// Puts a pod into the list and onto its node.
-    fn put(&mut self, id: PodId, pod: Pod, lot: Lot, left: Option<Known>) {
+    pub(super) fn put(&mut self, id: PodId, pod: Pod, lot: Lot, left: Option<Known>) {
         let Lot { assumed, steps, reserved, is_leaving } = lot;
         let place = pod.node.clone().map(|name| self.node_id(&name));
         // Room that somebody made for a pod of his isn't anybody else's.

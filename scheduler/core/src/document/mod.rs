@@ -7,6 +7,7 @@ mod claim;
 mod disk;
 mod node;
 mod pod;
+mod pod_group;
 mod skip;
 mod storage;
 mod volume;
@@ -21,6 +22,8 @@ pub(crate) use disk::TakenOver;
 pub use node::{NodeDocument, Taint};
 pub use pod::PodDocument;
 pub(crate) use pod::{Container, ContainerStatus, PodAffinity, PodAffinityTerm, PodSpec, PodStatus, Spread};
+pub(crate) use pod_group::PodGroupSpec;
+pub use pod_group::{ConditionDocument, PodGroupDocument};
 pub use storage::{AttachmentDocument, CapacityDocument, ClassDocument, CsiDriverDocument, CsiNodeDocument};
 pub(crate) use volume::Volume;
 

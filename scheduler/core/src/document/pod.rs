@@ -53,7 +53,7 @@ pub(crate) struct Outside {
 }
 
 /// A path as people write it: `spec.containers[].image`.
-fn written(path: &Path<'_>) -> String {
+pub(super) fn written(path: &Path<'_>) -> String {
     match path {
         Path::Root => "spec".to_owned(),
         Path::Seq { parent, .. } => format!("{}[]", written(parent)),

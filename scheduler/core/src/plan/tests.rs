@@ -6,7 +6,10 @@ use proptest::{collection::vec, prelude::*};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::testing::{GPU, World, gpus, some_way_exists};
+use crate::{
+    cluster::Served,
+    testing::{GPU, World, gpus, some_way_exists},
+};
 
 fn world(free: &[i64]) -> World {
     let mut world = World::default();
@@ -237,6 +240,7 @@ fn the_gang_decides_over_a_pod_that_is_in_an_upstream_group_too_and_without_one_
         in_group(pod);
     });
     world.pod("alone", &gpus(1), in_group);
+    world.cluster.set_pod_groups_served(Served::No);
     let decisions = plan(&mut world);
     assert!(matches!(&decisions[0], Decision::Place { group, .. } if group == "ns/a"), "{decisions:?}");
     let Decision::Aside { group, why: Aside::Refused(why) } = &decisions[1] else { panic!("{decisions:?}") };

@@ -141,7 +141,11 @@ impl<'a> Gathered<'a> {
     }
 
     fn consider(&mut self, id: PodId, known: &Known) {
-        let gang = known.group.as_ref().filter(|key| !is_single(key));
+        if known.group.is_some() && known.pod.node.is_none() && known.assumed.is_none() {
+            // It only has a node kept for it.
+            return;
+        }
+        let gang = known.group.as_ref().filter(|key| is_gang(key));
         if let Some(key) = gang {
             if !self.groups.contains_key(key) {
                 let found = self.cluster.find_group(key).and_then(|group| self.gang(key, group));
@@ -152,22 +156,22 @@ impl<'a> Gathered<'a> {
         if known.pod.priority >= self.priority && known.pod.pod_group.is_none() {
             return;
         }
-        let namespace = known.pod.namespace();
         let may_go = self.may_go(known) && known.group.as_ref().is_none_or(|key| self.is_idle(key));
-        let Some(group) = &known.pod.pod_group else {
+        let priority = self.cluster.guarded_priority(&known.pod);
+        let Some(key) = self.cluster.evicted_with(&known.pod) else {
             if may_go {
-                let key = || format!("{namespace}/pod:{}", known.pod.name).into();
-                let mut single = candidate(known.group.clone().unwrap_or_else(key));
-                join(&mut single, id, known);
+                let own = known.group.clone().filter(|key| is_single(key));
+                let key = || format!("{}/pod:{}", known.pod.namespace(), known.pod.name).into();
+                let mut single = candidate(own.unwrap_or_else(key));
+                join(&mut single, id, (known, priority));
                 self.singles.push(single);
             }
             return;
         };
         // One pod that must stay keeps all of them.
-        let key: Text = format!("{namespace}/podgroup:{group}").into();
         let group = self.groups.entry(key.clone()).or_insert_with(|| Some(candidate(key)));
         if may_go {
-            group.iter_mut().for_each(|group| join(group, id, known));
+            group.iter_mut().for_each(|group| join(group, id, (known, priority)));
         } else {
             *group = None;
         }
@@ -190,7 +194,7 @@ impl<'a> Gathered<'a> {
             if !self.may_go(known) {
                 return None;
             }
-            join(&mut found, *id, known);
+            join(&mut found, *id, (known, self.cluster.guarded_priority(&known.pod)));
         }
         Some(found)
     }
@@ -203,7 +207,10 @@ impl<'a> Gathered<'a> {
     /// Whether the pod is of lower priority, bound, and known well enough for that to be said.
     fn may_go(&self, known: &Known) -> bool {
         let pod = &known.pod;
-        pod.priority < self.priority && pod.node.is_some() && pod.holds.is_some() && !pod.stage.is_finished
+        self.cluster.guarded_priority(pod) < self.priority
+            && pod.node.is_some()
+            && pod.holds.is_some()
+            && !pod.stage.is_finished
     }
 
     fn groups(self) -> Vec<Candidate> {
@@ -216,9 +223,14 @@ fn candidate(key: Text) -> Candidate {
     Candidate { key, pods: Vec::new(), priority: i32::MIN, started: i64::MAX, breaks_budget: false }
 }
 
-fn join(group: &mut Candidate, id: PodId, known: &Known) {
+/// Whether the key is that of a gang, whose pods go together whatever else they are in.
+fn is_gang(key: &str) -> bool {
+    !is_single(key) && !key.contains("/podgroup:")
+}
+
+fn join(group: &mut Candidate, id: PodId, (known, priority): (&Known, i32)) {
     group.pods.push(id);
-    group.priority = group.priority.max(known.pod.priority);
+    group.priority = group.priority.max(priority);
     group.started = group.started.min(known.pod.started);
 }
 

@@ -12,6 +12,7 @@ mod kills;
 mod meter;
 mod network;
 mod own_node;
+mod pod_groups;
 mod receipts;
 mod refusals;
 mod retries;

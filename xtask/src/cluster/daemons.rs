@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::{Layout, NODE, NODE_ADDRESS, SERVICE_SUBNET};
 
+/// Upstream Workloads and PodGroups, which 1.37 has and leaves off.
+const UPSTREAM_GROUPS: &str = "--feature-gates=GenericWorkload=true";
+
 /// A program that the node's first process keeps running.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Daemon {
@@ -41,7 +44,7 @@ pub(crate) fn all(layout: &Layout, programs: &Programs<'_>) -> Vec<Daemon> {
         Daemon::new("containerd", programs.node, &[format!("--config={config}/containerd.toml")]),
         Daemon::new("kube-apiserver", programs.kubernetes, &api_server(&pki)),
         Daemon::new("kube-controller-manager", programs.kubernetes, &controller_manager(&pki, &config)),
-        Daemon::new("kube-scheduler", programs.kubernetes, &with_kubeconfig(&config, "kube-scheduler")),
+        Daemon::new("kube-scheduler", programs.kubernetes, &scheduler(&config)),
         Daemon::new(
             "kube-proxy",
             programs.kubernetes,
@@ -101,6 +104,8 @@ fn api_server(pki: &str) -> Vec<String> {
         "--authorization-mode=Node,RBAC".to_owned(),
         "--enable-admission-plugins=NodeRestriction".to_owned(),
         "--allow-privileged=true".to_owned(),
+        UPSTREAM_GROUPS.to_owned(),
+        "--runtime-config=scheduling.k8s.io/v1beta1=true".to_owned(),
         "--profiling=false".to_owned(),
     ]
 }
@@ -112,7 +117,14 @@ fn controller_manager(pki: &str, config: &str) -> Vec<String> {
         format!("--service-account-private-key-file={pki}/sa.key"),
         format!("--root-ca-file={pki}/ca.crt"),
         format!("--service-cluster-ip-range={SERVICE_SUBNET}"),
+        UPSTREAM_GROUPS.to_owned(),
     ]);
+    arguments
+}
+
+fn scheduler(config: &str) -> Vec<String> {
+    let mut arguments = with_kubeconfig(config, "kube-scheduler");
+    arguments.push(UPSTREAM_GROUPS.to_owned());
     arguments
 }
 

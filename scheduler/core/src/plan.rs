@@ -217,9 +217,9 @@ impl Cluster {
         let (tells, was_held) = (explains || !group.is_held, group.is_held);
         let (decision, is_through) = match self.ready(key, group)? {
             Err(why) => (Some(Decision::Aside { group: key.to_string(), why }), true),
-            Ok(alike) => match self.find_room(&alike) {
-                Some(places) => (Some(self.place(key, &alike, places)), true),
-                None => self.make_room(key, &alike, (tells, was_held)),
+            Ok(all) => match self.find_most(key, all) {
+                (alike, Some(places)) => (Some(self.place(key, &alike, places)), true),
+                (alike, None) => self.make_room(key, &alike, (tells, was_held)),
             },
         };
         let is_held = matches!(decision, None | Some(Decision::Hold { .. }));
@@ -325,7 +325,7 @@ impl Cluster {
 
     /// Finds a node for every pod: those that are kept for the group are its own, and those that are kept for pods of lower
     /// priority it may take. Changes nothing else.
-    fn find_room(&mut self, alike: &[Alike]) -> Option<Vec<NodeId>> {
+    pub(crate) fn find_room(&mut self, alike: &[Alike]) -> Option<Vec<NodeId>> {
         if !self.has_promises() {
             return self.find_places(alike);
         }

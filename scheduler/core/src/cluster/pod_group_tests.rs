@@ -76,6 +76,23 @@ fn min_count_is_the_podgroups_whatever_the_gang_said_when_it_was_made() {
 }
 
 #[test]
+fn more_pods_than_min_count_are_placed_as_far_as_there_is_room_but_never_fewer() {
+    let mut world = world(4, 6);
+    world.pod_group("pg", &gang_of(3));
+    world.upstream_gang("pg");
+    assert_eq!(plan(&mut world), ["ns/podgroup:pg places 3"]);
+    world.cluster.set_busy("ns/podgroup:pg", false);
+    assert_eq!(plan(&mut world), ["ns/podgroup:pg places 1"]);
+    world.cluster.set_busy("ns/podgroup:pg", false);
+    assert_eq!(plan(&mut world), ["ns/podgroup:pg held"]);
+
+    let mut world = self::world(2, 6);
+    world.pod_group("pg", &gang_of(3));
+    world.upstream_gang("pg");
+    assert_eq!(plan(&mut world), ["ns/podgroup:pg held"]);
+}
+
+#[test]
 fn a_gang_of_the_same_name_is_not_the_podgroups_and_neither_is_one_of_an_earlier_podgroup() {
     let mut world = world(9, 1);
     world.gang("pg", &[&gpus(1)]);

@@ -5,7 +5,12 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::{Cluster, Group, Known, is_single, room::Lot};
 use crate::{
-    document::PodGroupDocument, labels::Text, node::PodId, plan::Aside, pod::Pod, pod_group::PodGroup,
+    document::PodGroupDocument,
+    labels::Text,
+    node::{NodeId, PodId},
+    plan::{Alike, Aside},
+    pod::Pod,
+    pod_group::PodGroup,
     unsupported::Unsupported,
 };
 
@@ -182,6 +187,36 @@ impl Cluster {
         self.touch(key);
         // Whom one may evict has changed too.
         self.changes.freed();
+    }
+
+    /// A node for every pod; where there isn't, for as many of them as must start together, and for these or nobody.
+    pub(crate) fn find_most(&mut self, key: &Text, all: Vec<Alike>) -> (Vec<Alike>, Option<Vec<NodeId>>) {
+        let places = self.find_room(&all);
+        match self.just_enough(key, &all) {
+            Some(fewer) if places.is_none() => {
+                let places = self.find_room(&fewer);
+                (fewer, places)
+            }
+            _ => (all, places),
+        }
+    }
+
+    /// The oldest pods of an upstream PodGroup that are just enough, where more of them wait than must start together.
+    fn just_enough(&self, key: &str, all: &[Alike]) -> Option<Vec<Alike>> {
+        let enough = self.min_count(key)?.saturating_sub(self.bound_of(key)).max(1);
+        let mut pods: Vec<PodId> = all.iter().flat_map(|alike| &alike.pods).copied().collect();
+        if pods.len() <= enough {
+            return None;
+        }
+        pods.sort_by_cached_key(|id| {
+            self.known(*id).map(|known| (known.pod.created, known.pod.name.clone()))
+        });
+        let chosen: BTreeSet<PodId> = pods.into_iter().take(enough).collect();
+        let of_kind = |alike: &Alike| {
+            let pods: Vec<PodId> = alike.pods.iter().filter(|id| chosen.contains(id)).copied().collect();
+            (!pods.is_empty()).then(|| Alike { kind: alike.kind.clone(), pods })
+        };
+        Some(all.iter().filter_map(of_kind).collect())
     }
 
     /// How many of a PodGroup's pods must start together, where it says so.

@@ -2,6 +2,7 @@
 //! that waits for the API server keeps the next plan waiting.
 
 mod pod_groups;
+mod telling;
 
 use std::{
     collections::BTreeMap,
@@ -30,13 +31,13 @@ use crate::{
     journal::{Journals, Step},
     metrics::Metrics,
     observe::Observed,
-    outcome::{Outcome, Telling, Work},
+    outcome::{Outcome, Work},
     pauses::Pauses,
     report::Reporter,
     said::Said,
     state::State,
     volumes::{Awaited, VolumeBinder},
-    waits::{Waits, Why},
+    waits::Waits,
 };
 
 /// How many pods may be on their way to their nodes before no more are placed. A gang's are on their way while its plan is
@@ -210,6 +211,7 @@ impl Scheduler {
             }
             Decision::Aside { group, why } => {
                 let waits = Waits::aside(&why, self.state.cluster.bound_of(&group));
+                let waits = waits.about(&group, &self.state);
                 self.tell(group, waits, now);
             }
         }
@@ -299,19 +301,6 @@ impl Scheduler {
         }
     }
 
-    /// Says what a group waits for, where that is news.
-    fn tell(&mut self, group: String, waits: Waits, now: Timestamp) {
-        // Of pods that are on their way, only their volumes are news.
-        let is_on_its_way = waits.why == Why::VolumesPending;
-        let State { cluster, pod_groups, .. } = &self.state;
-        let pods = cluster.unplaced(&group).filter(|pod| pod.is_on_its_way == is_on_its_way);
-        let Some(news) = self.said.news(&group, waits, pods, now) else { return };
-        let pod_group = cluster.pod_group_of(&group).and_then(|key| pod_groups.find(&key));
-        let has_gang = self.state.find_gang(&group).is_some();
-        let (telling, work) = (Telling { group, news, has_gang, pod_group }, self.work.clone());
-        self.tasks.spawn(async move { work.tell(telling).await });
-    }
-
     /// A plan isn't carried out: these pods, by UID, weren't bound and won't be. The group waits a while before the next one.
     fn give_up(&mut self, group: String, unbound: &[String], now: Timestamp) {
         self.state.cluster.give_up(&group, unbound.iter().map(String::as_str));
@@ -377,7 +366,10 @@ impl Scheduler {
             Outcome::Cleared { failed } => {
                 failed.iter().for_each(|failed| self.state.cluster.is_still_nominated(&failed.uid));
             }
-            Outcome::Complained | Outcome::Confirmed => {}
+            Outcome::Complained { untold } => {
+                untold.into_iter().for_each(|(about, why)| self.state.faults.owes(about, why));
+            }
+            Outcome::Confirmed => {}
             Outcome::GangMade { group, made } => self.gang_made(group, made, now),
             Outcome::Told { group, is_told, has_alarmed, gang } => {
                 if let Some(gang) = gang {

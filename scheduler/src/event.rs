@@ -1,5 +1,7 @@
 //! Events: what happened to an object, for people who look at it.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
@@ -22,10 +24,30 @@ pub(crate) struct Told<'a> {
 
 /// Writes an event. That it couldn't be written is logged, and nothing waits for it.
 pub(crate) async fn publish(client: &Client, told: Told<'_>) {
-    let now = Timestamp::now();
+    let when = format!("{:x}", Timestamp::now().as_nanosecond());
+    if let Err(fault) = write(client, told, &when).await {
+        tracing::warn!("an event can't be written: {fault}");
+    }
+}
+
+/// Writes an event, unless it is there already, by whomever: its name says what it says. Whether it is there.
+pub(crate) async fn publish_once(client: &Client, told: Told<'_>) -> bool {
+    let mut hasher = DefaultHasher::new();
+    (&told.about.uid, told.reason, told.note).hash(&mut hasher);
+    match write(client, told, &format!("{:016x}", hasher.finish())).await {
+        Ok(()) => true,
+        Err(kube::Error::Api(status)) if status.is_already_exists() => true,
+        Err(fault) => {
+            tracing::warn!("an event can't be written: {fault}");
+            false
+        }
+    }
+}
+
+async fn write(client: &Client, told: Told<'_>, suffix: &str) -> Result<(), kube::Error> {
     let Told { about, is_warning, reason, note } = told;
     let namespace = about.namespace.clone().unwrap_or_else(|| "default".to_owned());
-    let name = format!("{}.{:x}", about.name.as_deref().unwrap_or_default(), now.as_nanosecond());
+    let name = format!("{}.{suffix}", about.name.as_deref().unwrap_or_default());
     let event = Event {
         metadata: ObjectMeta {
             name: Some(name),
@@ -33,7 +55,7 @@ pub(crate) async fn publish(client: &Client, told: Told<'_>) {
             ..ObjectMeta::default()
         },
         action: Some("Scheduling".to_owned()),
-        event_time: Some(MicroTime(now)),
+        event_time: Some(MicroTime(Timestamp::now())),
         note: Some(note.chars().take(LONGEST).collect()),
         reason: Some(reason.to_owned()),
         regarding: Some(about),
@@ -43,9 +65,8 @@ pub(crate) async fn publish(client: &Client, told: Told<'_>) {
         ..Event::default()
     };
     let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
-    if let Err(fault) = events.create(&PostParams::default(), &event).await {
-        tracing::warn!("an event can't be written: {fault}");
-    }
+    events.create(&PostParams::default(), &event).await?;
+    Ok(())
 }
 
 /// An object of a kind, for an event about it.

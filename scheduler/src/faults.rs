@@ -1,57 +1,92 @@
 //! What objects say that makes no sense: told once on the object itself, as an event, until it says something else.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ObjectReference;
+
+use crate::kept::{Kind, Wrong};
 
 /// What doesn't make sense, by object; and what of it isn't told yet.
 #[derive(Default)]
 pub(crate) struct Faults {
-    known: HashMap<(String, String), String>,
+    known: BTreeMap<(Kind, String), String>,
     untold: Vec<(ObjectReference, String)>,
 }
 
 impl Faults {
-    /// What is wrong with an object now; nothing where all of it makes sense.
-    pub(crate) fn set(&mut self, about: ObjectReference, wrong: &[String]) {
-        let kind = about.kind.clone().unwrap_or_default();
-        let key = match about.namespace.as_deref().unwrap_or_default() {
-            "" => about.name.clone().unwrap_or_default(),
-            namespace => format!("{namespace}/{}", about.name.as_deref().unwrap_or_default()),
+    /// What is wrong with an object now; nothing where all of it makes sense, or it is gone.
+    pub(crate) fn set(&mut self, kind: Kind, key: &str, wrong: Wrong) {
+        let Some((about, why)) = wrong else {
+            if !self.known.is_empty() {
+                self.known.remove(&(kind, key.to_owned()));
+            }
+            return;
         };
-        let wrong = wrong.join("; ");
-        if wrong.is_empty() {
-            self.known.remove(&(kind, key));
-        } else if self.known.get(&(kind.clone(), key.clone())) != Some(&wrong) {
-            tracing::warn!("{kind} {key}: {wrong}");
-            self.untold.push((about, wrong.clone()));
-            self.known.insert((kind, key), wrong);
+        let before = self.known.insert((kind, key.to_owned()), why.clone());
+        if before.as_ref() != Some(&why) {
+            tracing::warn!("{kind:?} {key}: {why}");
+            self.untold.push((about, why));
         }
+    }
+
+    /// Forgets the objects of a kind for which this doesn't hold.
+    pub(crate) fn retain(&mut self, kind: Kind, is_there: impl Fn(&str) -> bool) {
+        self.known.retain(|(of, key), _| *of != kind || is_there(key));
+    }
+
+    /// Whether something is wrong with an object.
+    pub(crate) fn knows(&self, kind: Kind, key: &str) -> bool {
+        self.known.contains_key(&(kind, key.to_owned()))
     }
 
     /// What is to be told.
     pub(crate) fn take(&mut self) -> Vec<(ObjectReference, String)> {
         std::mem::take(&mut self.untold)
     }
+
+    /// It couldn't be told: it is to be told again, if it is still so.
+    pub(crate) fn owes(&mut self, about: ObjectReference, why: String) {
+        if self.known.values().any(|known| *known == why) {
+            self.untold.push((about, why));
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::reference;
+
+    fn wrong(why: &str) -> Wrong {
+        (!why.is_empty()).then(|| (ObjectReference::default(), why.to_owned()))
+    }
+
+    fn told(faults: &mut Faults) -> Vec<String> {
+        faults.take().into_iter().map(|(_, why)| why).collect()
+    }
 
     #[test]
     fn what_is_wrong_is_told_once_and_again_when_it_is_something_else() {
         let mut faults = Faults::default();
-        let node = || reference(("v1", "Node"), "", "n", "u");
-        let mut told = |wrong: &[String]| {
-            faults.set(node(), wrong);
-            faults.take().into_iter().map(|(_, wrong)| wrong).collect::<Vec<_>>()
+        let mut say = |why: &str| {
+            faults.set(Kind::Node, "n", wrong(why));
+            told(&mut faults)
         };
-        assert_eq!(told(&["a".to_owned(), "b".to_owned()]), ["a; b"]);
-        assert_eq!(told(&["a".to_owned(), "b".to_owned()]), [""; 0]);
-        assert_eq!(told(&["a".to_owned()]), ["a"]);
-        assert_eq!(told(&[]), [""; 0]);
-        assert_eq!(told(&["a".to_owned()]), ["a"], "it was well in between");
+        assert_eq!(say("a"), ["a"]);
+        assert_eq!(say("a"), [""; 0]);
+        assert_eq!(say("b"), ["b"]);
+        assert_eq!(say(""), [""; 0]);
+        assert_eq!(say("b"), ["b"], "it was well in between");
+    }
+
+    #[test]
+    fn what_is_gone_is_forgotten_and_what_could_not_be_told_is_told_again() {
+        let mut faults = Faults::default();
+        faults.set(Kind::Node, "n", wrong("a"));
+        faults.set(Kind::Pod, "n", wrong("b"));
+        faults.retain(Kind::Node, |_| false);
+        assert!(!faults.knows(Kind::Node, "n") && faults.knows(Kind::Pod, "n"));
+        let untold = faults.take();
+        untold.into_iter().for_each(|(about, why)| faults.owes(about, why));
+        assert_eq!(told(&mut faults), ["b"]);
     }
 }

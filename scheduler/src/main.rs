@@ -8,6 +8,7 @@ mod event;
 mod evict;
 mod faults;
 mod journal;
+mod kept;
 mod metrics;
 mod object;
 mod observe;

@@ -31,7 +31,7 @@ pub(crate) enum Observed {
     Namespace(Change<Object<NamespaceDocument>>),
     /// One that can't be read keeps nobody but its own pods from being placed.
     Gang(Change<DeserializeGuard<Gang>>),
-    /// One that can't be read protects nobody.
+    /// One that can't be read protects everybody in its namespace.
     Budget(Change<DeserializeGuard<Object<BudgetDocument>>>),
     Storage(Stored),
     /// What the API server calls PodGroups; nothing where it has none.

@@ -47,8 +47,8 @@ pub(crate) enum Outcome {
     Evicted { group: String, evicted: Evicted },
     /// The pods whose status still names a node that isn't kept for them.
     Cleared { failed: Vec<Nomination> },
-    /// It was told on an object what of it makes no sense.
-    Complained,
+    /// It was told on an object what of it makes no sense, or it couldn't be.
+    Complained { untold: Option<(ObjectReference, String)> },
     /// A group was told what it waits for, or not everybody of it was; the gang where it was written, and whether its event
     /// was, too.
     Told { group: String, is_told: bool, has_alarmed: bool, gang: Option<Box<Gang>> },
@@ -159,9 +159,10 @@ impl Work {
 
     /// Tells on an object what of it makes no sense.
     pub(crate) async fn complain(self, about: ObjectReference, why: String) -> Outcome {
-        let told = Told { about, is_warning: true, reason: "Unreadable", note: &why };
-        event::publish(&self.client, told).await;
-        Outcome::Complained
+        let _in_turn = self.telling.acquire().await;
+        let told = Told { about: about.clone(), is_warning: true, reason: "Unreadable", note: &why };
+        let is_told = event::publish_once(&self.client, told).await;
+        Outcome::Complained { untold: (!is_told).then_some((about, why)) }
     }
 
     /// Makes a gang for the pods of a PodGroup.
@@ -181,12 +182,9 @@ impl Work {
         let _in_turn = self.telling.acquire().await;
         let Telling { group, news, has_gang, pod_group } = telling;
         let (namespace, name) = group.split_once('/').unwrap_or_default();
-        if is_single(&group) {
-            let is_told = self.reporter.tell_pod(namespace, &news).await;
-            return Outcome::Told { group, is_told, has_alarmed: is_told, gang: None };
-        }
+        let is_of_pods = is_single(&group) || news.waits.why.is_of_pods();
         let gang_name = name.strip_prefix("podgroup:").unwrap_or(name);
-        let (mut is_written, gang) = match news.is_for_gang && has_gang {
+        let (mut is_written, gang) = match news.is_for_gang && has_gang && !is_of_pods {
             true => self.reporter.tell_gang((namespace, gang_name), &news).await,
             false => (true, None),
         };
@@ -200,11 +198,10 @@ impl Work {
         };
         let pods = stream::iter(news.pods.clone()).map(tell).buffer_unordered(TOLD_AT_ONCE);
         let failed = pods.filter(|is_told| std::future::ready(!is_told)).count().await;
-        Outcome::Told {
-            group,
-            is_told: is_written && failed == 0,
-            has_alarmed: is_written,
-            gang: gang.map(Box::new),
+        if is_of_pods && failed == 0 {
+            self.reporter.alarm(namespace, &news).await;
         }
+        let (is_told, has_alarmed) = (is_written && failed == 0, is_written && (failed == 0 || !is_of_pods));
+        Outcome::Told { group, is_told, has_alarmed, gang: gang.map(Box::new) }
     }
 }

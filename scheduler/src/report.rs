@@ -181,21 +181,15 @@ impl Reporter {
         Ok(Some(Change { gang, before, has_changed }))
     }
 
-    /// What a pod of no gang waits for: a condition that autoscalers understand, and an event. Whether it stands there.
-    pub(crate) async fn tell_pod(&self, namespace: &str, news: &News) -> bool {
+    /// What pods of no gang wait for: an event on the first of them.
+    pub(crate) async fn alarm(&self, namespace: &str, news: &News) {
         let Waits { why, message, .. } = &news.waits;
-        for pod in &news.pods {
-            if !self.condition(namespace, pod, message).await {
-                return false;
-            }
-            if news.alarms && pod.reason.is_some() {
-                let about = event::pod_reference(namespace, &pod.pod, &pod.uid);
-                let note = format!("{}: {message}", why.reason());
-                let event = Told { about, is_warning: true, reason: "FailedScheduling", note: &note };
-                event::publish(&self.client, event).await;
-            }
+        if let Some(pod) = news.pods.iter().find(|pod| news.alarms && pod.reason.is_some()) {
+            let about = event::pod_reference(namespace, &pod.pod, &pod.uid);
+            let note = format!("{}: {message}", why.reason());
+            let event = Told { about, is_warning: true, reason: "FailedScheduling", note: &note };
+            event::publish(&self.client, event).await;
         }
-        true
     }
 
     /// Says on a pod, by the condition that kube-scheduler uses, why it has no place. Whether it stands there: not where the

@@ -12,6 +12,10 @@ const PEACE: SignedDuration = SignedDuration::from_secs(10);
 /// How long a pod's condition is: there are many of them.
 pub(crate) const PODS_PEACE: SignedDuration = SignedDuration::from_secs(60);
 
+/// How long is waited for what may be over in a moment: a gang and its pods are made one after the other, and what is left
+/// of an earlier job goes.
+const GRACE: SignedDuration = SignedDuration::from_secs(10);
+
 /// What is to be said of a group now.
 #[derive(Debug, PartialEq)]
 pub(crate) struct News {
@@ -37,7 +41,11 @@ pub(crate) struct Recipient {
 
 /// What was said last about each group that isn't placed.
 #[derive(Default)]
-pub(crate) struct Said(HashMap<String, Entry>);
+pub(crate) struct Said {
+    entries: HashMap<String, Entry>,
+    /// What may be over in a moment, and since when it is so.
+    early: HashMap<String, (Why, Timestamp)>,
+}
 
 struct Entry {
     waits: Waits,
@@ -60,7 +68,7 @@ impl Said {
         pods: impl Iterator<Item = Unplaced<'a>>,
         now: Timestamp,
     ) -> Option<News> {
-        let before = self.0.remove(key);
+        let before = self.entries.remove(key);
         let is_for_gang = before.as_ref().is_none_or(|before| before.is_old(&waits, now));
         let judge = Judge { waits: &waits, before: before.as_ref(), now };
         let (mut told, mut recipients, mut is_new) = (HashSet::new(), Vec::new(), false);
@@ -81,13 +89,27 @@ impl Said {
             pods_at: before.as_ref().filter(|_| !renews).map_or(now, |before| before.pods_at),
             waits: before.filter(|_| !is_for_gang).map_or_else(|| waits.clone(), |before| before.waits),
         };
-        self.0.insert(key.to_owned(), entry);
+        self.entries.insert(key.to_owned(), entry);
         speaks.then_some(News { waits, is_for_gang, alarms, pods: recipients })
+    }
+
+    /// Whether it is too early to say this.
+    pub(crate) fn is_early(&mut self, key: &str, why: Why, now: Timestamp) -> bool {
+        if !why.is_of_pods() {
+            self.early.remove(key);
+            return false;
+        }
+        let before = self.early.get(key).filter(|(before, _)| *before == why).map(|(_, since)| *since);
+        let since = before.unwrap_or(now);
+        if before.is_none() {
+            self.early.insert(key.to_owned(), (why, now));
+        }
+        now.duration_since(since) < GRACE
     }
 
     /// It couldn't be said to everybody; whether the event was written.
     pub(crate) fn owes(&mut self, key: &str, has_alarmed: bool) {
-        let Some(entry) = self.0.get_mut(key) else { return };
+        let Some(entry) = self.entries.get_mut(key) else { return };
         entry.is_owed = true;
         entry.pods.clear();
         if !has_alarmed {
@@ -97,19 +119,21 @@ impl Said {
 
     /// It doesn't hold any more.
     pub(crate) fn forget(&mut self, key: &str) {
-        self.0.remove(key);
+        self.entries.remove(key);
     }
 
     /// How many of the groups for which this holds wait for room, and how many are refused.
     pub(crate) fn counts(&self, waits: impl Fn(&str) -> bool) -> (usize, usize) {
-        let count =
-            |why: Why| self.0.iter().filter(|(key, entry)| entry.waits.why == why && waits(key)).count();
+        let count = |why: Why| {
+            self.entries.iter().filter(|(key, entry)| entry.waits.why == why && waits(key)).count()
+        };
         (count(Why::NoRoom), count(Why::Refused))
     }
 
     /// Forgets the groups for which this doesn't hold.
     pub(crate) fn retain(&mut self, is_there: impl Fn(&str) -> bool) {
-        self.0.retain(|key, _| is_there(key));
+        self.entries.retain(|key, _| is_there(key));
+        self.early.retain(|key, _| is_there(key));
     }
 }
 

@@ -2,21 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use kube::{Resource as _, ResourceExt as _, core::DeserializeGuard};
+use kube::ResourceExt as _;
 use plasma_api::{
     Gang,
     gang::{GangPhase, Journal},
     names,
 };
-use plasma_scheduler_core::{BudgetDocument, Cluster, GangFacts, Meta, Names, StorageKind};
+use plasma_scheduler_core::{Cluster, GangFacts, Names};
 
 use crate::{
-    event::reference,
     faults::Faults,
-    object::Object,
+    kept::{Kept, Kind},
     observe::{Change, Observed},
     pod_groups::{self, PodGroups, group_of},
-    storage::{self, Seen, StorageDocument, Stored},
+    storage::Stored,
 };
 
 /// The cluster as this process knows it.
@@ -27,20 +26,10 @@ pub(crate) struct State {
     journalled: BTreeSet<String>,
     pub(crate) faults: Faults,
     pub(crate) pod_groups: PodGroups,
-    lists: Lists,
+    lists: BTreeMap<Kind, List>,
 }
 
-/// What a list that is being read has named so far, by kind; and whether one was ever complete.
-#[derive(Default)]
-struct Lists {
-    pods: List,
-    nodes: List,
-    namespaces: List,
-    gangs: List,
-    budgets: List,
-    storage: BTreeMap<StorageKind, List>,
-}
-
+/// What a list that is being read has named so far; and whether one was ever complete.
 #[derive(Default)]
 struct List {
     named: Option<HashSet<String>>,
@@ -77,177 +66,64 @@ impl State {
             journalled: BTreeSet::new(),
             faults: Faults::default(),
             pod_groups: PodGroups::default(),
-            lists: Lists::default(),
+            lists: BTreeMap::new(),
         }
     }
 
     /// Whether every watch has listed its objects once: before that, what looks free may not be.
     pub(crate) fn is_complete(&self) -> bool {
-        let Lists { pods, nodes, namespaces, gangs, budgets, storage } = &self.lists;
-        [pods, nodes, namespaces, gangs, budgets].iter().all(|list| list.was_complete)
-            && storage::KINDS.iter().all(|kind| storage.get(kind).is_some_and(|list| list.was_complete))
+        let is_complete = |kind| self.lists.get(&kind).is_some_and(|list| list.was_complete);
+        Kind::all().all(is_complete)
     }
 
     /// Takes in what a watch tells.
     pub(crate) fn observe(&mut self, observed: Observed) {
         match observed {
-            Observed::Pod(change) => self.pod(change),
-            Observed::Node(change) => self.node(change),
-            Observed::Namespace(change) => self.namespace(change),
-            Observed::Gang(change) => self.gang(change),
-            Observed::Budget(change) => self.budget(change),
+            Observed::Pod(change) => self.take_in(change),
+            Observed::Node(change) => self.take_in(change),
+            Observed::Namespace(change) => self.take_in(change),
+            Observed::Gang(change) => self.take_in(change),
+            Observed::Budget(change) => self.take_in(change),
             Observed::PodGroupsFound(resource) => self.pod_groups.found(resource, &mut self.cluster),
             Observed::PodGroup(change) => self.pod_groups.observe(change, &mut self.cluster),
-            Observed::Storage(Stored::Claim(change)) => self.storage(*change),
-            Observed::Storage(Stored::Volume(change)) => self.storage(*change),
-            Observed::Storage(Stored::Class(change)) => self.storage(*change),
-            Observed::Storage(Stored::CsiNode(change)) => self.storage(*change),
-            Observed::Storage(Stored::CsiDriver(change)) => self.storage(*change),
-            Observed::Storage(Stored::Capacity(change)) => self.storage(*change),
-            Observed::Storage(Stored::Attachment(change)) => self.storage(*change),
+            Observed::Storage(Stored::Claim(change)) => self.take_in(*change),
+            Observed::Storage(Stored::Volume(change)) => self.take_in(*change),
+            Observed::Storage(Stored::Class(change)) => self.take_in(*change),
+            Observed::Storage(Stored::CsiNode(change)) => self.take_in(*change),
+            Observed::Storage(Stored::CsiDriver(change)) => self.take_in(*change),
+            Observed::Storage(Stored::Capacity(change)) => self.take_in(*change),
+            Observed::Storage(Stored::Attachment(change)) => self.take_in(*change),
         }
     }
 
-    fn pod(&mut self, change: Change<crate::object::Object<plasma_scheduler_core::PodDocument>>) {
+    /// An object of a kind is listed, has changed, or is gone.
+    fn take_in<T: Kept>(&mut self, change: Change<T>) {
         match change {
-            Change::ListBegins => self.lists.pods.begin(),
-            Change::Is(pod) => {
-                self.lists.pods.names(&pod.document.metadata.uid);
-                self.cluster.set_pod(&pod.document);
-            }
-            Change::Gone(pod) => self.cluster.remove_pod(&pod.document.metadata.uid),
-            Change::ListEnds => {
-                let named = self.lists.pods.end();
-                self.cluster.retain_pods(|uid| named.contains(uid));
-            }
-        }
-    }
-
-    fn node(&mut self, change: Change<crate::object::Object<plasma_scheduler_core::NodeDocument>>) {
-        match change {
-            Change::ListBegins => self.lists.nodes.begin(),
-            Change::Is(node) => {
-                self.lists.nodes.names(&node.document.metadata.name);
-                let Meta { name, uid, .. } = &node.document.metadata;
-                let faults = self.cluster.set_node(&node.document).into_iter().map(|fault| fault.why);
-                self.faults.set(reference(("v1", "Node"), "", name, uid), &faults.collect::<Vec<_>>());
-            }
-            Change::Gone(node) => self.cluster.remove_node(&node.document.metadata.name),
-            Change::ListEnds => {
-                let named = self.lists.nodes.end();
-                self.cluster.retain_nodes(|name| named.contains(name));
-            }
-        }
-    }
-
-    fn namespace(&mut self, change: Change<crate::object::Object<plasma_scheduler_core::NamespaceDocument>>) {
-        match change {
-            Change::ListBegins => self.lists.namespaces.begin(),
-            Change::Is(namespace) => {
-                self.lists.namespaces.names(&namespace.document.metadata.name);
-                self.cluster.set_namespace(&namespace.document);
-            }
-            Change::Gone(namespace) => {
-                let gone = namespace.document.metadata.name;
-                self.cluster.retain_namespaces(|name| name != gone);
-            }
-            Change::ListEnds => {
-                let named = self.lists.namespaces.end();
-                self.cluster.retain_namespaces(|name| named.contains(name));
-            }
-        }
-    }
-
-    fn budget(&mut self, change: Change<SeenBudget>) {
-        match change {
-            Change::ListBegins => self.lists.budgets.begin(),
-            Change::Is(budget) => {
-                let key = budget_key(&budget);
-                self.lists.budgets.names(&key);
-                match budget.0 {
-                    Ok(budget) => {
-                        for fault in self.cluster.set_budget(&budget.document) {
-                            tracing::warn!("{}: {}", fault.object, fault.why);
-                        }
-                    }
-                    Err(fault) => {
-                        tracing::warn!(
-                            "poddisruptionbudget {key} can't be read, and protects nobody: {fault}"
-                        );
-                        self.cluster.remove_budget(&key);
-                    }
-                }
-            }
-            Change::Gone(budget) => self.cluster.remove_budget(&budget_key(&budget)),
-            Change::ListEnds => {
-                let named = self.lists.budgets.end();
-                self.cluster.retain_budgets(|key| named.contains(key));
-            }
-        }
-    }
-
-    fn storage<D: StorageDocument>(&mut self, change: Seen<D>) {
-        let list = self.lists.storage.entry(D::KIND).or_default();
-        match change {
-            Change::ListBegins => list.begin(),
+            Change::ListBegins => self.list::<T>().begin(),
             Change::Is(object) => {
-                let key = storage::key(&object);
-                list.names(&key);
-                match object.0 {
-                    Ok(object) => {
-                        for fault in object.document.put(&mut self.cluster) {
-                            tracing::warn!("{}: {}", fault.object, fault.why);
-                        }
-                    }
-                    Err(fault) => {
-                        tracing::warn!(
-                            "{:?} {key} can't be read, and is taken for missing: {fault}",
-                            D::KIND
-                        );
-                        self.cluster.remove_storage(D::KIND, &key);
-                    }
-                }
+                let key = object.key();
+                self.list::<T>().names(&key);
+                let wrong = object.put(&key, self);
+                self.faults.set(T::KIND, &key, wrong);
             }
-            Change::Gone(object) => self.cluster.remove_storage(D::KIND, &storage::key(&object)),
+            Change::Gone(object) => {
+                let key = object.key();
+                T::remove(&key, self);
+                self.faults.set(T::KIND, &key, None);
+            }
             Change::ListEnds => {
-                let named = list.end();
-                self.cluster.retain_storage(D::KIND, |key| named.contains(key));
+                let named = self.list::<T>().end();
+                T::retain(self, |key| named.contains(key));
+                self.faults.retain(T::KIND, |key| named.contains(key));
             }
         }
     }
 
-    fn gang(&mut self, change: Change<DeserializeGuard<Gang>>) {
-        match change {
-            Change::ListBegins => self.lists.gangs.begin(),
-            Change::Is(gang) => {
-                let key = group_of(&gang);
-                self.lists.gangs.names(&key);
-                let (namespace, name) = (gang.namespace().unwrap_or_default(), gang.name_any());
-                let uid = gang.uid().unwrap_or_default();
-                let about = reference((&Gang::api_version(&()), &Gang::kind(&())), &namespace, &name, &uid);
-                match gang.0 {
-                    Ok(gang) => {
-                        self.faults.set(about, &[]);
-                        self.set_gang(key, gang);
-                    }
-                    Err(fault) => {
-                        let why = format!("it can't be read, and its pods are not placed: {fault}");
-                        self.faults.set(about, &[why]);
-                        self.remove_gang(&key);
-                    }
-                }
-            }
-            Change::Gone(gang) => self.remove_gang(&group_of(&gang)),
-            Change::ListEnds => {
-                let named = self.lists.gangs.end();
-                let gone: Vec<String> =
-                    self.gangs.keys().filter(|key| !named.contains(*key)).cloned().collect();
-                gone.iter().for_each(|key| self.remove_gang(key));
-            }
-        }
+    fn list<T: Kept>(&mut self) -> &mut List {
+        self.lists.entry(T::KIND).or_default()
     }
 
-    fn set_gang(&mut self, key: String, gang: Gang) {
+    pub(crate) fn set_gang(&mut self, key: String, gang: Gang) {
         let is_old = |known: &Gang| known.uid() == gang.uid() && is_older(&gang, known);
         if self.gangs.get(&key).is_some_and(is_old) {
             return;
@@ -262,10 +138,16 @@ impl State {
         self.gangs.insert(key, gang);
     }
 
-    fn remove_gang(&mut self, key: &str) {
+    pub(crate) fn remove_gang(&mut self, key: &str) {
         self.gangs.remove(key);
         self.journalled.remove(key);
         self.cluster.remove_gang(key);
+    }
+
+    /// The gangs for which this holds are there, and no others.
+    pub(crate) fn retain_gangs(&mut self, is_listed: impl Fn(&str) -> bool) {
+        let gone: Vec<String> = self.gangs.keys().filter(|key| !is_listed(key)).cloned().collect();
+        gone.iter().for_each(|key| self.remove_gang(key));
     }
 
     /// We wrote a gang: what the watch shows of it before that is old.
@@ -312,21 +194,6 @@ fn is_older(gang: &Gang, other: &Gang) -> bool {
 
 pub(crate) fn journal_of(gang: &Gang) -> Option<&Journal> {
     gang.status.as_ref()?.journal.as_ref()
-}
-
-/// A budget, or that it can't be read.
-type SeenBudget = DeserializeGuard<Object<BudgetDocument>>;
-
-fn budget_key(budget: &SeenBudget) -> String {
-    match &budget.0 {
-        Ok(budget) => budget.document.key(),
-        Err(_) => key(budget),
-    }
-}
-
-/// Namespace and name in one.
-pub(crate) fn key(object: &impl kube::ResourceExt) -> String {
-    format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
 }
 
 fn facts(key: &str, gang: &Gang) -> GangFacts {

@@ -4,14 +4,14 @@ use k8s_openapi::api::{
     core::v1::{PersistentVolume, PersistentVolumeClaim},
     storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment},
 };
-use kube::{ResourceExt as _, core::DeserializeGuard};
+use kube::core::DeserializeGuard;
 use plasma_scheduler_core::{
     AttachmentDocument, CapacityDocument, ClaimDocument, ClassDocument, Cluster, CsiDriverDocument,
     CsiNodeDocument, Fault, StorageKind, StorageMeta, VolumeDocument,
 };
 
 use crate::{
-    object::{Document, Object},
+    object::{Document, Identity, Object},
     observe::Change,
 };
 
@@ -45,9 +45,6 @@ pub(crate) const KINDS: [StorageKind; 7] = [
 pub(crate) trait StorageDocument: Document {
     const KIND: StorageKind;
 
-    /// What the object says about itself.
-    fn metadata(&self) -> &StorageMeta;
-
     /// Tells the core; answers what of it makes no sense.
     fn put(&self, cluster: &mut Cluster) -> Vec<Fault>;
 }
@@ -57,17 +54,14 @@ macro_rules! storage_document {
         impl Document for $document {
             type Kind = $kind;
 
-            fn identity(&self) -> (&str, &str) {
-                (&self.metadata.name, &self.metadata.resource_version)
+            fn identity(&self) -> Identity<'_> {
+                let StorageMeta { name, namespace, uid, resource_version, .. } = &self.metadata;
+                Identity { name, namespace, uid, version: resource_version }
             }
         }
 
         impl StorageDocument for $document {
             const KIND: StorageKind = StorageKind::$name;
-
-            fn metadata(&self) -> &StorageMeta {
-                &self.metadata
-            }
 
             fn put(&self, $cluster: &mut Cluster) -> Vec<Fault> {
                 let $object = self;
@@ -98,14 +92,3 @@ storage_document!(AttachmentDocument, VolumeAttachment, Attachment, |object, clu
     cluster.set_attachment(object);
     Vec::new()
 });
-
-/// What an object is called within its kind.
-pub(crate) fn key<D: StorageDocument>(object: &DeserializeGuard<Object<D>>) -> String {
-    match &object.0 {
-        Ok(object) => object.document.metadata().key(),
-        Err(_) => match object.namespace() {
-            Some(namespace) => format!("{namespace}/{}", object.name_any()),
-            None => object.name_any(),
-        },
-    }
-}

@@ -2,6 +2,7 @@
 //! successor makes of what a dead scheduler left.
 
 mod api_server;
+mod bad_input;
 mod binding;
 mod cluster;
 mod conditions;

@@ -1,12 +1,20 @@
 //! What a group waits for, in words: for its gang's status and for its pods' conditions.
 
-use plasma_api::gang::{Blocker as ApiBlocker, GangPhase};
+use plasma_api::{
+    gang::{Blocker as ApiBlocker, GangPhase},
+    names,
+};
 use plasma_scheduler_core::{Aside, Blocker};
+
+use crate::{kept::Kind, state::State};
 
 /// The field that keeps pods from being scheduled.
 const UNSUPPORTED: &str = "UnsupportedField";
 /// A scheduling gate.
 const GATED: &str = "SchedulingGated";
+
+/// How many pods are named, where there are more.
+const NAMED: usize = 5;
 
 /// Why a gang, or a pod of no gang, has no place.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +44,10 @@ pub(crate) enum Why {
     VolumesNotBound,
     /// Its volumes are on their way.
     VolumesPending,
+    /// The label of its pods names a gang that isn't there.
+    GangMissing,
+    /// The labels of some pods name the gang, but not its job.
+    OfAnotherJob,
 }
 
 /// What is to stand in a pod's condition `PodScheduled`.
@@ -61,6 +73,8 @@ impl Why {
             Self::NoGang => "NoGang",
             Self::VolumesNotBound => "VolumesNotBound",
             Self::VolumesPending => "VolumesPending",
+            Self::GangMissing => "GangMissing",
+            Self::OfAnotherJob => "OfAnotherJob",
         }
     }
 
@@ -73,9 +87,15 @@ impl Why {
     pub(crate) fn word(self, said: Option<&str>) -> Word {
         match (self, said) {
             (Self::NoRoom, _) => Word::Says("Unschedulable"),
-            (Self::Refused | Self::PodGroupNotReady | Self::NoGang | Self::VolumesNotBound, _) => {
-                Word::Says("SchedulerError")
-            }
+            (
+                Self::Refused
+                | Self::PodGroupNotReady
+                | Self::NoGang
+                | Self::VolumesNotBound
+                | Self::GangMissing
+                | Self::OfAnotherJob,
+                _,
+            ) => Word::Says("SchedulerError"),
             (Self::VolumesPending, _) => Word::Says("VolumesPending"),
             // A pod with a gate of its own says so, by the API server.
             (Self::Gated, Some("Unschedulable")) => Word::SaysNothing,
@@ -83,6 +103,11 @@ impl Why {
             (Self::Gathering | Self::Gated, Some("SchedulerError" | "VolumesPending")) => Word::SaysNothing,
             (Self::Gathering | Self::Gated, _) => Word::AsItIs,
         }
+    }
+
+    /// Whether it is said on pods alone: there is no gang, or what they are isn't its concern. It may be over in a moment.
+    pub(crate) fn is_of_pods(self) -> bool {
+        matches!(self, Self::GangMissing | Self::OfAnotherJob)
     }
 
     /// Whether it is worth an event: every gang gathers for a moment, and volumes take a while.
@@ -117,8 +142,32 @@ impl Waits {
             Aside::Refused(why) => (Why::Refused, why.to_string(), vec![blocker(UNSUPPORTED, &why.field)]),
             Aside::Awaits(what) => (Why::PodGroupNotReady, what.clone(), Vec::new()),
             Aside::NoGang { .. } => (Why::NoGang, "its gang is being made".to_owned(), Vec::new()),
+            Aside::GangMissing => (Why::GangMissing, String::new(), Vec::new()),
+            Aside::OfAnotherJob => (Why::OfAnotherJob, String::new(), Vec::new()),
         };
         Self { why, message, blockers, bound }
+    }
+
+    /// The same, with what the cluster knows of the pods' labels.
+    pub(crate) fn about(mut self, group: &str, state: &State) -> Self {
+        let strangers: Vec<&str> = state.cluster.strangers(group).map(|pod| pod.pod).take(NAMED).collect();
+        let job = names::JOB_UID_LABEL;
+        let others =
+            format!("the label {job} of {} names another job than Gang {group}'s own", strangers.join(", "));
+        match self.why {
+            Why::GangMissing if state.faults.knows(Kind::Gang, group) => {
+                self.message =
+                    format!("the label {} names Gang {group}, which can't be read", names::GANG_LABEL);
+            }
+            Why::GangMissing => {
+                self.message =
+                    format!("the label {} names Gang {group}, which doesn't exist", names::GANG_LABEL);
+            }
+            Why::OfAnotherJob => self.message = others,
+            Why::Gathering if !strangers.is_empty() => self.message.push_str(&format!("; {others}")),
+            _ => {}
+        }
+        self
     }
 
     /// Its volumes couldn't be had as planned: it is planned anew.

@@ -4,6 +4,7 @@
 
 mod amounts;
 mod around;
+mod aside;
 mod choice;
 mod cluster;
 mod document;
@@ -28,6 +29,7 @@ mod storage;
 mod testing;
 mod unsupported;
 
+pub use aside::Aside;
 pub use cluster::{
     ClaimName, Cluster, Fault, Names, Nomination, Served, StorageKind, Verdict, VolumeStep, VolumesState,
     is_single,
@@ -41,6 +43,6 @@ pub use filter::{Refusal, VolumeFilter};
 pub use gang::GangFacts;
 pub use journal::{Bound, Next, SLACK_SECONDS, next};
 pub use notice::{NotScheduled, Unplaced};
-pub use plan::{Aside, Blocker, Decision, Placement, Victim};
+pub use plan::{Blocker, Decision, Placement, Victim};
 pub use quantity::{ParseQuantityError, Quantity};
 pub use unsupported::Unsupported;

@@ -48,8 +48,8 @@ pub(crate) struct Node {
     /// The ports that they take, and the namespaces of those that have a share of a GPU: one entry a pod.
     pub(crate) ports: Vec<HostPort>,
     pub(crate) sharing: Vec<Text>,
-    /// How many of the pods hold something unknown: beside them nothing more is placed.
-    pub(crate) unreadable: usize,
+    /// Those of the pods that hold something unknown, by `namespace/name`: beside them nothing more is placed.
+    pub(crate) unreadable: Vec<String>,
 }
 
 impl Node {
@@ -60,9 +60,12 @@ impl Node {
     /// Takes over what a document says; answers what of it can't be read, and whether anything has changed. What isn't
     /// readable isn't there.
     pub(crate) fn update(&mut self, document: &NodeDocument, shared: &mut Shared) -> (Vec<String>, bool) {
-        let mut faults = Vec::new();
+        // One that can't be read takes nobody: what it wants to keep away isn't known.
+        let mut faults: Vec<String> =
+            document.faults.iter().map(|fault| format!("{fault}; it gets no pods")).collect();
+        let is_readable = faults.is_empty();
         let mut offers = crate::quantity::Resources::default();
-        for (name, text) in &document.status.allocatable {
+        for (name, text) in document.status.allocatable.iter().filter(|_| is_readable) {
             match requests::read(&[(name.clone(), text.clone())].into()) {
                 Ok(amount) => offers.0.extend(amount.0),
                 Err(fault) => {
@@ -76,7 +79,7 @@ impl Node {
         let features: Vec<Text> = declared.iter().map(|name| shared.texts.share(name)).collect();
         let labels = shared.texts.labels(&document.metadata.labels);
         // One that is being deleted takes nobody any more.
-        let unschedulable = document.spec.unschedulable || document.metadata.is_terminating();
+        let unschedulable = document.spec.unschedulable || document.metadata.is_terminating() || !is_readable;
         let is_as_before = self.exists
             && self.allocatable == allocatable
             && self.features == features
@@ -106,7 +109,7 @@ impl Node {
         self.pods.push(id);
         match &pod.holds {
             Some(holds) => self.used.add(holds),
-            None => self.unreadable += 1,
+            None => self.unreadable.push(full_name(pod)),
         }
         self.ports.extend(pod.kind.ports.iter().cloned());
         if pod.kind.shared.is_some() {
@@ -120,7 +123,7 @@ impl Node {
         self.pods.swap_remove(at);
         match &pod.holds {
             Some(holds) => self.used.subtract(holds),
-            None => self.unreadable -= 1,
+            None => remove_one(&mut self.unreadable, &full_name(pod)),
         }
         for port in &pod.kind.ports {
             remove_one(&mut self.ports, port);
@@ -129,6 +132,11 @@ impl Node {
             remove_one(&mut self.sharing, pod.namespace());
         }
     }
+}
+
+/// `namespace/name`.
+fn full_name(pod: &Pod) -> String {
+    format!("{}/{}", pod.namespace(), pod.name)
 }
 
 fn remove_one<T: PartialEq>(all: &mut Vec<T>, one: &T) {

@@ -39,10 +39,12 @@ pub(crate) struct Notice {
     version: Box<str>,
     generation: Option<i64>,
     said: Option<NotScheduled>,
+    /// A priority class that nobody has made a number of.
+    pub(crate) class: Option<String>,
 }
 
 impl Notice {
-    pub(crate) fn new(metadata: &Meta, status: Option<&PodStatus>) -> Self {
+    pub(crate) fn new(metadata: &Meta, status: Option<&PodStatus>, class: Option<String>) -> Self {
         let conditions = status.into_iter().flat_map(|status| &status.conditions);
         let mut said = conditions.filter(|condition| condition.is("PodScheduled", "False"));
         let said = said.next().map(|condition| NotScheduled {
@@ -50,7 +52,12 @@ impl Notice {
             message: condition.message.clone(),
             since: condition.last_transition_time.clone(),
         });
-        Self { version: metadata.resource_version.as_str().into(), generation: metadata.generation, said }
+        Self {
+            version: metadata.resource_version.as_str().into(),
+            generation: metadata.generation,
+            said,
+            class,
+        }
     }
 }
 

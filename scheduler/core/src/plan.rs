@@ -4,6 +4,7 @@ use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
 use crate::{
     around,
+    aside::Aside,
     choice::{Choice, Ground, scarcest_first},
     cluster::{Cluster, Group, Known, Lifted, VolumeStep, is_single},
     labels::Text,
@@ -14,7 +15,6 @@ use crate::{
     quantity::Quantity,
     question::Question,
     search::search,
-    unsupported::Unsupported,
 };
 
 /// After how many decisions a plan is carried out before more are made.
@@ -62,40 +62,6 @@ pub enum Decision {
         group: String,
         /// Why.
         why: Aside,
-    },
-}
-
-/// Why pods are not planned over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Aside {
-    /// Fewer pods exist than must start together.
-    Gathering {
-        /// How many exist.
-        there: usize,
-        /// How many must.
-        needed: usize,
-    },
-    /// Somebody wants them to wait: some pods have a scheduling gate.
-    Gated {
-        /// The first gate by name.
-        gate: String,
-        /// How many pods have one.
-        pods: usize,
-        /// How many pods there are.
-        of: usize,
-    },
-    /// They can't be scheduled here.
-    Refused(Unsupported),
-    /// Something must be there first, or be gone: what, in words.
-    Awaits(String),
-    /// Pods of an upstream PodGroup that start together have no gang yet: somebody must make it.
-    NoGang {
-        /// The PodGroup's UID.
-        uid: String,
-        /// How many pods must start together.
-        min_count: usize,
-        /// The PodGroup's priority.
-        priority: i32,
     },
 }
 
@@ -282,13 +248,18 @@ impl Cluster {
         if let Some(why) = self.pod_group_aside(key, group) {
             return Some(Err(why));
         }
+        if group.gang.is_none() && !is_single(key) && !key.contains("/podgroup:") {
+            return Some(Err(Aside::GangMissing));
+        }
         let members: Vec<&Known> = self.members(group).collect();
         let needed = self.needed(key, group);
         if members.len() < needed {
             return Some(Err(Aside::Gathering { there: members.len(), needed }));
         }
         let waiting = || members.iter().copied().filter(|known| known.waits());
-        waiting().next()?;
+        if waiting().next().is_none() {
+            return self.strangers(key).next().map(|_| Err(Aside::OfAnotherJob));
+        }
         let gated = || waiting().filter_map(|known| known.pod.gate.as_ref());
         if let Some(gate) = gated().min() {
             // What a gate means for a pod of no gang the API server has said on the pod itself.

@@ -45,6 +45,9 @@ const SHARED: &str = ".shared";
 
 /// Reads a pod. What is wrong with it is said in it: it is a pod all the same, and may hold a part of a node.
 pub(crate) fn pod(document: &PodDocument, shared: &mut Shared) -> Pod {
+    if let Some(fault) = &document.fault {
+        return unreadable(document, "metadata", fault, shared);
+    }
     let (spec, unknown, status) = match (document.spec(), document.status()) {
         (Ok((spec, unknown)), Ok(status)) => (spec, unknown, status),
         (Err(fault), _) => return unreadable(document, "spec", &fault.to_string(), shared),
@@ -55,7 +58,7 @@ pub(crate) fn pod(document: &PodDocument, shared: &mut Shared) -> Pod {
     let namespace = shared.texts.share(&document.metadata.namespace);
     let is_bound = spec.node_name.as_ref().is_some_and(|node| !node.is_empty());
     let held = if is_bound { requests::held(&spec, &status) } else { requests::asked(&spec) };
-    let holds = match held {
+    let mut holds = match held {
         Ok(resources) => Some(counted(resources, shared)),
         Err(fault) => {
             problem = Some(Unsupported::nonsense("spec.containers[].resources", fault.to_string()));
@@ -65,6 +68,8 @@ pub(crate) fn pod(document: &PodDocument, shared: &mut Shared) -> Pod {
     let kind = kind(&spec, (&namespace, &labels), holds.clone().unwrap_or_default(), shared);
     let kind = kind.unwrap_or_else(|fault| {
         problem.get_or_insert(fault);
+        // Whom it wants near it or not isn't known.
+        holds = None;
         Kind { namespace, ..Kind::default() }
     });
     let kind = shared.share(kind);
@@ -82,7 +87,8 @@ pub(crate) fn pod(document: &PodDocument, shared: &mut Shared) -> Pod {
     pod.priority = spec.priority.unwrap_or(0);
     pod.started = seconds(status.start_time.as_deref()).unwrap_or(pod.created);
     pod.may_preempt = spec.preemption_policy.as_deref() != Some("Never");
-    pod.notice = pod.node.is_none().then(|| Box::new(Notice::new(&document.metadata, Some(&status))));
+    let class = spec.priority_class_name.clone().filter(|_| spec.priority.is_none());
+    pod.notice = pod.node.is_none().then(|| Box::new(Notice::new(&document.metadata, Some(&status), class)));
     pod.stage = stage(&status, pod.stage.is_terminating);
     pod.problem = problem.or_else(|| not_taken_on(&spec)).map(Box::new);
     pod
@@ -98,7 +104,7 @@ fn unreadable(document: &PodDocument, field: &str, why: &str, shared: &mut Share
     pod.scheduler = outside.scheduler_name.map(|name| shared.texts.share(&name)).unwrap_or_default();
     pod.labels = shared.texts.labels(&document.metadata.labels);
     let status = document.status().ok();
-    pod.notice = pod.node.is_none().then(|| Box::new(Notice::new(&document.metadata, status.as_ref())));
+    pod.notice = pod.node.is_none().then(|| Box::new(Notice::new(&document.metadata, status.as_ref(), None)));
     pod.problem = Some(Box::new(Unsupported::nonsense(field, why)));
     pod
 }

@@ -39,6 +39,7 @@ pub(super) struct Objects {
     pub(super) pods: BTreeMap<String, Value>,
     pub(super) gangs: BTreeMap<String, Value>,
     pub(super) nodes: BTreeMap<String, Value>,
+    pub(super) namespaces: BTreeMap<String, Value>,
     pub(super) claims: BTreeMap<String, Value>,
     pub(super) volumes: BTreeMap<String, Value>,
     /// None where the API server has no such kind.
@@ -188,7 +189,7 @@ impl Objects {
             }
             ("PATCH", ["podgroups", name, "status"]) => self.patch_pod_group(name, body),
             ("POST", ["gangs"]) => self.post_gang(body),
-            ("GET", [.., "namespaces"]) => list(&BTreeMap::new()),
+            ("GET", [.., "namespaces"]) => list(&self.namespaces),
             ("GET", ["persistentvolumeclaims", name]) => found(self.claims.get(*name)),
             ("GET", [.., "persistentvolumes", name]) => found(self.volumes.get(*name)),
             ("PATCH", ["persistentvolumeclaims", name]) => patch(self.claims.get_mut(*name), body),

@@ -73,7 +73,7 @@ impl Shown {
     }
 }
 
-fn list<T: DeserializeOwned>(
+pub(super) fn list<T: DeserializeOwned>(
     objects: &BTreeMap<String, Value>,
     observed: fn(Change<T>) -> Observed,
     scheduler: &mut Scheduler,

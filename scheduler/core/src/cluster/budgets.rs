@@ -44,6 +44,13 @@ impl Cluster {
         fault.into_iter().collect()
     }
 
+    /// A budget is there that can't be read: it is about every pod of its namespace, and nobody of them may go.
+    pub fn set_unreadable_budget(&mut self, namespace: &str, name: &str) {
+        let texts = &mut self.shared.texts;
+        let (key, namespace) = (texts.share(&format!("{namespace}/{name}")), texts.share(namespace));
+        self.budgets.insert(key, Budget { namespace, selector: Some(Selector::default()), allowed: 0 });
+    }
+
     /// A budget is gone.
     pub fn remove_budget(&mut self, key: &str) {
         self.budgets.remove(key);

@@ -203,10 +203,9 @@ impl Cluster {
             let priority = self.pod_group_priority(key).unwrap_or(gang.priority);
             return Some(Turn(Reverse(priority), gang.created, key.clone()));
         }
-        // A gang's pods without their gang wait for it unseen: how many must start together is unknown.
         let first = self.known(*group.members.first()?)?;
         let priority = self.pod_group_priority(key).unwrap_or(first.pod.priority);
-        (is_upstream || is_single(key)).then(|| Turn(Reverse(priority), first.pod.created, key.clone()))
+        Some(Turn(Reverse(priority), first.pod.created, key.clone()))
     }
 
     /// A pod that is part of a journalled plan is on its way from the moment it is known.
@@ -230,5 +229,15 @@ impl Cluster {
     pub fn unplaced(&self, key: &str) -> impl Iterator<Item = Unplaced<'_>> {
         let members = self.groups.get(key).into_iter().flat_map(|group| self.members(group));
         members.filter_map(notice::unplaced)
+    }
+
+    /// The pods without a node that have the gang's label, and aren't of its job.
+    pub fn strangers(&self, key: &str) -> impl Iterator<Item = Unplaced<'_>> {
+        let group = self.groups.get(key).into_iter();
+        let all = group.flat_map(|group| group.members.iter().map(move |id| (group, id)));
+        let strangers = all.filter_map(|(group, id)| {
+            self.known(*id).filter(|known| known.waits() && !self.is_member(group, &known.pod))
+        });
+        strangers.filter_map(notice::unplaced)
     }
 }

@@ -156,14 +156,21 @@ impl Cluster {
         }
     }
 
-    /// A namespace is there, or has changed.
-    pub fn set_namespace(&mut self, document: &NamespaceDocument) {
+    /// A namespace is there, or has changed. Answers what of it makes no sense; then its labels aren't known.
+    pub fn set_namespace(&mut self, document: &NamespaceDocument) -> Option<Fault> {
         let name = self.shared.texts.share(&document.metadata.name);
+        if let Some(fault) = &document.fault {
+            self.namespaces.remove(&name);
+            self.changes.around();
+            let why = format!("{fault}; to pods that look for labels of namespaces it has none");
+            return Some(Fault { object: format!("namespace {name}"), why });
+        }
         let labels = self.shared.texts.labels(&document.metadata.labels);
         if self.namespaces.get(&name) != Some(&labels) {
             self.namespaces.insert(name, labels);
             self.changes.around();
         }
+        None
     }
 
     /// Keeps the namespaces for which this holds, and takes the others for gone.

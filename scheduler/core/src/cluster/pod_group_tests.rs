@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    plan::{Aside, Decision},
+    aside::Aside,
+    plan::Decision,
     testing::{World, gpus},
 };
 

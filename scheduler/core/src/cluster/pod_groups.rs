@@ -5,10 +5,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::{Cluster, Group, Known, is_single, room::Lot};
 use crate::{
+    aside::Aside,
     document::PodGroupDocument,
     labels::Text,
     node::{NodeId, PodId},
-    plan::{Alike, Aside},
+    plan::Alike,
     pod::Pod,
     pod_group::PodGroup,
     unsupported::Unsupported,

@@ -1,6 +1,6 @@
 //! Pods come, change, are sent to nodes and go.
 
-use super::{Cluster, Known, room::Lot};
+use super::{Cluster, Fault, Known, room::Lot};
 use crate::{
     document::PodDocument,
     labels::Text,
@@ -10,10 +10,11 @@ use crate::{
 };
 
 impl Cluster {
-    /// A pod is there, or has changed.
-    pub fn set_pod(&mut self, document: &PodDocument) {
+    /// A pod is there, or has changed. Answers what of it makes no sense, where that matters to others than its own group.
+    pub fn set_pod(&mut self, document: &PodDocument) -> Option<Fault> {
         let pod = read::pod(document, &mut self.shared);
         let uid = pod.uid.clone();
+        let fault = fault_of(&pod);
         let before = self.pod_ids.get(&uid).copied();
         let assumed = before.and_then(|id| self.known(id)).and_then(|known| known.assumed);
         // Where the API server knows it on a node, that is the truth, wherever we sent it.
@@ -38,6 +39,7 @@ impl Cluster {
             self.adopt_reservation(id);
         }
         self.adopt_from_journal(id, &uid);
+        fault
     }
 
     /// A pod is gone.
@@ -197,4 +199,21 @@ impl Cluster {
             self.changes.around();
         }
     }
+}
+
+/// What of a pod makes no sense, beside what its own group is told.
+fn fault_of(pod: &Pod) -> Option<Fault> {
+    let why = match (&pod.node, &pod.problem, &pod.notice) {
+        (Some(node), Some(problem), _) if pod.holds.is_none() && !pod.stage.is_over => {
+            format!(
+                "{problem}; what it holds isn't known, so nothing more is placed beside it on node {node}"
+            )
+        }
+        (None, _, Some(notice)) => {
+            let class = notice.class.as_ref().filter(|class| !class.is_empty())?;
+            format!("spec.priorityClassName: {class} was never made a priority, so that counts as 0")
+        }
+        _ => return None,
+    };
+    Some(Fault { object: format!("pod {}/{}", pod.namespace(), pod.name), why })
 }

@@ -6,6 +6,7 @@ mod budget;
 mod claim;
 mod disk;
 mod node;
+mod parts;
 mod pod;
 mod pod_group;
 mod skip;
@@ -20,6 +21,7 @@ pub use budget::BudgetDocument;
 pub use claim::{ClaimDocument, StorageMeta, VolumeDocument};
 pub(crate) use disk::TakenOver;
 pub use node::{NodeDocument, Taint};
+use parts::Parts;
 pub use pod::PodDocument;
 pub(crate) use pod::{Container, ContainerStatus, PodAffinity, PodAffinityTerm, PodSpec, PodStatus, Spread};
 pub(crate) use pod_group::PodGroupSpec;
@@ -63,9 +65,19 @@ impl Meta {
 
 /// A namespace: its labels say which pods may be near which.
 #[derive(Clone, Debug, Deserialize)]
+#[serde(from = "Parts")]
 pub struct NamespaceDocument {
     /// What it says about itself.
     pub metadata: Meta,
+    /// Why not all of that can be read.
+    pub(crate) fault: Option<String>,
+}
+
+impl From<Parts> for NamespaceDocument {
+    fn from(parts: Parts) -> Self {
+        let (metadata, fault) = parts.metadata();
+        Self { metadata, fault }
+    }
 }
 
 /// A label selector, of pods or namespaces.

@@ -7,19 +7,32 @@ use serde::Deserialize;
 use serde_ignored::Path;
 use serde_json::value::RawValue;
 
-use super::{AmountTexts, LabelSelector, Meta, skip::Skip, volume::Volume};
+use super::{
+    AmountTexts, LabelSelector, Meta,
+    parts::{Parts, part},
+    skip::Skip,
+    volume::Volume,
+};
 use crate::pod::{Affinity, Toleration};
 
 /// A pod. Its spec and status are read when the cluster takes it in, so that one that makes no sense is a pod with a
 /// fault and not the end of a list.
 #[derive(Clone, Debug, Deserialize)]
+#[serde(from = "Parts")]
 pub struct PodDocument {
     /// What it says about itself.
     pub metadata: Meta,
-    #[serde(default)]
+    /// Why not all of that can be read.
+    pub(crate) fault: Option<String>,
     spec: Option<Box<RawValue>>,
-    #[serde(default)]
     status: Option<Box<RawValue>>,
+}
+
+impl From<Parts> for PodDocument {
+    fn from(parts: Parts) -> Self {
+        let (metadata, fault) = parts.metadata();
+        Self { metadata, fault, spec: parts.spec, status: parts.status }
+    }
 }
 
 impl PodDocument {
@@ -34,13 +47,12 @@ impl PodDocument {
 
     /// What can be said of a pod whose spec can't be read: where it is, and whose it is.
     pub(crate) fn outside(&self) -> Outside {
-        let text = self.spec.as_ref().map_or("{}", |spec| spec.get());
-        serde_json::from_str(text).unwrap_or_default()
+        part(self.spec.as_deref()).unwrap_or_default()
     }
 
     /// The status.
     pub(crate) fn status(&self) -> Result<PodStatus, serde_json::Error> {
-        self.status.as_ref().map_or(Ok(PodStatus::default()), |status| serde_json::from_str(status.get()))
+        part(self.status.as_deref())
     }
 }
 

@@ -36,8 +36,8 @@ pub enum Refusal {
     Insufficient(String),
     /// Pods of another namespace have shares of its GPUs: the resource that is shared.
     SharedByAnother(String),
-    /// What a pod on it holds can't be read.
-    UnreadablePod,
+    /// What a pod on it holds can't be read: `namespace/name`.
+    UnreadablePod(String),
     /// No pod is near that must be: the topology's label.
     PodAffinity(String),
     /// A pod is near that must not be: the topology's label.
@@ -82,7 +82,7 @@ impl Refusal {
             Self::HostPort(_) => "HostPortInUse",
             Self::Insufficient(_) => "InsufficientResource",
             Self::SharedByAnother(_) => "SharedByAnotherNamespace",
-            Self::UnreadablePod => "UnreadablePod",
+            Self::UnreadablePod(_) => "UnreadablePod",
             Self::PodAffinity(_) => "PodAffinityMismatch",
             Self::PodAntiAffinity(_) => "PodAntiAffinityMismatch",
             Self::OthersAntiAffinity(_) => "ExistingPodsAntiAffinityMismatch",
@@ -106,13 +106,13 @@ impl Refusal {
         match self {
             Self::Unschedulable => "spec.unschedulable",
             Self::NodeAffinity => "spec.affinity.nodeAffinity",
-            Self::UnreadablePod => "spec",
             Self::UntoleratedTaint(subject)
             | Self::NodeSelector(subject)
             | Self::MissingFeature(subject)
             | Self::HostPort(subject)
             | Self::Insufficient(subject)
             | Self::SharedByAnother(subject)
+            | Self::UnreadablePod(subject)
             | Self::PodAffinity(subject)
             | Self::PodAntiAffinity(subject)
             | Self::OthersAntiAffinity(subject)
@@ -151,7 +151,7 @@ impl Refusal {
                 VolumeFilter::Binding.name()
             }
             Self::VolumeElsewhere(_) => VolumeFilter::Zone.name(),
-            Self::SharedByAnother(_) | Self::UnreadablePod => return None,
+            Self::SharedByAnother(_) | Self::UnreadablePod(_) => return None,
         })
     }
 }
@@ -213,7 +213,7 @@ fn shared_by_another(kind: &Kind, node: &Node, shared: &Shared) -> Option<Refusa
 }
 
 fn unreadable(_: &Kind, node: &Node, _: &Shared) -> Option<Refusal> {
-    (node.unreadable > 0).then_some(Refusal::UnreadablePod)
+    node.unreadable.first().cloned().map(Refusal::UnreadablePod)
 }
 
 /// The first resource of which too little is free. Asking for nothing always fits.

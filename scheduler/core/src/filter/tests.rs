@@ -148,7 +148,7 @@ fn a_port_of_the_node_is_had_once() {
 fn beside_a_pod_that_makes_no_sense_nothing_is_placed() {
     let mut world = world();
     world.pod("there", &[], |pod| pod["spec"] = json!({ "nodeName": "n", "containers": "none" }));
-    assert_eq!(said(&mut world, "tolerations", &json!([])), [Refusal::UnreadablePod]);
+    assert_eq!(said(&mut world, "tolerations", &json!([])), [Refusal::UnreadablePod("ns/there".to_owned())]);
     world.cluster.remove_pod("there");
     assert_eq!(said(&mut world, "tolerations", &json!([])), []);
 }

@@ -226,6 +226,19 @@ fn of_those_that_are_equal_the_youngest_goes_and_whoever_a_budget_protects_stays
 }
 
 #[test]
+fn a_budget_that_cannot_be_read_protects_everybody_in_its_namespace() {
+    let mut world = world(&[("a", 1), ("b", 1)]);
+    world.ranked_pod("old", 0, (1, Some("a")), |_| ());
+    world.ranked_pod("young", 0, (1, Some("b")), |pod| {
+        pod["status"]["startTime"] = json!("2026-02-01T00:00:00Z");
+        pod["metadata"]["namespace"] = json!("other");
+    });
+    world.cluster.set_unreadable_budget("other", "b");
+    world.ranked_pod("high", 9, (1, None), |_| ());
+    assert_eq!(victims(&decision(&mut world)), ["old"]);
+}
+
+#[test]
 fn the_cheapest_of_many_is_found_wherever_it_is() {
     for (cheapest, pods) in [(0, 1), (37, 1), (59, 1), (37, 2)] {
         let mut world = World::default();

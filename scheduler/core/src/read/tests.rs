@@ -130,3 +130,26 @@ fn alike_pods_have_one_kind() {
     shared.forget_unused();
     assert!(shared.kinds.is_empty());
 }
+
+#[test]
+fn a_part_of_an_unknown_shape_is_a_fault_of_its_object_alone() {
+    let pods = json!([
+        { "metadata": { "name": "p", "namespace": "n", "uid": "u", "labels": { "a": 1 } }, "spec": stored() },
+        { "metadata": { "name": "q", "namespace": "n", "uid": "v" }, "spec": stored() },
+    ]);
+    let pods: Vec<PodDocument> = serde_json::from_value(pods).unwrap();
+    let mut shared = Shared::default();
+    let read: Vec<Pod> = pods.iter().map(|document| pod(document, &mut shared)).collect();
+    assert_eq!((&*read[0].name, &*read[0].uid), ("p", "u"));
+    assert_eq!(read[0].problem.as_ref().map(|problem| problem.field.as_str()), Some("metadata"));
+    assert!(read[0].holds.is_none() && read[1].problem.is_none());
+}
+
+#[test]
+fn a_pod_whose_wishes_for_company_cannot_be_read_holds_something_unknown() {
+    let expression = json!({ "key": "a", "operator": "Near", "values": ["b"] });
+    let term = json!({ "labelSelector": { "matchExpressions": [expression] }, "topologyKey": "zone" });
+    let wish = json!({ "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [term] } });
+    let (pod, _) = read(&with("affinity", wish));
+    assert!(pod.holds.is_none() && pod.problem.is_some());
+}

@@ -263,7 +263,7 @@ impl Plan {
             name: gang.name_any(),
             gang: (stage == Some(Stage::Bound)).then(|| gang.clone()),
             shown,
-            beside: members.len() - planned,
+            beside: members.len().saturating_sub(planned),
             placements,
             is_undoing: stage == Some(Stage::Undoing),
             seconds_late: now.duration_since(journal.deadline.0).as_secs(),

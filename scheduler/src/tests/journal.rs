@@ -49,3 +49,17 @@ async fn a_plan_that_is_over_is_left_alone_while_the_watch_lags() {
     cluster.cycle(&mut scheduler).await;
     assert_eq!(cluster.server.asked().len(), before, "{:?}", cluster.lines(""));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_names_a_pod_twice_is_carried_on_all_the_same() {
+    let mut cluster = Cluster::with_journal(30);
+    cluster.change_pod("p0", runs);
+    cluster.change_pod("p1", runs);
+    let mut status = cluster.status();
+    let places = status["journal"]["placements"].as_array_mut().unwrap();
+    places.push(places[0].clone());
+    cluster.set_gang("status", status);
+    let mut scheduler = cluster.scheduler();
+    cluster.later(&mut scheduler, 0).await;
+    assert_eq!(cluster.status()["phase"], "Scheduled");
+}

@@ -7,7 +7,7 @@
 use std::{
     io,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::http::{Method, Request};
@@ -22,6 +22,7 @@ use kube::{
     api::PostParams,
     client::{Body, ClientBuilder},
 };
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bounded;

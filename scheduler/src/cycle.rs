@@ -137,6 +137,12 @@ impl Scheduler {
         self.state.observe(observed);
     }
 
+    /// How many pods are on their way to their nodes.
+    #[cfg(test)]
+    pub(crate) fn under_way(&self) -> usize {
+        self.under_way
+    }
+
     /// Carries plans on, makes new ones, and sends both on their way.
     pub(crate) fn cycle(&mut self, now: Timestamp) {
         let begun = Instant::now();

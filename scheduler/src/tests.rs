@@ -11,5 +11,6 @@ mod pod_groups;
 mod preempting;
 mod simulation;
 mod status;
+mod storms;
 mod undoing;
 mod volumes;

@@ -44,7 +44,8 @@ pub(super) struct Objects {
     pub(super) volumes: BTreeMap<String, Value>,
     /// None where the API server has no such kind.
     pub(super) pod_groups: Option<BTreeMap<String, Value>>,
-    /// Pods that are deleted only begin to end.
+    leases: BTreeMap<String, Value>,
+    /// Pods on nodes that are deleted only begin to end.
     pub(super) pods_linger: bool,
     asked: Vec<Asked>,
     faults: Vec<Spoiled>,
@@ -130,34 +131,41 @@ async fn answer(State(server): State<ApiServer>, method: Method, uri: Uri, body:
     if uri.query().is_some_and(|query| query.contains("watch=true")) {
         return Response::new(Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>()));
     }
-    // The last parts of the path say it all: there is one namespace.
-    let path = uri.path().rsplit_once("/namespaces/ns/").map_or(uri.path(), |(_, path)| path);
-    let line = format!("{method} {path}");
+    let line = line(&method, &uri);
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let mut objects = server.objects();
     objects.asked.push(Asked { line: line.clone(), body: body.clone() });
     let fault = objects.faults.iter_mut().find_map(|spoiled| spoiled.strike(&line));
-    let (code, answer) = match fault {
-        Some(Fault::Refused(code)) => failure(code),
-        Some(Fault::RequestLost) => return lost(),
+    match fault {
+        Some(Fault::Refused(code)) => respond(failure(code)),
+        Some(Fault::RequestLost) => lost(),
         Some(Fault::ReplyLost) => {
             objects.answer(&line, &body);
-            return lost();
+            lost()
         }
-        None => objects.answer(&line, &body),
-    };
+        None => respond(objects.answer(&line, &body)),
+    }
+}
+
+/// A request without what only its path says: `POST pods/p0/binding`. The last parts say it all: there is one namespace.
+pub(super) fn line(method: &Method, uri: &Uri) -> String {
+    let path = uri.path().rsplit_once("/namespaces/ns/").map_or(uri.path(), |(_, path)| path);
+    format!("{method} {path}")
+}
+
+pub(super) fn respond((code, answer): (u16, Value)) -> Response {
     let mut response = Response::new(Body::from(serde_json::to_vec(&answer).unwrap()));
     *response.status_mut() = StatusCode::from_u16(code).unwrap();
     response
 }
 
 /// An answer that breaks off.
-fn lost() -> Response {
+pub(super) fn lost() -> Response {
     let broken = stream::iter([Err::<Bytes, _>(std::io::Error::other("the connection broke"))]);
     Response::new(Body::from_stream(broken))
 }
 
-fn failure(code: u16) -> (u16, Value) {
+pub(super) fn failure(code: u16) -> (u16, Value) {
     let reason = match code {
         404 => "NotFound",
         409 => "Conflict",
@@ -173,7 +181,7 @@ fn success() -> (u16, Value) {
 }
 
 impl Objects {
-    fn answer(&mut self, line: &str, body: &Value) -> (u16, Value) {
+    pub(super) fn answer(&mut self, line: &str, body: &Value) -> (u16, Value) {
         let (method, path) = line.split_once(' ').unwrap();
         let parts: Vec<&str> = path.split('/').collect();
         match (method, parts.as_slice()) {
@@ -198,6 +206,8 @@ impl Objects {
             ("PATCH", ["pods", name, "status"]) => self.patch_pod(name, body),
             ("DELETE", ["pods", name]) => self.delete_pod(name, body),
             ("PUT", ["gangs", name, "status"]) => self.put_gang(name, body),
+            ("GET", [.., "leases", name]) => found(self.leases.get(*name)),
+            ("POST" | "PUT", [.., "leases"] | [.., "leases", _]) => self.put_lease(body),
             (_, [.., "events"] | [.., "events", _]) => (200, body.clone()),
             _ => failure(404),
         }
@@ -252,7 +262,9 @@ impl Objects {
 
     fn bind(&mut self, name: &str, binding: &Value) -> (u16, Value) {
         let Some(pod) = self.pods.get_mut(name) else { return failure(404) };
-        if pod["metadata"]["uid"] != binding["metadata"]["uid"] || pod["spec"]["nodeName"].is_string() {
+        let (is_ending, has_node) =
+            (pod["metadata"]["deletionTimestamp"].is_string(), pod["spec"]["nodeName"].is_string());
+        if pod["metadata"]["uid"] != binding["metadata"]["uid"] || is_ending || has_node {
             return failure(409);
         }
         pod["spec"]["nodeName"] = binding["target"]["name"].clone();
@@ -284,12 +296,24 @@ impl Objects {
         if pod["metadata"]["uid"] != options["preconditions"]["uid"] {
             return failure(409);
         }
-        if self.pods_linger {
+        if self.pods_linger && pod["spec"]["nodeName"].is_string() {
             pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         } else {
             self.pods.remove(name);
         }
         success()
+    }
+
+    fn put_lease(&mut self, new: &Value) -> (u16, Value) {
+        let name = new["metadata"]["name"].as_str().unwrap_or_default();
+        let before = self.leases.get(name).map(|lease| lease["metadata"]["resourceVersion"].clone());
+        if before.unwrap_or_default() != new["metadata"]["resourceVersion"] {
+            return failure(409);
+        }
+        let mut lease = new.clone();
+        touch(&mut lease);
+        self.leases.insert(name.to_owned(), lease.clone());
+        (200, lease)
     }
 
     fn put_gang(&mut self, name: &str, new: &Value) -> (u16, Value) {

@@ -50,6 +50,13 @@ impl Shown {
     /// A scheduler reads complete lists of it.
     fn tell(&self, scheduler: &mut Scheduler) {
         list(&self.nodes, Observed::Node, scheduler);
+        self.tell_what_stays(scheduler);
+        list(&self.pods, Observed::Pod, scheduler);
+        list(&self.gangs, Observed::Gang, scheduler);
+    }
+
+    /// All but nodes, pods and gangs.
+    pub(super) fn tell_what_stays(&self, scheduler: &mut Scheduler) {
         list(&BTreeMap::new(), Observed::Namespace, scheduler);
         let none = BTreeMap::new();
         list(&none, Observed::Budget, scheduler);
@@ -60,8 +67,6 @@ impl Shown {
         list(&none, |change| Observed::Storage(Stored::CsiDriver(Box::new(change))), scheduler);
         list(&none, |change| Observed::Storage(Stored::Capacity(Box::new(change))), scheduler);
         list(&none, |change| Observed::Storage(Stored::Attachment(Box::new(change))), scheduler);
-        list(&self.pods, Observed::Pod, scheduler);
-        list(&self.gangs, Observed::Gang, scheduler);
         let resource = || {
             let kind = GroupVersionKind::gvk("scheduling.k8s.io", "v1beta1", "PodGroup");
             ApiResource::from_gvk_with_plural(&kind, "podgroups")

@@ -100,6 +100,16 @@ impl Cluster {
         self.pod_ids.len()
     }
 
+    /// How many pods are sent to nodes on which the API server doesn't know them yet.
+    pub fn on_their_way(&self) -> usize {
+        self.pods.iter().flatten().filter(|known| known.assumed.is_some()).count()
+    }
+
+    /// For how many pods nodes are kept.
+    pub fn kept(&self) -> usize {
+        self.pods.iter().flatten().filter(|known| known.reserved.is_some()).count()
+    }
+
     pub(crate) fn assume_at(&mut self, id: PodId, node: NodeId) {
         let Some(known) = self.known(id) else { return };
         if known.pod.node.is_some() || known.assumed == Some(node) || known.pod.stage.is_finished {

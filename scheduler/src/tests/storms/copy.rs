@@ -1,0 +1,51 @@
+//! One copy of the scheduler: it leads or waits, watches, plans, carries out, and never waits for one to do the other.
+
+use std::time::Duration;
+
+use clap::Parser as _;
+use plasma_runtime::{CancellationToken, Leadership, prometheus::Registry};
+
+use super::{network::Connection, watches::Watches};
+use crate::{args::Args, cycle::Scheduler, metrics::Metrics, tests::cluster::Shown};
+
+/// What the program does, again and again when it has ended, until it is killed.
+pub(super) async fn run(connection: Connection) {
+    let identity = format!("copy-{}", connection.copy);
+    let flags = ["plasma-scheduler", "--nomination-seconds", "60", "--leader-elect-identity", &identity];
+    let args = Args::parse_from(flags);
+    loop {
+        let (shutdown, lost) = (CancellationToken::new(), CancellationToken::new());
+        let tokens = (&shutdown, &lost);
+        let client = connection.client();
+        let leading = plasma_runtime::lead(&client, "plasma-scheduler", &args.leader, tokens).await;
+        lead(&connection, &args, &leading.unwrap(), &lost).await;
+        connection.world.note(&format!("{identity} has lost the lease"));
+    }
+}
+
+/// Works until the lease is lost.
+async fn lead(connection: &Connection, args: &Args, leadership: &Leadership, lost: &CancellationToken) {
+    let (world, copy) = (&connection.world, connection.copy);
+    world.note(&format!("copy {copy} leads"));
+    let client = leadership.guard(connection.client(), &args.leader);
+    let mut scheduler = Scheduler::new(args.clone(), client, Metrics::register(&Registry::new()));
+    let mut watches = Watches::new();
+    Shown::default().tell_what_stays(&mut scheduler);
+    let mut looked = tokio::time::Instant::now();
+    while !lost.is_cancelled() {
+        tokio::time::sleep(world.step()).await;
+        world.until_resumed(copy).await;
+        watches.go_on(world, &mut scheduler);
+        while let Some(outcome) = scheduler.tasks.try_join_next() {
+            scheduler.learn(outcome, world.now());
+        }
+        if looked.elapsed() >= Duration::from_millis(250) {
+            looked = tokio::time::Instant::now();
+            scheduler.look(world.now());
+        }
+        if scheduler.state.is_complete() {
+            scheduler.cycle(world.now());
+            world.remember_plans(&scheduler, watches.pods_until());
+        }
+    }
+}

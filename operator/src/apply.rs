@@ -3,81 +3,119 @@
 
 use std::fmt::Debug;
 
-use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::{NamespaceResourceScope, api::batch::v1::Job};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::{Patch, PatchParams},
 };
 use plasma_api::names::field_manager::OPERATOR;
-use plasma_operator_core::{Children, Claim, Key, Refusal, claim};
+use plasma_operator_core::{Children, Claim, Key, Refusal, Ungrouped, claim};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::controller::Failure;
+use crate::{
+    controller::Failure,
+    grouped::{served, write_group},
+};
 
-/// Asks the API server for every child without making any: why one can't be made, where that is so.
-pub(crate) async fn rehearse(
-    client: &Client,
-    key: &Key,
-    children: &Children,
-) -> Result<Option<Refusal>, Failure> {
-    write(client, key, children, &PatchParams::apply(OPERATOR).dry_run()).await
+/// What came of a rehearsal.
+pub(crate) struct Rehearsal {
+    /// What can be made, or why nothing can.
+    pub(crate) children: Result<Children, Refusal>,
+    /// Why no PodGroup is among them, though the API server serves such.
+    pub(crate) ungrouped: Option<Ungrouped>,
+}
+
+/// Asks the API server for every child without making any: in a PodGroup where it serves such and takes them so, else
+/// without, for that is never required.
+pub(crate) async fn rehearse(client: &Client, key: &Key, plain: Children) -> Result<Rehearsal, Failure> {
+    let params = PatchParams::apply(OPERATOR).dry_run();
+    let why = match served(client).await?.map(|version| plain.grouped(version)) {
+        None => None,
+        Some(Err(why)) => Some(why),
+        Some(Ok(grouped)) => match write(client, key, &grouped, &params).await? {
+            Ok(answers) if grouped.keep_group(&answers) => {
+                return Ok(Rehearsal { children: Ok(grouped), ungrouped: None });
+            }
+            Ok(_) => Some(Ungrouped::Dropped),
+            Err(Refusal::Rejected { kind, name, words }) => {
+                Some(Ungrouped::NotTaken(format!("{kind} {name}: {words}")))
+            }
+            Err(refusal) => return Ok(Rehearsal { children: Err(refusal), ungrouped: None }),
+        },
+    };
+    Ok(match write(client, key, &plain, &params).await? {
+        Ok(_) => Rehearsal { children: Ok(plain), ungrouped: why },
+        Err(refusal) => Rehearsal { children: Err(refusal), ungrouped: None },
+    })
 }
 
 /// Makes the children that aren't there.
 pub(crate) async fn apply(client: &Client, key: &Key, children: &Children) -> Result<(), Failure> {
     // Not forced: if somebody makes such an object between our two requests, theirs stands.
-    let refused = write(client, key, children, &PatchParams::apply(OPERATOR)).await?;
+    let made = write(client, key, children, &PatchParams::apply(OPERATOR)).await?;
     // The rehearsal went well a moment ago; the next one tells what changed.
-    refused.map_or(Ok(()), |refusal| Err(Failure::Refused(refusal)))
+    made.map_or_else(|refusal| Err(Failure::Refused(refusal)), |_| Ok(()))
 }
 
-/// In the order in which they need each other: addresses and gang before the pods.
+/// In the order in which they need each other: addresses and gang before the pods. The Jobs that weren't there, as the API
+/// server answered.
 async fn write(
     client: &Client,
     key: &Key,
     children: &Children,
     params: &PatchParams,
-) -> Result<Option<Refusal>, Failure> {
-    if let Some(refusal) = write_one(client, key, &children.service, params).await? {
-        return Ok(Some(refusal));
+) -> Result<Result<Vec<Job>, Refusal>, Failure> {
+    if let Err(refusal) = write_one(own(client, key), key, &children.service, params).await? {
+        return Ok(Err(refusal));
     }
-    if let Some(refusal) = write_one(client, key, &children.gang, params).await? {
-        return Ok(Some(refusal));
+    if let Err(refusal) = write_one(own(client, key), key, &children.gang, params).await? {
+        return Ok(Err(refusal));
     }
+    if let Some(group) = &children.group
+        && let Err(refusal) = write_group(client, key, group, params).await?
+    {
+        return Ok(Err(refusal));
+    }
+    let mut answers = Vec::new();
     for job in &children.jobs {
-        if let Some(refusal) = write_one(client, key, job, params).await? {
-            return Ok(Some(refusal));
+        match write_one(own(client, key), key, job, params).await? {
+            Ok(answer) => answers.extend(answer),
+            Err(refusal) => return Ok(Err(refusal)),
         }
     }
-    Ok(None)
+    Ok(Ok(answers))
 }
 
-async fn write_one<K>(
-    client: &Client,
+/// Where the job's objects of that kind are, and the kind's name.
+fn own<K>(client: &Client, key: &Key) -> (Api<K>, String)
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+{
+    (Api::namespaced(client.clone(), &key.namespace), K::kind(&()).into_owned())
+}
+
+/// The API server's answer where the object wasn't there, nothing where it was; or why it can't be made.
+pub(crate) async fn write_one<K>(
+    (api, kind): (Api<K>, String),
     key: &Key,
     child: &K,
     params: &PatchParams,
-) -> Result<Option<Refusal>, Failure>
+) -> Result<Result<Option<K>, Refusal>, Failure>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + Serialize
-        + DeserializeOwned,
+    K: Resource + Clone + Debug + Serialize + DeserializeOwned,
 {
-    let api: Api<K> = Api::namespaced(client.clone(), &key.namespace);
-    let (kind, name) = (K::kind(&()).into_owned(), child.name_any());
+    let name = child.name_any();
     let failure = |fault| Failure::Write(kind.clone(), name.clone(), Box::new(fault));
     let existing = api.get_metadata_opt(&name).await.map_err(failure)?;
     match existing.map(|existing| claim(&existing.metadata, key)) {
-        Some(Claim::Ours) => Ok(None),
-        Some(Claim::Leaving) => Ok(Some(Refusal::NameNotFreeYet { kind, name })),
-        Some(Claim::Foreign) => Ok(Some(Refusal::NameTaken { kind, name })),
+        Some(Claim::Ours) => Ok(Ok(None)),
+        Some(Claim::Leaving) => Ok(Err(Refusal::NameNotFreeYet { kind, name })),
+        Some(Claim::Foreign) => Ok(Err(Refusal::NameTaken { kind, name })),
         None => match api.patch(&name, params, &Patch::Apply(child)).await {
-            Ok(_) => Ok(None),
+            Ok(answer) => Ok(Ok(Some(answer))),
             Err(kube::Error::Api(told)) => {
                 let refusal = Refusal::rejected(&kind, &name, told.code, &told.message);
-                refusal.map(Some).ok_or_else(|| failure(kube::Error::Api(told)))
+                refusal.map(Err).ok_or_else(|| failure(kube::Error::Api(told)))
             }
             Err(fault) => Err(failure(fault)),
         },

@@ -24,7 +24,7 @@ use plasma_operator_core::{
 use plasma_runtime::{Gate, Runtime};
 
 use crate::{
-    apply::{apply, rehearse},
+    apply::{Rehearsal, apply, rehearse},
     metrics::{Jobs, Metrics},
     observe::{World, current, observe},
     report::{report, reproach},
@@ -146,11 +146,12 @@ async fn reconcile(seen: Arc<Guarded>, context: Arc<Context>) -> Result<Action, 
     let world = observe(client, &job, &key).await?; // client
     let now = Timestamp::now();
     let step = next_step(&world.attempt, job.spec.backoff_limit, now); // pure
-    let mut refused = ask(&job, &key, (&world, context.settles), &step); // pure
-    let children = if refused.is_none() { missing(&job, &key, &world, &step) } else { None }; // pure
-    if let Some(children) = &children {
-        refused = rehearse(client, &key, children).await?; // client
-    }
+    let asked = ask(&job, &key, (&world, context.settles), &step); // pure
+    let children = if asked.is_none() { missing(&job, &key, &world, &step) } else { None }; // pure
+    let (children, refused) = match children {
+        Some(children) => try_out(&context, &key, children).await?, // client
+        None => (None, asked),
+    };
     let step = match &refused {
         Some(refusal) => hold(step, refusal, world.attempt.attempts), // pure
         None => step,
@@ -163,7 +164,7 @@ async fn reconcile(seen: Arc<Guarded>, context: Arc<Context>) -> Result<Action, 
     report(client, &job, &key, status).await?; // client
     match (step, children) {
         (Step::End(attempt, _), _) => end(client, &key, &world.attempt.jobs, attempt).await?, // client
-        (_, Some(children)) if refused.is_none() => apply(client, &key, &children).await?,    // client
+        (_, Some(children)) => apply(client, &key, &children).await?,                         // client
         _ => {}
     }
     Ok(Action::requeue(look))
@@ -204,6 +205,25 @@ fn missing(job: &ComputeJob, key: &Key, world: &World, step: &Step) -> Option<Ch
     };
     let billed = world.queue.as_ref().is_some_and(|queue| queue.spec.billing.is_some());
     Some(desire(&Parent { key: key.clone(), billed }, &job.spec, *attempt))
+}
+
+/// The children as the API server would take them, or nothing, and why it is refused.
+async fn try_out(
+    context: &Context,
+    key: &Key,
+    children: Children,
+) -> Result<(Option<Children>, Option<Refusal>), Failure> {
+    let Rehearsal { children, ungrouped } = rehearse(&context.client, key, children).await?;
+    if let Some(why) = ungrouped {
+        tracing::warn!("ComputeJob {}/{}: its gang has no PodGroup: {why}", key.namespace, key.name);
+    }
+    Ok(match children {
+        Ok(children) => {
+            context.metrics.pod_groups.set(children.group.is_some().into());
+            (Some(children), None)
+        }
+        Err(refusal) => (None, Some(refusal)),
+    })
 }
 
 /// When to look again, though nothing seems to change.

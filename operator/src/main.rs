@@ -3,6 +3,7 @@
 mod apply;
 mod args;
 mod controller;
+mod grouped;
 mod metrics;
 mod observe;
 mod report;

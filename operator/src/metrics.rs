@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kube::{core::DeserializeGuard, runtime::reflector::Store};
 use plasma_api::{ComputeJob, compute_job::Phase};
 use plasma_runtime::prometheus::{
-    Error, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    Error, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
@@ -15,6 +15,7 @@ use plasma_runtime::prometheus::{
 pub(crate) struct Metrics {
     pub(crate) reconciles: IntCounter,
     pub(crate) failures: IntCounterVec,
+    pub(crate) pod_groups: IntGauge,
 }
 
 impl Metrics {
@@ -27,9 +28,17 @@ impl Metrics {
             reconciles: IntCounter::new("plasma_operator_reconciles_total", "Looks at a ComputeJob")
                 .expect("a valid name"),
             failures: IntCounterVec::new(failures, &["class"]).expect("a valid name"),
+            pod_groups: IntGauge::new(
+                "plasma_operator_pod_groups",
+                "Whether the last attempt that started, or was made whole, has a PodGroup of scheduling.k8s.io",
+            )
+            .expect("a valid name"),
         };
-        let collectors: [Box<dyn Collector>; 2] =
-            [Box::new(metrics.reconciles.clone()), Box::new(metrics.failures.clone())];
+        let collectors: [Box<dyn Collector>; 3] = [
+            Box::new(metrics.reconciles.clone()),
+            Box::new(metrics.failures.clone()),
+            Box::new(metrics.pod_groups.clone()),
+        ];
         plasma_runtime::register(registry, collectors);
         metrics
     }

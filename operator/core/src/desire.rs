@@ -22,6 +22,7 @@ use plasma_api::{
 
 use crate::{
     environment::{self, Place},
+    grouped::Group,
     most::gpus,
     own::Key,
 };
@@ -42,6 +43,8 @@ pub struct Children {
     pub gang: Gang,
     /// The pods' addresses.
     pub service: Service,
+    /// The gang as others than our scheduler know it, where the API server serves such.
+    pub group: Option<Group>,
     /// One Indexed Job a role.
     pub jobs: Vec<Job>,
 }
@@ -59,8 +62,8 @@ pub fn role_job_name(job: &str, role: &str, attempt: i32) -> String {
 /// The objects of one attempt.
 pub fn desire(parent: &Parent, spec: &ComputeJobSpec, attempt: i32) -> Children {
     let first = spec.roles.first().map(|role| role.name.as_str()).unwrap_or_default();
-    let group = attempt_name(&parent.key.name, attempt);
-    let master = format!("{}-0.{group}", role_job_name(&parent.key.name, first, attempt));
+    let name = attempt_name(&parent.key.name, attempt);
+    let master = format!("{}-0.{name}", role_job_name(&parent.key.name, first, attempt));
     let mut offset = 0;
     let jobs = spec.roles.iter().map(|role| {
         let place =
@@ -71,11 +74,11 @@ pub fn desire(parent: &Parent, spec: &ComputeJobSpec, attempt: i32) -> Children 
     let jobs: Vec<Job> = jobs.collect();
     let min_member = spec.roles.iter().map(|role: &Role| role.replicas).sum();
     let gang = Gang {
-        metadata: metadata(parent, group.clone(), labels(parent, attempt)),
+        metadata: metadata(parent, name.clone(), labels(parent, attempt)),
         spec: GangSpec { min_member, max_runtime_seconds: Some(spec.max_runtime_seconds), priority: 0 },
         status: None,
     };
-    Children { gang, service: service(parent, &group, attempt), jobs }
+    Children { gang, service: service(parent, &name, attempt), group: None, jobs }
 }
 
 fn service(parent: &Parent, group: &str, attempt: i32) -> Service {

@@ -11,12 +11,17 @@ use serde_json::{Value, from_value, json};
 
 use super::*;
 
+mod grouped;
+
 /// Answers as an API server would in which there are one job, its queue and nothing else.
+#[derive(Default)]
 struct ApiServer {
     /// Code and words with which it refuses a rehearsal of a Job, and the ComputeJob's status.
     refuses_job: Option<(u16, &'static str)>,
     refuses_status: Option<(u16, &'static str)>,
-    /// What was asked of it, in order: `rehearse`, `make` or `status`, and of the last what it was to say.
+    /// What it says of upstream's PodGroups.
+    upstream: grouped::Upstream,
+    /// What was asked of it, in order: `rehearse` or `make` with the object, `status` with what it was to say.
     asked: Mutex<Vec<(&'static str, Value)>>,
 }
 
@@ -24,6 +29,9 @@ impl ApiServer {
     fn answer(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
         let mut asked = self.asked.lock().unwrap();
         let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        if let Some(answer) = self.upstream.answer(method, path, &body) {
+            return answer;
+        }
         match (method, path.rsplit('/').next().unwrap_or_default()) {
             ("GET", "j") => (200, job()),
             ("GET", "research") => (200, queue()),
@@ -35,12 +43,12 @@ impl ApiServer {
                 self.refuses_status.map_or((200, job()), |(code, words)| failure(code, words))
             }
             ("PATCH", _) if query.contains("dryRun=All") => {
-                asked.push(("rehearse", Value::Null));
+                asked.push(("rehearse", body.clone()));
                 let refused = self.refuses_job.filter(|_| path.contains("/batch/"));
-                refused.map_or((200, body), |(code, words)| failure(code, words))
+                refused.map_or((200, self.upstream.kept(body)), |(code, words)| failure(code, words))
             }
             ("PATCH", _) => {
-                asked.push(("make", Value::Null));
+                asked.push(("make", body.clone()));
                 (200, body)
             }
             ("POST", "events") => (201, body),
@@ -99,12 +107,9 @@ fn queue() -> Value {
     })
 }
 
-/// One reconcile of the job, against an API server that refuses these.
-async fn reconciled(
-    refuses_job: Option<(u16, &'static str)>,
-    refuses_status: Option<(u16, &'static str)>,
-) -> (Arc<ApiServer>, Result<Action, Failure>) {
-    let server = Arc::new(ApiServer { refuses_job, refuses_status, asked: Mutex::default() });
+/// One reconcile of the job.
+async fn reconciled(server: ApiServer) -> (Arc<ApiServer>, Result<Action, Failure>) {
+    let server = Arc::new(server);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let serving = server.clone();
@@ -113,7 +118,10 @@ async fn reconciled(
             serving.serve(stream).expect("a request");
         }
     });
-    let client = Client::try_from(kube::Config::new(url.parse().expect("a URL"))).expect("a client");
+    // No request is sent twice: the API server's word is the test's.
+    let mut config = kube::Config::new(url.parse().expect("a URL"));
+    config.default_retry = false;
+    let client = Client::try_from(config).expect("a client");
     let metrics = Metrics::register(&Registry::new());
     let seen: Guarded = from_value(job()).expect("a job");
     let outcome = reconcile(Arc::new(seen), Arc::new(Context { client, metrics, settles: true })).await;
@@ -122,7 +130,7 @@ async fn reconciled(
 
 #[tokio::test]
 async fn an_attempt_is_rehearsed_then_told_of_and_only_then_made() {
-    let (server, outcome) = reconciled(None, None).await;
+    let (server, outcome) = reconciled(ApiServer::default()).await;
     outcome.expect("it goes well");
     let asked = server.asked();
     let verbs: Vec<&str> = asked.iter().map(|(verb, _)| *verb).collect();
@@ -132,14 +140,18 @@ async fn an_attempt_is_rehearsed_then_told_of_and_only_then_made() {
 
 #[tokio::test]
 async fn nothing_is_made_where_the_status_could_not_be_written() {
-    let (server, outcome) = reconciled(None, Some((409, "somebody changed it"))).await;
+    let (server, outcome) =
+        reconciled(ApiServer { refuses_status: Some((409, "somebody changed it")), ..ApiServer::default() })
+            .await;
     assert!(matches!(&outcome, Err(failure) if failure.class() == "conflict"), "{outcome:?}");
     assert!(server.asked().iter().all(|(verb, _)| *verb != "make"), "an attempt that nobody watches");
 }
 
 #[tokio::test]
 async fn nothing_is_made_where_the_api_server_does_not_take_all_of_it() {
-    let (server, outcome) = reconciled(Some((422, "image: Required value")), None).await;
+    let (server, outcome) =
+        reconciled(ApiServer { refuses_job: Some((422, "image: Required value")), ..ApiServer::default() })
+            .await;
     outcome.expect("it is told");
     let asked = server.asked();
     assert!(asked.iter().all(|(verb, _)| *verb != "make"), "{asked:?}");

@@ -36,6 +36,8 @@ pub(crate) struct Pod {
     /// When its node's kubelet took it on, in seconds; before that, when it was created.
     pub(crate) started: i64,
     pub(crate) stage: Stage,
+    /// It shows a static pod of its node's kubelet, which runs on and is shown anew when this is deleted.
+    pub(crate) is_mirror: bool,
     /// The claims that it uses.
     pub(crate) claims: Box<[PodClaim]>,
     /// The first of its scheduling gates.

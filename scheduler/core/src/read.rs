@@ -125,6 +125,7 @@ fn bare(document: &PodDocument, kind: Arc<Kind>, shared: &mut Shared) -> Pod {
         may_preempt: true,
         created,
         started: created,
+        is_mirror: meta.is_mirror(),
         stage: Stage { is_terminating: meta.is_terminating(), ..Stage::default() },
         claims: Box::default(),
         gate: None,

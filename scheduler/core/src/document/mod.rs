@@ -52,11 +52,26 @@ pub struct Meta {
     pub labels: BTreeMap<String, String>,
     /// When it was created, as RFC 3339 text.
     pub creation_timestamp: Option<String>,
+    /// Those of its annotations that say what it is.
+    annotations: Option<Annotations>,
     /// Set while it is being deleted.
     deletion_timestamp: Option<IgnoredAny>,
 }
 
+/// Annotations that say what an object is; all others are for others.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Annotations {
+    #[serde(rename = "kubernetes.io/config.mirror")]
+    mirror: Option<IgnoredAny>,
+}
+
 impl Meta {
+    /// Whether it only shows a static pod, which a kubelet runs without asking anybody: deleting it ends nothing.
+    pub(crate) fn is_mirror(&self) -> bool {
+        self.annotations.as_ref().is_some_and(|annotations| annotations.mirror.is_some())
+    }
+
     /// Whether it is being deleted.
     pub fn is_terminating(&self) -> bool {
         self.deletion_timestamp.is_some()

@@ -204,13 +204,15 @@ impl<'a> Gathered<'a> {
         self.cluster.find_group(key).is_none_or(|group| !group.is_busy && !group.has_journal())
     }
 
-    /// Whether the pod is of lower priority, bound, and known well enough for that to be said.
+    /// Whether the pod is of lower priority, bound, and known well enough for that to be said; and its node is freer when it
+    /// is deleted.
     fn may_go(&self, known: &Known) -> bool {
         let pod = &known.pod;
         self.cluster.guarded_priority(pod) < self.priority
             && pod.node.is_some()
             && pod.holds.is_some()
             && !pod.stage.is_finished
+            && !pod.is_mirror
     }
 
     fn groups(self) -> Vec<Candidate> {

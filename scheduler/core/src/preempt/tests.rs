@@ -1,6 +1,7 @@
 //! Who is evicted, and who never is.
 
 mod exhaustive;
+mod mirrors;
 
 use serde_json::{Value, json};
 

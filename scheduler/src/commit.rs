@@ -19,6 +19,8 @@ use crate::{
 
 /// How many requests for one gang are under way at once.
 const AT_ONCE: usize = 64;
+/// How many pods of one gang are deleted at once.
+const DELETED_AT_ONCE: usize = 16;
 /// How many bindings are on the wire at once: more would only wait at the API server instead of here.
 const ON_THE_WIRE: usize = 128;
 
@@ -108,8 +110,20 @@ impl Binder {
         }
     }
 
+    /// Deletes pods of a plan that can't be finished. Whether all are gone, or going; those that aren't keep no other.
+    pub(crate) async fn undo_all(
+        &self,
+        namespace: &str,
+        placements: impl Iterator<Item = &Placement>,
+    ) -> bool {
+        let placements: Vec<Placement> = placements.cloned().collect();
+        let undo = |placement: Placement| async move { self.undo(namespace, &placement).await };
+        let undone = stream::iter(placements).map(undo).buffer_unordered(DELETED_AT_ONCE);
+        undone.fold(true, |all, is_undone| std::future::ready(all && is_undone)).await
+    }
+
     /// Deletes a pod of a plan that can't be finished; its owner makes it anew. Whether it is gone, or going.
-    pub(crate) async fn undo(&self, namespace: &str, placement: &Placement) -> bool {
+    async fn undo(&self, namespace: &str, placement: &Placement) -> bool {
         let told = ("GangNotPlaced", "not every pod of the gang could be bound by its deadline");
         let pods = self.pods(namespace);
         let find = || async {

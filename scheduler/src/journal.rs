@@ -321,11 +321,7 @@ impl Plan {
         places: &[usize],
     ) -> Written {
         tracing::warn!("gang {}: its plan can't be finished; undoing it", self.key);
-        let mut is_undone = true;
-        for place in places {
-            is_undone &= binder.undo(&self.namespace, &self.placements[*place]).await;
-        }
-        if !is_undone {
+        if !binder.undo_all(&self.namespace, places.iter().map(|place| &self.placements[*place])).await {
             // While one of them is left, so is the journal: the next round, or a successor, goes on from it.
             return Written::No;
         }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use axum::{
@@ -47,6 +48,10 @@ pub(super) struct Objects {
     leases: BTreeMap<String, Value>,
     /// Pods on nodes that are deleted only begin to end.
     pub(super) pods_linger: bool,
+    /// For how long each answer is waited for.
+    pub(super) answers_after: Duration,
+    /// How many requests wait for their answers, and how many did at most.
+    pub(super) under_way: (usize, usize),
     asked: Vec<Asked>,
     faults: Vec<Spoiled>,
     version: u64,
@@ -133,8 +138,10 @@ async fn answer(State(server): State<ApiServer>, method: Method, uri: Uri, body:
     }
     let line = line(&method, &uri);
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let answers_after = server.objects().begins(&line, &body);
+    tokio::time::sleep(answers_after).await;
     let mut objects = server.objects();
-    objects.asked.push(Asked { line: line.clone(), body: body.clone() });
+    objects.under_way.0 -= 1;
     let fault = objects.faults.iter_mut().find_map(|spoiled| spoiled.strike(&line));
     match fault {
         Some(Fault::Refused(code)) => respond(failure(code)),
@@ -181,6 +188,14 @@ fn success() -> (u16, Value) {
 }
 
 impl Objects {
+    /// A request has come: how long it waits for its answer.
+    fn begins(&mut self, line: &str, body: &Value) -> Duration {
+        self.asked.push(Asked { line: line.to_owned(), body: body.clone() });
+        self.under_way.0 += 1;
+        self.under_way.1 = self.under_way.1.max(self.under_way.0);
+        self.answers_after
+    }
+
     pub(super) fn answer(&mut self, line: &str, body: &Value) -> (u16, Value) {
         let (method, path) = line.split_once(' ').unwrap();
         let parts: Vec<&str> = path.split('/').collect();

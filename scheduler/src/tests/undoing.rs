@@ -1,5 +1,7 @@
 //! A plan that can't be carried out is undone: its pods are told, then deleted, and nobody else's are.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{
@@ -105,4 +107,30 @@ async fn a_pod_that_was_not_bound_for_sure_is_not_deleted_with_the_others() {
     assert_eq!(cluster.lines("DELETE"), ["DELETE pods/p0"]);
     assert_eq!(cluster.pods(), ["p1"]);
     assert!(cluster.status()["journal"].is_null());
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_of_a_plan_are_undone_together_and_not_one_after_the_other() {
+    let mut cluster = Cluster::with_journal(-1);
+    let mut status = cluster.status();
+    {
+        let mut objects = cluster.server.objects();
+        for at in 2..20 {
+            let mut pod = objects.pods["p0"].clone();
+            let (name, uid) = (format!("p{at}"), format!("00000000-0000-4000-8000-0000000000{at:02}"));
+            pod["metadata"]["name"] = json!(name);
+            pod["metadata"]["uid"] = json!(uid);
+            let place = json!({ "pod": name, "podUid": uid, "node": "n" });
+            status["journal"]["placements"].as_array_mut().unwrap().push(place);
+            objects.pods.insert(name, pod);
+        }
+        objects.pods.values_mut().for_each(is_bound);
+        objects.pods.get_mut("p0").unwrap()["spec"]["nodeName"] = json!("elsewhere");
+        objects.answers_after = Duration::from_millis(1);
+    }
+    cluster.set_gang("status", status);
+    cluster.cycle(&mut cluster.scheduler()).await;
+    assert_eq!(cluster.pods(), ["p0"]);
+    assert!(cluster.status()["journal"].is_null(), "{}", cluster.status());
+    assert_eq!(cluster.server.objects().under_way.1, 16, "so many at once, and no more");
 }

@@ -13,4 +13,8 @@ pub(crate) struct Args {
     /// Whether this cluster has settlement; where it has none, queues that bill take no job.
     #[arg(long, env = "SETTLEMENT", default_value_t = true, action = ArgAction::Set)]
     pub(crate) settlement: bool,
+
+    /// `spec.schedulerName` of the jobs' pods: Plasma's scheduler has to have the same.
+    #[arg(long, env = "SCHEDULER_NAME", default_value = plasma_api::names::SCHEDULER_NAME)]
+    pub(crate) scheduler_name: String,
 }

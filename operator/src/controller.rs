@@ -25,6 +25,7 @@ use plasma_runtime::{Gate, Runtime};
 
 use crate::{
     apply::{Rehearsal, apply, rehearse},
+    args::Args,
     metrics::{Jobs, Metrics},
     observe::{World, current, observe},
     report::{report, reproach},
@@ -83,17 +84,16 @@ fn key_of(job: &ComputeJob) -> Result<Key, Failure> {
 struct Context {
     client: Client,
     metrics: Metrics,
-    /// Whether there is settlement.
-    settles: bool,
+    args: Args,
 }
 
 /// One object that isn't understood must not blind us to the others.
 type Guarded = DeserializeGuard<ComputeJob>;
 
 /// Reconciles until the program is asked to end.
-pub(crate) async fn run(client: Client, runtime: &Runtime, settles: bool) {
+pub(crate) async fn run(client: Client, runtime: &Runtime, args: Args) {
     let (metrics, ready) = (Metrics::register(&runtime.registry), runtime.health.gate("computejobs"));
-    let context = Arc::new(Context { client: client.clone(), metrics, settles });
+    let context = Arc::new(Context { client: client.clone(), metrics, args });
     let jobs: Api<Guarded> = Api::all(client.clone());
     let controller = Controller::new(jobs, Config::default());
     let known = controller.store();
@@ -146,8 +146,12 @@ async fn reconcile(seen: Arc<Guarded>, context: Arc<Context>) -> Result<Action, 
     let world = observe(client, &job, &key).await?; // client
     let now = Timestamp::now();
     let step = next_step(&world.attempt, job.spec.backoff_limit, now); // pure
-    let asked = ask(&job, &key, (&world, context.settles), &step); // pure
-    let children = if asked.is_none() { missing(&job, &key, &world, &step) } else { None }; // pure
+    let asked = ask(&job, &key, (&world, context.args.settlement), &step); // pure
+    let children = if asked.is_none() {
+        missing(&job, (&key, &context.args.scheduler_name), &world, &step)
+    } else {
+        None
+    }; // pure
     let (children, refused) = match children {
         Some(children) => try_out(&context, &key, children).await?, // client
         None => (None, asked),
@@ -197,14 +201,15 @@ fn ask(job: &ComputeJob, key: &Key, (world, settles): (&World, bool), step: &Ste
 
 /// What is to be made: all of an attempt that starts, and what is missing of one that goes on. Either it was never made,
 /// or it was deleted by hand: a job that isn't over has its children.
-fn missing(job: &ComputeJob, key: &Key, world: &World, step: &Step) -> Option<Children> {
+fn missing(job: &ComputeJob, (key, scheduler): (&Key, &str), world: &World, step: &Step) -> Option<Children> {
     let attempt = match step {
         Step::Start(attempt, _) => attempt,
         Step::Watch(attempt) if world.lacks_jobs() => attempt,
         _ => return None,
     };
     let billed = world.queue.as_ref().is_some_and(|queue| queue.spec.billing.is_some());
-    Some(desire(&Parent { key: key.clone(), billed }, &job.spec, *attempt))
+    let parent = Parent { key: key.clone(), billed, scheduler: scheduler.to_owned() };
+    Some(desire(&parent, &job.spec, *attempt))
 }
 
 /// The children as the API server would take them, or nothing, and why it is refused.

@@ -22,6 +22,6 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), StartError> {
     let runtime = Runtime::start(&args.runtime).await?;
     let client = runtime.kube_client().await?;
-    controller::run(client, &runtime, args.settlement).await;
+    controller::run(client, &runtime, args).await;
     Ok(())
 }

@@ -25,7 +25,7 @@ use kube::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::bounded;
+use crate::{bounded, health::Gate};
 
 /// Flags for leading, named as kube-scheduler names them.
 #[derive(Clone, Debug, Args)]
@@ -45,6 +45,10 @@ pub struct LeaderArgs {
     /// The lease's namespace; the program's own if not given.
     #[arg(long, env = "LEADER_ELECT_RESOURCE_NAMESPACE")]
     pub leader_elect_resource_namespace: Option<String>,
+
+    /// The lease's name; the program's usual one if not given.
+    #[arg(long, env = "LEADER_ELECT_RESOURCE_NAME")]
+    pub leader_elect_resource_name: Option<String>,
 
     /// Who this copy is among the others: its pod's name.
     #[arg(long, env = "POD_NAME", hide_env_values = true)]
@@ -128,11 +132,14 @@ impl Leadership {
 
 /// Waits until this copy leads, then keeps the lease renewed. When it is lost, `lost` is cancelled: what the program knows
 /// may be old from then on, and it had best end. Nothing where the program is asked to end first.
+///
+/// While another leads, `ready` is open: an update that brings this copy may end the other. It is closed once this one leads.
 pub async fn lead(
     client: &Client,
     name: &str,
     args: &LeaderArgs,
     (shutdown, lost): (&CancellationToken, &CancellationToken),
+    ready: &Gate,
 ) -> Option<Leadership> {
     if !args.leader_elect {
         return Some(Leadership::alone());
@@ -142,12 +149,14 @@ pub async fn lead(
     let mut has_waited = false;
     while !candidate.try_once().await {
         if !has_waited {
-            tracing::info!("waiting for the lease {name}, held by {}", candidate.holder());
+            tracing::info!("waiting for the lease {}, held by {}", candidate.name, candidate.holder());
             has_waited = true;
         }
+        ready.set(candidate.is_held_by_another());
         shutdown.run_until_cancelled(tokio::time::sleep(candidate.pause)).await?;
     }
-    tracing::info!("leads: holds the lease {name}");
+    ready.set(false);
+    tracing::info!("leads: holds the lease {}", candidate.name);
     let (shutdown, lost) = (shutdown.clone(), lost.clone());
     tokio::spawn(async move { candidate.keep(&shutdown, &lost).await });
     Some(leadership)
@@ -172,7 +181,7 @@ impl Candidate {
         let namespace = args.leader_elect_resource_namespace.as_deref().unwrap_or(client.default_namespace());
         Self {
             leases: Api::namespaced(client.clone(), namespace),
-            name: name.to_owned(),
+            name: args.leader_elect_resource_name.as_deref().unwrap_or(name).to_owned(),
             identity: args.identity(),
             lease_duration: args.lease_duration(),
             renew_deadline: args.renew_deadline(),
@@ -185,6 +194,13 @@ impl Candidate {
     fn holder(&self) -> &str {
         let spec = self.seen.as_ref().and_then(|(lease, _)| lease.spec.as_ref());
         spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or("nobody")
+    }
+
+    /// Whether somebody is known to hold the lease: without an answer from the API server nobody is.
+    fn is_held_by_another(&self) -> bool {
+        let spec = self.seen.as_ref().and_then(|(lease, _)| lease.spec.as_ref());
+        let holder = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
+        !holder.is_empty() && holder != self.identity
     }
 
     /// Renews the lease until the program ends or it is lost.

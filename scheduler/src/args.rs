@@ -3,6 +3,11 @@
 use clap::Parser;
 use plasma_runtime::{LeaderArgs, RuntimeArgs};
 
+/// The name under which kube-scheduler works, and which pods have that name none.
+const DEFAULT_SCHEDULER: &str = "default-scheduler";
+/// Where kube-scheduler's own lease is, and its name.
+const ITS_LEASE: (&str, &str) = ("kube-system", "kube-scheduler");
+
 /// Places gangs of pods on nodes, all or nothing.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "plasma-scheduler", version)]
@@ -24,4 +29,43 @@ pub(crate) struct Args {
     /// Seconds for which nodes are kept for a group for which others are evicted; then it is looked at anew.
     #[arg(long, env = "NOMINATION_SECONDS", default_value_t = 600)]
     pub(crate) nomination_seconds: u32,
+}
+
+impl Args {
+    /// Under kube-scheduler's name the lease is kube-scheduler's too, unless another is asked for: of the two, one works.
+    pub(crate) fn with_lease_of_its_name(mut self) -> Self {
+        if self.scheduler_name == DEFAULT_SCHEDULER {
+            let (namespace, name) = ITS_LEASE;
+            self.leader.leader_elect_resource_namespace.get_or_insert_with(|| namespace.to_owned());
+            self.leader.leader_elect_resource_name.get_or_insert_with(|| name.to_owned());
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lease's namespace and name, as far as they aren't the usual ones.
+    fn lease(flags: &[&str]) -> (Option<String>, Option<String>) {
+        let args = Args::parse_from([&["plasma-scheduler"], flags].concat()).with_lease_of_its_name();
+        (args.leader.leader_elect_resource_namespace, args.leader.leader_elect_resource_name)
+    }
+
+    fn told(namespace: &str, name: &str) -> (Option<String>, Option<String>) {
+        (Some(namespace.to_owned()), Some(name.to_owned()))
+    }
+
+    #[test]
+    fn who_takes_kube_schedulers_name_takes_its_lease_too_unless_told_otherwise() {
+        assert_eq!(lease(&[]), (None, None));
+        assert_eq!(lease(&["--scheduler-name=another"]), (None, None));
+        let default = "--scheduler-name=default-scheduler";
+        assert_eq!(lease(&[default]), told("kube-system", "kube-scheduler"));
+        let (namespace, name) =
+            ("--leader-elect-resource-namespace=mine", "--leader-elect-resource-name=own");
+        assert_eq!(lease(&[default, namespace, name]), told("mine", "own"));
+        assert_eq!(lease(&[default, name]), told("kube-system", "own"));
+    }
 }

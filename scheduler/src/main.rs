@@ -37,19 +37,20 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<(), StartError> {
     let runtime = Runtime::start(&args.runtime).await?;
+    let args = args.with_lease_of_its_name();
     let client = runtime.multiplexed_kube_client().await?;
     let metrics = metrics::Metrics::register(&runtime.registry);
     let (shutdown, lost) = (&runtime.shutdown, CancellationToken::new());
     // What is known is listed only after the lease is held: by then all that an earlier leader wrote is there to be seen.
     // The lease has a connection of its own: its renewals wait for no other request.
     let of_lease = runtime.kube_client().await?;
-    let leading =
-        plasma_runtime::lead(&of_lease, &args.scheduler_name, &args.leader, (shutdown, &lost)).await;
+    let (ready, ends) = (runtime.health.gate("watches"), (shutdown, &lost));
+    let leading = plasma_runtime::lead(&of_lease, &args.scheduler_name, &args.leader, ends, &ready).await;
     let Some(leadership) = leading else { return Ok(()) };
     let client = leadership.guard(client, &args.leader);
     let observations = observe::start(&client, shutdown);
     let scheduler = cycle::Scheduler::new(args, client, metrics);
-    let cycles = cycle::run(scheduler, observations, runtime.health.gate("watches"), shutdown.clone());
+    let cycles = cycle::run(scheduler, observations, ready, shutdown.clone());
     if lost.run_until_cancelled(cycles).await.is_none() {
         return Err(StartError::LeaseLost);
     }

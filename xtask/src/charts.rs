@@ -32,6 +32,9 @@ const BESIDE: &[&str] = &[
     "devicePlugin.healthConfig.xids.79=ignore",
     "devicePlugin.kubeletRootDir=/data/kubelet",
 ];
+/// A cluster whose only scheduler is ours.
+const ALONE: &[&str] =
+    &["settlement.enabled=false", "scheduler.name=default-scheduler", "scheduler.replicas=2"];
 /// The one program that is not confined like the others, and says why.
 const EXCEPTION: &str = "plasma-device-plugin";
 /// The one service account whose pods see the provider's key.
@@ -46,12 +49,16 @@ const HALF_TLS: &[&str] = &[REAL[0], REAL[1], "meter.tls.existingServerSecret=mi
 /// Lints and renders them.
 pub(crate) fn check() -> Result<()> {
     command::output(helm(&["lint", "--strict"], &[])?.arg(folder("plasma-crds")))?;
-    for (settings, key_mounts) in [(REAL, 1), (DEV, 1), (UNPAID, 0), (BESIDE, 0)] {
+    for (settings, key_mounts) in [(REAL, 1), (DEV, 1), (UNPAID, 0), (BESIDE, 0), (ALONE, 0)] {
         command::output(helm(&["lint", "--strict"], settings)?.arg(folder("plasma")))?;
         rules(&render(settings)?, key_mounts).with_context(|| format!("charts/plasma with {settings:?}"))?;
     }
     beside(&render(BESIDE)?).with_context(|| format!("charts/plasma with {BESIDE:?}"))?;
+    schedulers_name(&render(UNPAID)?, "plasma-scheduler", "plasma-system").context("charts/plasma")?;
+    schedulers_name(&render(ALONE)?, "default-scheduler", "kube-system")
+        .with_context(|| format!("charts/plasma with {ALONE:?}"))?;
     refused(&[UNPAID[0], "devicePlugin.obsevre=true"], "obsevre")?;
+    refused(&[UNPAID[0], "scheduler.name=Not_A_Name"], "name")?;
     refused(&[UNPAID[0], "meter.tsl.days=1"], "tsl")?;
     dashboards::check(&render(MONITORED)?).context("charts/plasma/dashboards")?;
     refused(&["chain.dev.enabled=true", "chain.id=9745"], "set chain.id to 31337, not 9745")?;
@@ -82,6 +89,35 @@ fn beside(objects: &[Value]) -> Result<()> {
     ] {
         ensure!(text.contains(part), "{part} isn't in it");
     }
+    Ok(())
+}
+
+/// Whoever says which scheduler places a pod says the same one, and it may have the one lease that its name asks for.
+fn schedulers_name(objects: &[Value], name: &str, namespace: &str) -> Result<()> {
+    let of = |kind: &str, object: &str| {
+        let is = |found: &&Value| found["kind"] == kind && found["metadata"]["name"] == object;
+        objects.iter().find(is).with_context(|| format!("no {kind} {object}"))
+    };
+    for program in ["plasma-scheduler", "plasma-operator"] {
+        let pod = &of("Deployment", program)?["spec"]["template"]["spec"];
+        let flag = format!("--scheduler-name={name}");
+        let has_flag = items(&pod["containers"][0]["args"]).any(|argument| *argument == *flag);
+        ensure!(has_flag, "{program} isn't started with {flag}");
+    }
+    let policy = of("ValidatingAdmissionPolicy", "plasma-shared-gpus")?["spec"].to_string();
+    ensure!(policy.contains(&format!("== '{name}'")), "plasma-shared-gpus asks for another scheduler");
+    let is_lease = |role: &&Value| {
+        items(&role["rules"]).any(|rule| items(&rule["resources"]).any(|one| one == "leases"))
+    };
+    let roles = objects.iter().filter(is_lease);
+    let places: Vec<&Value> = roles.map(|role| &role["metadata"]["namespace"]).collect();
+    ensure!(places == [namespace], "leases may be written in {places:?}, not in {namespace} alone");
+    let is_kept = of("Deployment", "plasma-scheduler")?["spec"]["template"]["spec"]["priorityClassName"]
+        == "system-cluster-critical";
+    ensure!(
+        is_kept == (name == "default-scheduler"),
+        "the only scheduler, and no other, is nobody's to evict"
+    );
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use plasma_api::{
     compute_job::Role,
     names::{
         ATTEMPT_LABEL, GANG_LABEL, JOB_NAME_LABEL, JOB_UID_LABEL, QUEUE_ANNOTATION, ROLE_LABEL,
-        SCHEDULER_NAME, SETTLEMENT_FINALIZER,
+        SETTLEMENT_FINALIZER,
     },
 };
 
@@ -34,6 +34,8 @@ pub struct Parent {
     pub key: Key,
     /// Whether its queue bills: then each pod is held until its receipt is durable.
     pub billed: bool,
+    /// `spec.schedulerName` of its pods: whoever places gangs in this cluster.
+    pub scheduler: String,
 }
 
 /// What one attempt needs.
@@ -160,7 +162,7 @@ fn pod_template(
         finalizers.push(SETTLEMENT_FINALIZER.to_owned());
     }
     let pod = template.spec.get_or_insert_default();
-    pod.scheduler_name = Some(SCHEDULER_NAME.to_owned());
+    pod.scheduler_name = Some(parent.scheduler.clone());
     pod.restart_policy = Some("Never".to_owned());
     pod.subdomain = Some(group.clone());
     // Counted from the kubelet's acceptance: waiting costs no run time.
@@ -279,7 +281,7 @@ mod tests {
         let selector =
             |parent: &Parent| desire(parent, &job().spec, 0).service.spec.unwrap().selector.unwrap();
         assert!(selector(&parent(true)).iter().all(|(label, value)| labels.get(label) == Some(value)));
-        let anew = Parent { key: Key { uid: "another".to_owned(), ..parent(true).key }, billed: true };
+        let anew = Parent { key: Key { uid: "another".to_owned(), ..parent(true).key }, ..parent(true) };
         assert!(!selector(&anew).iter().all(|(label, value)| labels.get(label) == Some(value)));
     }
 }

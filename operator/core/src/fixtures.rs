@@ -34,5 +34,5 @@ pub(crate) fn parent(billed: bool) -> Parent {
     let metadata = job().metadata;
     let told = |text: Option<String>| text.expect("it has one");
     let (namespace, name, uid) = (told(metadata.namespace), told(metadata.name), told(metadata.uid));
-    Parent { key: Key { namespace, name, uid }, billed }
+    Parent { key: Key { namespace, name, uid }, billed, scheduler: "plasma-scheduler".to_owned() }
 }

@@ -6,6 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
+use clap::Parser as _;
 use plasma_runtime::prometheus::Registry;
 use serde_json::{Value, from_value, json};
 
@@ -124,7 +125,8 @@ async fn reconciled(server: ApiServer) -> (Arc<ApiServer>, Result<Action, Failur
     let client = Client::try_from(config).expect("a client");
     let metrics = Metrics::register(&Registry::new());
     let seen: Guarded = from_value(job()).expect("a job");
-    let outcome = reconcile(Arc::new(seen), Arc::new(Context { client, metrics, settles: true })).await;
+    let args = Args::parse_from(["plasma-operator", "--scheduler-name=default-scheduler"]);
+    let outcome = reconcile(Arc::new(seen), Arc::new(Context { client, metrics, args })).await;
     (server, outcome)
 }
 
@@ -136,6 +138,10 @@ async fn an_attempt_is_rehearsed_then_told_of_and_only_then_made() {
     let verbs: Vec<&str> = asked.iter().map(|(verb, _)| *verb).collect();
     assert_eq!(verbs, ["rehearse", "rehearse", "rehearse", "status", "make", "make", "make"]);
     assert_eq!(asked[3].1["attempts"], json!({ "started": 1, "failed": 0 }));
+    let made = asked.iter().filter(|(verb, _)| *verb == "make");
+    let schedulers: Vec<&Value> =
+        made.filter_map(|(_, object)| object.pointer("/spec/template/spec/schedulerName")).collect();
+    assert_eq!(schedulers, ["default-scheduler"], "the cluster's, not the usual one");
 }
 
 #[tokio::test]

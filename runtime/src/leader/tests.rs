@@ -11,6 +11,7 @@ use clap::Parser as _;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::Health;
 
 /// An API server with one lease, that answers while it is asked to.
 #[derive(Clone, Default)]
@@ -76,6 +77,48 @@ fn candidate(server: &Server, identity: &str) -> Candidate {
     Candidate::new(&server.client(), "the-lease", &Flags::parse_from(flags).leader, leadership)
 }
 
+fn gate() -> Gate {
+    Health::default().gate("leads")
+}
+
+#[tokio::test]
+async fn who_waits_for_another_is_ready_and_who_leads_then_not_yet() {
+    let (server, health, shutdown) = (Server::default(), Health::default(), CancellationToken::new());
+    let ready = health.gate("leads");
+    let mut another = candidate(&server, "another");
+    assert!(another.try_once().await);
+    let flags = ["test", "--leader-elect-identity=me", "--leader-elect-resource-name=the-lease"];
+    let (args, lost) = (Flags::parse_from(flags).leader, CancellationToken::new());
+    let client = server.client();
+    let leads = lead(&client, "usual-name", &args, (&shutdown, &lost), &ready);
+    let meanwhile = async {
+        assert_eq!(health.closed(), ["leads"], "nobody has answered yet");
+        while !health.closed().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        another.give_back().await;
+    };
+    let (leads, ()) = tokio::time::timeout(Duration::from_secs(10), async { tokio::join!(leads, meanwhile) })
+        .await
+        .expect("it stands by, then leads");
+    assert!(leads.unwrap().is_held());
+    assert_eq!(health.closed(), ["leads"], "it knows nothing of the cluster yet");
+    assert_eq!(server.kept().lease.as_ref().unwrap()["metadata"]["name"], "the-lease");
+    shutdown.cancel();
+}
+
+#[tokio::test]
+async fn whoever_has_no_answer_is_not_ready() {
+    let (server, health, shutdown) = (Server::default(), Health::default(), CancellationToken::new());
+    server.kept().is_silent = true;
+    let flags = ["test", "--leader-elect-lease-duration=3", "--leader-elect-renew-deadline=1"];
+    let (args, lost) = (Flags::parse_from(flags).leader, CancellationToken::new());
+    let (client, ready) = (server.client(), health.gate("leads"));
+    let leads = lead(&client, "the-lease", &args, (&shutdown, &lost), &ready);
+    assert!(tokio::time::timeout(Duration::from_millis(1500), leads).await.is_err(), "it doesn't lead");
+    assert_eq!(health.closed(), ["leads"]);
+}
+
 #[tokio::test]
 async fn one_leads_and_the_other_only_after_the_lease_has_run_out() {
     let server = Server::default();
@@ -101,7 +144,7 @@ async fn who_hears_nothing_of_the_api_server_counts_himself_out_in_time() {
     let (shutdown, lost) = (CancellationToken::new(), CancellationToken::new());
     let flags = ["test", "--leader-elect-identity", "me", "--leader-elect-lease-duration", "3"];
     let args = Flags::parse_from(flags).leader;
-    let leads = lead(&server.client(), "the-lease", &args, (&shutdown, &lost)).await.unwrap();
+    let leads = lead(&server.client(), "the-lease", &args, (&shutdown, &lost), &gate()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(2500)).await;
     assert!(leads.is_held(), "it is renewed");
     server.kept().is_silent = true;
@@ -118,7 +161,7 @@ async fn who_ends_in_order_gives_the_lease_back_and_his_next_self_has_it_at_once
     let server = Server::default();
     let (shutdown, lost) = (CancellationToken::new(), CancellationToken::new());
     let args = Flags::parse_from(["test", "--leader-elect-identity", "me"]).leader;
-    let leads = lead(&server.client(), "the-lease", &args, (&shutdown, &lost)).await.unwrap();
+    let leads = lead(&server.client(), "the-lease", &args, (&shutdown, &lost), &gate()).await.unwrap();
     assert_eq!(server.holder(), "me");
     shutdown.cancel();
     while !server.holder().is_null() {
@@ -157,7 +200,7 @@ async fn who_does_not_lead_reads_and_writes_nothing() {
 async fn without_a_lease_one_always_leads() {
     let args = Flags::parse_from(["test", "--leader-elect", "false"]).leader;
     let tokens = (&CancellationToken::new(), &CancellationToken::new());
-    let leads = lead(&Server::default().client(), "the-lease", &args, tokens).await.unwrap();
+    let leads = lead(&Server::default().client(), "the-lease", &args, tokens, &gate()).await.unwrap();
     assert!(leads.is_held());
 }
 

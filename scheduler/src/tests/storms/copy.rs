@@ -17,7 +17,8 @@ pub(super) async fn run(connection: Connection) {
         let (shutdown, lost) = (CancellationToken::new(), CancellationToken::new());
         let tokens = (&shutdown, &lost);
         let client = connection.client();
-        let leading = plasma_runtime::lead(&client, "plasma-scheduler", &args.leader, tokens).await;
+        let ready = plasma_runtime::Health::default().gate("watches");
+        let leading = plasma_runtime::lead(&client, "plasma-scheduler", &args.leader, tokens, &ready).await;
         lead(&connection, &args, &leading.unwrap(), &lost).await;
         connection.world.note(&format!("{identity} has lost the lease"));
     }

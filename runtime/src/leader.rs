@@ -23,9 +23,14 @@ use kube::{
     client::{Body, ClientBuilder},
 };
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{bounded, health::Gate};
+
+/// How long a program that ends tries to give the lease back.
+const GIVE_BACK: Duration = Duration::from_secs(2);
+/// How long it waits before it tries so again where somebody else wrote the lease meanwhile.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Flags for leading, named as kube-scheduler names them.
 #[derive(Clone, Debug, Args)]
@@ -50,7 +55,7 @@ pub struct LeaderArgs {
     #[arg(long, env = "LEADER_ELECT_RESOURCE_NAME")]
     pub leader_elect_resource_name: Option<String>,
 
-    /// Who this copy is among the others: its pod's name.
+    /// Who this copy is among the others: its pod's name; if not given, its host's name and a random UUID.
     #[arg(long, env = "POD_NAME", hide_env_values = true)]
     pub leader_elect_identity: Option<String>,
 }
@@ -72,10 +77,17 @@ impl LeaderArgs {
         self.lease_duration() - self.renew_deadline()
     }
 
+    /// Two copies must never have the same, on one host neither.
     fn identity(&self) -> String {
-        let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-        let name = self.leader_elect_identity.clone().filter(|name| !name.is_empty()).or_else(host);
-        name.map_or_else(|| "unknown".to_owned(), |name| name.trim().to_owned())
+        let from_kernel = |what| std::fs::read_to_string(format!("/proc/sys/kernel/{what}"));
+        let by_itself = || {
+            let host = from_kernel("hostname").unwrap_or_else(|_| "unknown".to_owned());
+            let unique = from_kernel("random/uuid")
+                .unwrap_or_else(|_| format!("{}.{}", std::process::id(), Timestamp::now().as_nanosecond()));
+            format!("{}_{}", host.trim(), unique.trim())
+        };
+        let given = self.leader_elect_identity.as_deref().map(str::trim).filter(|name| !name.is_empty());
+        given.map_or_else(by_itself, str::to_owned)
     }
 }
 
@@ -85,12 +97,20 @@ pub struct Leadership {
     /// Until when; for ever where nobody else can.
     until: Arc<Mutex<Option<Instant>>>,
     is_shared: bool,
+    /// Asks whoever renews the lease to give it back.
+    ends: CancellationToken,
+    renewing: TaskTracker,
 }
 
 impl Leadership {
     /// Leads without a lease.
     pub fn alone() -> Self {
-        Self { until: Arc::default(), is_shared: false }
+        Self::new(false)
+    }
+
+    fn new(is_shared: bool) -> Self {
+        let (ends, renewing) = (CancellationToken::new(), TaskTracker::new());
+        Self { until: Arc::default(), is_shared, ends, renewing }
     }
 
     /// Whether it leads now, for as long as the last request may take.
@@ -124,6 +144,14 @@ impl Leadership {
         ClientBuilder::new(service, namespace).with_valid_until(valid_until).build()
     }
 
+    /// Stops leading and lets the others have the lease at once; returns when they do, or when that failed. To be called
+    /// when nothing is under way any more: the next leader doesn't wait for what is.
+    pub async fn give_back(&self) {
+        self.ends.cancel();
+        self.renewing.close();
+        self.renewing.wait().await;
+    }
+
     /// Says until when it leads, or that it doesn't.
     fn set(&self, until: Option<Instant>) {
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
@@ -131,7 +159,8 @@ impl Leadership {
 }
 
 /// Waits until this copy leads, then keeps the lease renewed. When it is lost, `lost` is cancelled: what the program knows
-/// may be old from then on, and it had best end. Nothing where the program is asked to end first.
+/// may be old from then on, and it had best end. Nothing where the program is asked to end first; who leads keeps the lease
+/// until [`Leadership::give_back`], that what is under way may end.
 ///
 /// While another leads, `ready` is open: an update that brings this copy may end the other. It is closed once this one leads.
 pub async fn lead(
@@ -144,7 +173,7 @@ pub async fn lead(
     if !args.leader_elect {
         return Some(Leadership::alone());
     }
-    let leadership = Leadership { until: Arc::default(), is_shared: true };
+    let leadership = Leadership::new(true);
     let mut candidate = Candidate::new(client, name, args, leadership.clone());
     let mut has_waited = false;
     while !candidate.try_once().await {
@@ -157,8 +186,8 @@ pub async fn lead(
     }
     ready.set(false);
     tracing::info!("leads: holds the lease {}", candidate.name);
-    let (shutdown, lost) = (shutdown.clone(), lost.clone());
-    tokio::spawn(async move { candidate.keep(&shutdown, &lost).await });
+    let lost = lost.clone();
+    leadership.renewing.spawn(async move { candidate.keep(&lost).await });
     Some(leadership)
 }
 
@@ -185,7 +214,7 @@ impl Candidate {
             identity: args.identity(),
             lease_duration: args.lease_duration(),
             renew_deadline: args.renew_deadline(),
-            pause: args.last_request().min(Duration::from_secs(2)) / 2,
+            pause: args.last_request().min(args.renew_deadline()).min(Duration::from_secs(2)) / 2,
             leadership,
             seen: None,
         }
@@ -203,9 +232,10 @@ impl Candidate {
         !holder.is_empty() && holder != self.identity
     }
 
-    /// Renews the lease until the program ends or it is lost.
-    async fn keep(mut self, shutdown: &CancellationToken, lost: &CancellationToken) {
-        while shutdown.run_until_cancelled(tokio::time::sleep(self.pause)).await.is_some() {
+    /// Renews the lease until it is to be given back or is lost.
+    async fn keep(mut self, lost: &CancellationToken) {
+        let ends = self.leadership.ends.clone();
+        while ends.run_until_cancelled(tokio::time::sleep(self.pause)).await.is_some() {
             if !self.try_once().await && !self.leadership.is_held() {
                 tracing::error!("the lease {} is lost, held by {}", self.name, self.holder());
                 lost.cancel();
@@ -242,6 +272,15 @@ impl Candidate {
 
     /// Whether the lease is ours now. What is unknown is an error.
     async fn take(&mut self) -> Result<bool, kube::Error> {
+        match self.take_as_read().await {
+            // Somebody wrote the lease since it was read. That isn't to say that he has it: another look tells.
+            Err(fault) if is_conflict(&fault) => self.take_as_read().await,
+            outcome => outcome,
+        }
+    }
+
+    /// Reads the lease, and takes it in the version that was read if that may be.
+    async fn take_as_read(&mut self) -> Result<bool, kube::Error> {
         let Some(found) = self.leases.get_opt(&self.name).await? else {
             let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
             let lease = Lease { metadata, spec: Some(self.spec(None)) };
@@ -256,10 +295,9 @@ impl Candidate {
             self.seen = Some((found.clone(), Instant::now()));
         }
         let holder = found.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
-        // Who holds it says for how long; copies may be told different things.
+        // Who holds it says for how long: copies may be told different things.
         let told = found.spec.as_ref().and_then(|spec| u64::try_from(spec.lease_duration_seconds?).ok());
-        let lasts =
-            told.map_or(self.lease_duration, |told| self.lease_duration.max(Duration::from_secs(told)));
+        let lasts = told.filter(|told| *told > 0).map_or(self.lease_duration, Duration::from_secs);
         let has_run_out = self.seen.as_ref().is_some_and(|(_, since)| since.elapsed() >= lasts);
         if !holder.is_empty() && holder != self.identity && !has_run_out {
             return Ok(false);
@@ -267,7 +305,6 @@ impl Candidate {
         // The version that was read is the precondition: of two who take it, one does.
         let spec = Some(self.spec(found.spec.as_ref()));
         let lease = Lease { spec, ..found };
-        // A conflict says that somebody wrote the lease, not that he has it: the next try finds that out.
         self.leases.replace(&self.name, &PostParams::default(), &lease).await?;
         Ok(true)
     }
@@ -292,20 +329,39 @@ impl Candidate {
         }
     }
 
-    /// Lets the others have the lease at once.
+    /// Lets the others have the lease at once. Whoever waits finds it run out, if this fails.
     async fn give_back(&self) {
         let give_back = async {
-            let Some(mut lease) = self.leases.get_opt(&self.name).await? else { return Ok(()) };
-            let spec = lease.spec.get_or_insert_default();
-            if spec.holder_identity.as_ref() == Some(&self.identity) {
-                spec.holder_identity = None;
-                self.leases.replace(&self.name, &PostParams::default(), &lease).await?;
+            loop {
+                match self.give_back_as_read().await {
+                    Err(fault) if is_conflict(&fault) => tokio::time::sleep(CONFLICT_PAUSE).await,
+                    outcome => break outcome,
+                }
             }
-            Ok::<(), kube::Error>(())
         };
-        // Whoever waits finds it run out, if this fails.
-        let _ = tokio::time::timeout(Duration::from_secs(2), give_back).await;
+        match tokio::time::timeout(GIVE_BACK, give_back).await {
+            Ok(Ok(())) => tracing::info!("the lease {} is given back", self.name),
+            Ok(Err(fault)) => tracing::warn!("the lease {} isn't given back: {fault}", self.name),
+            Err(_) => {
+                tracing::warn!("the lease {} isn't given back: no answer within {GIVE_BACK:?}", self.name)
+            }
+        }
     }
+
+    async fn give_back_as_read(&self) -> Result<(), kube::Error> {
+        let Some(mut lease) = self.leases.get_opt(&self.name).await? else { return Ok(()) };
+        let spec = lease.spec.get_or_insert_default();
+        if spec.holder_identity.as_ref() == Some(&self.identity) {
+            spec.holder_identity = None;
+            self.leases.replace(&self.name, &PostParams::default(), &lease).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether another has written the object since it was read.
+fn is_conflict(fault: &kube::Error) -> bool {
+    matches!(fault, kube::Error::Api(status) if status.code == 409)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The cycle: take in what the watches tell, plan, and have the plan carried out by tasks that tell how they ended. Nothing
 //! that waits for the API server keeps the next plan waiting.
 
+mod end;
 mod pod_groups;
 mod telling;
 
@@ -15,7 +16,7 @@ use k8s_openapi::{
     jiff::{SignedDuration, Timestamp},
 };
 use kube::{Client, Resource as _};
-use plasma_runtime::{CancellationToken, Gate};
+use plasma_runtime::{CancellationToken, Gate, Leadership};
 use plasma_scheduler_core::{Aside, Decision, Next, Placement, Victim, is_single};
 use tokio::{
     sync::{Semaphore, mpsc::Receiver},
@@ -58,20 +59,21 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How many of the groups that wait are explained anew each time.
 const EXPLAINED: usize = 8;
 
-/// Runs until the program is asked to end.
+/// Runs until the program is asked to end, and ends in order.
 pub(crate) async fn run(
-    mut scheduler: Scheduler,
+    scheduler: &mut Scheduler,
     mut observations: Receiver<Observed>,
     ready: Gate,
-    shutdown: CancellationToken,
+    shutdown: &CancellationToken,
+    leadership: &Leadership,
 ) {
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => break,
             observed = observations.recv() => {
-                let Some(observed) = observed else { return };
+                let Some(observed) = observed else { break };
                 scheduler.observe(observed);
                 tokio::time::sleep(BURST).await;
             }
@@ -90,6 +92,7 @@ pub(crate) async fn run(
             scheduler.cycle(Timestamp::now());
         }
     }
+    scheduler.end(leadership).await;
 }
 
 /// What the cycles work with, and what they remember from one to the next.

@@ -49,8 +49,8 @@ async fn run(args: Args) -> Result<(), StartError> {
     let Some(leadership) = leading else { return Ok(()) };
     let client = leadership.guard(client, &args.leader);
     let observations = observe::start(&client, shutdown);
-    let scheduler = cycle::Scheduler::new(args, client, metrics);
-    let cycles = cycle::run(scheduler, observations, ready, shutdown.clone());
+    let mut scheduler = cycle::Scheduler::new(args, client, metrics);
+    let cycles = cycle::run(&mut scheduler, observations, ready, shutdown, &leadership);
     if lost.run_until_cancelled(cycles).await.is_none() {
         return Err(StartError::LeaseLost);
     }

@@ -6,6 +6,7 @@ mod bad_input;
 mod binding;
 mod cluster;
 mod conditions;
+mod ending;
 mod journal;
 mod pod_groups;
 mod preempting;

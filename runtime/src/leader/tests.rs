@@ -22,6 +22,22 @@ struct Kept {
     lease: Option<Value>,
     version: u64,
     is_silent: bool,
+    /// Who comes before so many of the next writes, and whom he says holds the lease.
+    meddler: (usize, Option<&'static str>),
+}
+
+impl Kept {
+    /// Somebody else writes the lease before a write that is on its way.
+    fn meddle(&mut self) {
+        let (times, holder) = self.meddler;
+        let Some(lease) = self.lease.as_mut().filter(|_| times > 0) else { return };
+        self.version += 1;
+        self.meddler.0 -= 1;
+        lease["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        if let Some(holder) = holder {
+            lease["spec"]["holderIdentity"] = json!(holder);
+        }
+    }
 }
 
 impl Server {
@@ -43,6 +59,9 @@ async fn answer(State(server): State<Server>, method: Method, body: Bytes) -> Re
         std::future::pending::<()>().await;
     }
     let mut kept = server.kept();
+    if method == Method::PUT {
+        kept.meddle();
+    }
     let sent: Value = serde_json::from_slice(&body).unwrap_or_default();
     let before = kept.lease.as_ref().map(|lease| lease["metadata"]["resourceVersion"].clone());
     let code = match (method, before) {
@@ -72,9 +91,13 @@ struct Flags {
 }
 
 fn candidate(server: &Server, identity: &str) -> Candidate {
-    let flags = ["test", "--leader-elect-identity", identity, "--leader-elect-lease-duration", "3"];
-    let leadership = Leadership { until: Arc::default(), is_shared: true };
-    Candidate::new(&server.client(), "the-lease", &Flags::parse_from(flags).leader, leadership)
+    candidate_for(server, identity, "3")
+}
+
+/// One that was told to hold the lease for so many seconds.
+fn candidate_for(server: &Server, identity: &str, seconds: &str) -> Candidate {
+    let flags = ["test", "--leader-elect-identity", identity, "--leader-elect-lease-duration", seconds];
+    Candidate::new(&server.client(), "the-lease", &Flags::parse_from(flags).leader, Leadership::new(true))
 }
 
 fn gate() -> Gate {
@@ -156,21 +179,110 @@ async fn who_hears_nothing_of_the_api_server_counts_himself_out_in_time() {
     tokio::time::timeout(Duration::from_secs(5), lost.cancelled()).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_ends_in_order_gives_the_lease_back_and_his_next_self_has_it_at_once() {
     let server = Server::default();
     let (shutdown, lost) = (CancellationToken::new(), CancellationToken::new());
     let args = Flags::parse_from(["test", "--leader-elect-identity", "me"]).leader;
     let leads = lead(&server.client(), "the-lease", &args, (&shutdown, &lost), &gate()).await.unwrap();
     assert_eq!(server.holder(), "me");
+    // What is under way may end first.
     shutdown.cancel();
-    while !server.holder().is_null() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    tokio::time::sleep(Duration::from_millis(20_500)).await;
+    assert!(leads.is_held() && server.holder() == "me");
+    // Somebody annotates it just then.
+    server.kept().meddler = (1, None);
+    leads.give_back().await;
+    assert_eq!(server.holder(), Value::Null);
     assert!(!leads.is_held() && !lost.is_cancelled());
     assert!(candidate(&server, "another").try_once().await);
     // Killed, it begins anew under its name: the lease is still its own.
     assert!(candidate(&server, "another").try_once().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn giving_the_lease_back_takes_no_longer_than_the_api_server_may_take() {
+    let server = Server::default();
+    let tokens = (&CancellationToken::new(), &CancellationToken::new());
+    let args = Flags::parse_from(["test"]).leader;
+    let leads = lead(&server.client(), "the-lease", &args, tokens, &gate()).await.unwrap();
+    server.kept().is_silent = true;
+    let begun = Instant::now();
+    leads.give_back().await;
+    assert!(begun.elapsed() <= GIVE_BACK + Duration::from_millis(10) && !leads.is_held());
+    assert!(!server.holder().is_null());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_holder_says_for_how_long_he_holds_it() {
+    for (held_for, waits_with, lasts) in [("60", "3", 60), ("3", "60", 3)] {
+        let server = Server::default();
+        let mut first = candidate_for(&server, "first", held_for);
+        let mut second = candidate_for(&server, "second", waits_with);
+        assert!(first.try_once().await && !second.try_once().await);
+        tokio::time::sleep(Duration::from_millis(lasts * 1000 - 100)).await;
+        assert!(!second.try_once().await, "{held_for}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(second.try_once().await, "{held_for}");
+    }
+    // Nobody says: one's own counts.
+    let server = Server::default();
+    assert!(candidate(&server, "first").try_once().await);
+    server.kept().lease.as_mut().unwrap()["spec"]["leaseDurationSeconds"] = Value::Null;
+    let mut second = candidate(&server, "second");
+    assert!(!second.try_once().await);
+    tokio::time::sleep(Duration::from_millis(2900)).await;
+    assert!(!second.try_once().await);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(second.try_once().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_ends_no_leader_before_the_renew_deadline_and_another_holder_does_at_once() {
+    let server = Server::default();
+    let tokens = (&CancellationToken::new(), &CancellationToken::new());
+    let args = Flags::parse_from(["test"]).leader;
+    let leads = lead(&server.client(), "the-lease", &args, tokens, &gate()).await.unwrap();
+    // Somebody writes it each time just before it is renewed, for seconds.
+    server.kept().meddler = (12, None);
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    assert_eq!(server.kept().meddler.0, 0);
+    assert!(leads.is_held() && !tokens.1.is_cancelled());
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    assert!(leads.is_held(), "it is renewed again");
+    // For longer than the deadline.
+    server.kept().meddler = (usize::MAX, None);
+    let begun = Instant::now();
+    tokens.1.cancelled().await;
+    let took = begun.elapsed();
+    assert!(took > Duration::from_secs(8) && took < Duration::from_secs(12), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_finds_another_in_the_lease_at_a_conflict_has_lost_it() {
+    let server = Server::default();
+    let mut first = candidate(&server, "first");
+    assert!(first.try_once().await && first.leadership.is_held());
+    server.kept().meddler = (1, Some("second"));
+    assert!(!first.try_once().await);
+    assert!(!first.leadership.is_held());
+    assert_eq!((first.holder(), server.holder()), ("second", json!("second")));
+}
+
+#[test]
+fn two_copies_on_one_host_have_two_names() {
+    let identity = |given: Option<&str>| {
+        let mut flags = vec!["test"];
+        flags.extend(given.into_iter().flat_map(|given| ["--leader-elect-identity", given]));
+        Flags::parse_from(flags).leader.identity()
+    };
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    for (one, other) in [(identity(None), identity(None)), (identity(Some("")), identity(Some(" ")))] {
+        assert_ne!(one, other);
+        let (name, unique) = one.rsplit_once('_').unwrap();
+        assert_eq!((name, unique.len()), (host.trim(), "00000000-0000-4000-8000-000000000000".len()));
+    }
+    assert_eq!(identity(Some("scheduler-0")), "scheduler-0");
 }
 
 #[tokio::test]
@@ -204,8 +316,8 @@ async fn without_a_lease_one_always_leads() {
     assert!(leads.is_held());
 }
 
-#[test]
-fn one_counts_himself_out_before_the_lease_runs_out_whatever_is_asked_for() {
+#[tokio::test]
+async fn one_counts_himself_out_before_the_lease_runs_out_whatever_is_asked_for() {
     for (lease, deadline, expected) in
         [("15", None, 10), ("15", Some("8"), 8), ("15", Some("99"), 10), ("3", Some("0"), 1)]
     {
@@ -214,5 +326,7 @@ fn one_counts_himself_out_before_the_lease_runs_out_whatever_is_asked_for() {
         let args = Flags::parse_from(flags).leader;
         assert_eq!(args.renew_deadline(), Duration::from_secs(expected));
         assert!(args.last_request() > Duration::ZERO);
+        let pause = Candidate::new(&Server::default().client(), "x", &args, Leadership::new(true)).pause;
+        assert!(pause * 2 <= args.renew_deadline(), "there is time for a second try");
     }
 }

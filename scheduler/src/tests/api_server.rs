@@ -26,6 +26,8 @@ pub(super) enum Fault {
     RequestLost,
     /// It is done; the client learns nothing.
     ReplyLost,
+    /// It is done and answered so much later.
+    Late(Duration),
 }
 
 /// A request: `POST pods/p0/binding`, and its body.
@@ -114,6 +116,11 @@ impl ApiServer {
         asked.into_iter().filter(|asked| !asked.line.ends_with("events")).collect()
     }
 
+    /// Who holds the lease of this name; null where nobody does.
+    pub(super) fn holder(&self, lease: &str) -> Value {
+        self.objects().leases.get(lease).map_or(Value::Null, |lease| lease["spec"]["holderIdentity"].clone())
+    }
+
     /// Nothing goes wrong any more.
     pub(super) fn heal(&self) {
         self.objects().faults.clear();
@@ -140,9 +147,12 @@ async fn answer(State(server): State<ApiServer>, method: Method, uri: Uri, body:
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let answers_after = server.objects().begins(&line, &body);
     tokio::time::sleep(answers_after).await;
+    let fault = server.objects().faults.iter_mut().find_map(|spoiled| spoiled.strike(&line));
+    if let Some(Fault::Late(after)) = fault {
+        tokio::time::sleep(after).await;
+    }
     let mut objects = server.objects();
     objects.under_way.0 -= 1;
-    let fault = objects.faults.iter_mut().find_map(|spoiled| spoiled.strike(&line));
     match fault {
         Some(Fault::Refused(code)) => respond(failure(code)),
         Some(Fault::RequestLost) => lost(),
@@ -150,7 +160,7 @@ async fn answer(State(server): State<ApiServer>, method: Method, uri: Uri, body:
             objects.answer(&line, &body);
             lost()
         }
-        None => respond(objects.answer(&line, &body)),
+        Some(Fault::Late(_)) | None => respond(objects.answer(&line, &body)),
     }
 }
 

@@ -155,6 +155,13 @@ impl Cluster {
         Scheduler::new(Args::parse_from(["plasma-scheduler"]), self.server.client(), metrics)
     }
 
+    /// The same, after its watches have read complete lists.
+    pub(super) fn scheduler_that_knows(&self) -> Scheduler {
+        let mut scheduler = self.scheduler();
+        self.shown.tell(&mut scheduler);
+        scheduler
+    }
+
     /// The scheduler's next cycle, on what the watches show, until all that it began has ended.
     pub(super) async fn cycle(&self, scheduler: &mut Scheduler) {
         self.shown.tell(scheduler);

@@ -27,7 +27,10 @@ use serde_json::{Value, json};
 
 pub use command::{Said, helm, kubectl, kubectl_plasma};
 pub use journal::{Recorded, recorded as recorded_on_the_node};
-pub use processes::{Victim, all_run, containers_started, kill, kill_kubelet, resume, runs, stop};
+pub use processes::{
+    Victim, all_run, containers_started, kill, kill_kubelet, resume, resume_kube_scheduler, runs, stop,
+    stop_kube_scheduler,
+};
 pub use rental::fresh_queue;
 
 /// The queue that the cluster was set up with, and the namespace that it serves.

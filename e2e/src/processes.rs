@@ -60,18 +60,32 @@ pub fn kill(victim: Victim) -> bool {
 
 /// Kills the kubelet of the cluster under test, which its node starts again; whether there was one.
 pub fn kill_kubelet() -> bool {
+    signal_daemon("kubelet", Signal::KILL)
+}
+
+/// Stops kube-scheduler without ending it: it renews no lease; whether there was one.
+pub fn stop_kube_scheduler() -> bool {
+    signal_daemon("kube-scheduler", Signal::STOP)
+}
+
+/// Lets it go on: where another leads by now it ends, and its node starts it again.
+pub fn resume_kube_scheduler() -> bool {
+    signal_daemon("kube-scheduler", Signal::CONT)
+}
+
+fn signal_daemon(name: &str, signal: Signal) -> bool {
     let Some(state) =
         std::env::var_os("KUBECONFIG").and_then(|file| Path::new(&file).parent().map(Path::to_owned))
     else {
         return false;
     };
-    // A machine may have a kubelet of its own: ours reads its settings from the cluster's folder.
+    // A machine may have such a daemon of its own: ours reads its settings from the cluster's folder.
     let ours = format!("--kubeconfig={}/", state.display());
     let mut found = false;
     for (pid, command) in commands() {
-        let is_kubelet = command.first().is_some_and(|program| program.ends_with("/kubelet"));
-        if is_kubelet && command.iter().any(|argument| argument.starts_with(&ours)) {
-            found |= kill_process(pid, Signal::KILL).is_ok();
+        let is_called_so = command.first().is_some_and(|program| Path::new(program).ends_with(name));
+        if is_called_so && command.iter().any(|argument| argument.starts_with(&ours)) {
+            found |= kill_process(pid, signal).is_ok();
         }
     }
     found

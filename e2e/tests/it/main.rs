@@ -11,6 +11,7 @@ mod key;
 mod kills;
 mod meter;
 mod network;
+mod only_scheduler;
 mod own_node;
 mod pod_groups;
 mod receipts;

@@ -15,7 +15,7 @@ const CLASS: &str = "e2e-local";
 const VOLUMES: [&str; 2] = ["e2e-local-0", "e2e-local-1"];
 
 /// Makes an object; one of an earlier run under its name goes first.
-async fn make(world: &World, object: Value) {
+pub(super) async fn make(world: &World, object: Value) {
     let object: DynamicObject = serde_json::from_value(object).expect("an object");
     let types = object.types.clone().expect("a kind");
     let (group, version) = types.api_version.rsplit_once('/').unwrap_or(("", &types.api_version));

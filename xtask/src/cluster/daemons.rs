@@ -113,6 +113,8 @@ fn api_server(pki: &str) -> Vec<String> {
 fn controller_manager(pki: &str, config: &str) -> Vec<String> {
     let mut arguments = with_kubeconfig(config, "kube-controller-manager");
     arguments.extend([
+        // One replica needs no leader election.
+        "--leader-elect=false".to_owned(),
         "--use-service-account-credentials=true".to_owned(),
         format!("--service-account-private-key-file={pki}/sa.key"),
         format!("--root-ca-file={pki}/ca.crt"),
@@ -122,20 +124,20 @@ fn controller_manager(pki: &str, config: &str) -> Vec<String> {
     arguments
 }
 
+/// It leads by its lease: another scheduler of its name takes its place by that.
 fn scheduler(config: &str) -> Vec<String> {
     let mut arguments = with_kubeconfig(config, "kube-scheduler");
     arguments.push(UPSTREAM_GROUPS.to_owned());
     arguments
 }
 
-/// What kube-controller-manager and kube-scheduler have in common: one replica needs no leader election.
+/// What kube-controller-manager and kube-scheduler have in common.
 fn with_kubeconfig(config: &str, name: &str) -> Vec<String> {
     let kubeconfig = format!("{config}/{name}.kubeconfig");
     vec![
         format!("--kubeconfig={kubeconfig}"),
         format!("--authentication-kubeconfig={kubeconfig}"),
         format!("--authorization-kubeconfig={kubeconfig}"),
-        "--leader-elect=false".to_owned(),
         "--bind-address=127.0.0.1".to_owned(),
     ]
 }

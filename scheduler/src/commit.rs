@@ -110,6 +110,17 @@ impl Binder {
         }
     }
 
+    /// Those of these pods, each with its namespace, that are there and on no node for sure: by UID.
+    pub(crate) async fn unbound(&self, pods: Vec<(String, Placement)>) -> Vec<String> {
+        let read = |(namespace, placement): (String, Placement)| async move {
+            let pod = self.pods(&namespace).get_opt(&placement.pod).await.ok().flatten()?;
+            let has_node = pod.spec.and_then(|spec| spec.node_name).is_some_and(|node| !node.is_empty());
+            (pod.metadata.uid.as_ref() == Some(&placement.uid) && !has_node).then_some(placement.uid)
+        };
+        let unbound = stream::iter(pods).map(read).buffer_unordered(AT_ONCE);
+        unbound.filter_map(std::future::ready).collect().await
+    }
+
     /// Deletes pods of a plan that can't be finished. Whether all are gone, or going; those that aren't keep no other.
     pub(crate) async fn undo_all(
         &self,

@@ -4,6 +4,7 @@
 mod end;
 mod pod_groups;
 mod telling;
+mod under_way;
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +18,7 @@ use k8s_openapi::{
 };
 use kube::{Client, Resource as _};
 use plasma_runtime::{CancellationToken, Gate, Leadership};
-use plasma_scheduler_core::{Aside, Decision, Next, Placement, Victim, is_single};
+use plasma_scheduler_core::{Aside, Decision, Placement, Victim, is_single};
 use tokio::{
     sync::{Semaphore, mpsc::Receiver},
     task::JoinSet,
@@ -29,14 +30,15 @@ use crate::{
     commit::Binder,
     event,
     evict::{Eviction, Evictor},
-    journal::{Journals, Step},
+    journal::Journals,
     metrics::Metrics,
     observe::Observed,
-    outcome::{Outcome, Work},
+    outcome::{Outcome, Work, unless_it_panics},
     pauses::Pauses,
     report::Reporter,
     said::Said,
     state::State,
+    strays::Strays,
     volumes::{Awaited, VolumeBinder},
     waits::Waits,
 };
@@ -109,6 +111,7 @@ pub(crate) struct Scheduler {
     /// How many pods are on their way to their nodes.
     under_way: usize,
     pauses: Pauses,
+    strays: Strays,
 }
 
 impl Scheduler {
@@ -133,7 +136,16 @@ impl Scheduler {
             tasks: JoinSet::new(),
             under_way: 0,
             pauses: Pauses::default(),
+            strays: Strays::default(),
         }
+    }
+
+    /// Begins a task. One that panics ends as is said here beforehand, so that nothing waits for it in vain.
+    fn spawn<T>(&mut self, otherwise: Outcome, task: impl FnOnce(Work) -> T)
+    where
+        T: Future<Output = Outcome> + Send + 'static,
+    {
+        self.tasks.spawn(unless_it_panics(task(self.work.clone()), otherwise));
     }
 
     pub(crate) fn observe(&mut self, observed: Observed) {
@@ -169,10 +181,11 @@ impl Scheduler {
             return;
         }
         self.end_reservations(now);
+        self.look_for_strays(now);
         self.confirm_pod_groups(now);
         for (about, why) in self.state.faults.take() {
-            let work = self.work.clone();
-            self.tasks.spawn(async move { work.complain(about, why).await });
+            let otherwise = Outcome::Complained { untold: Some((about.clone(), why.clone())) };
+            self.spawn(otherwise, |work| work.complain(about, why));
         }
         for decision in self.state.cluster.explain(EXPLAINED) {
             self.carry_out(decision, now);
@@ -187,14 +200,6 @@ impl Scheduler {
         let (held, refused) = self.said.counts(|key| cluster.waits(key));
         self.metrics.waiting_gangs.set(i64::try_from(held).unwrap_or(i64::MAX));
         self.metrics.refused_gangs.set(i64::try_from(refused).unwrap_or(i64::MAX));
-    }
-
-    /// Finishes or undoes the plans that are journalled.
-    pub(crate) fn carry_on(&mut self, now: Timestamp) {
-        for plan in self.journals.due(&self.state, self.under_way > MANY, now) {
-            let work = self.work.clone();
-            self.tasks.spawn(async move { work.carry_on(plan).await });
-        }
     }
 
     fn carry_out(&mut self, decision: Decision, now: Timestamp) {
@@ -212,8 +217,8 @@ impl Scheduler {
                 };
                 let gangs = self.gangs_of(&victims);
                 let eviction = Eviction { group, priority, victims, nominations, message, about, gangs };
-                let work = self.work.clone();
-                self.tasks.spawn(async move { work.evict(eviction).await });
+                let (group, evicted) = (eviction.group.clone(), eviction.of_nobody());
+                self.spawn(Outcome::Evicted { group, evicted }, |work| work.evict(eviction));
             }
             Decision::Aside { group, why: Aside::NoGang { uid, min_count, priority } } => {
                 self.make_gang(group, (uid, min_count, priority));
@@ -228,13 +233,15 @@ impl Scheduler {
 
     /// Sends pods on their way to their nodes; their volumes first, which can take long and keep nobody else waiting.
     fn place(&mut self, group: String, placements: Vec<Placement>, now: Timestamp) {
+        self.strays.take(&placements);
         if placements.iter().all(|placement| placement.volumes.is_empty()) {
             return self.bind(group, placements, now);
         }
         let until = now + SignedDuration::from_secs(i64::from(self.args.gang_deadline_seconds));
         self.awaited.begin(&group, placements.clone(), (now, until));
-        let work = self.work.clone();
-        self.tasks.spawn(async move { work.ask_for_volumes(group, placements).await });
+        let why_not = Some("asking for their volumes failed".to_owned());
+        let otherwise = Outcome::Asked { group: group.clone(), why_not };
+        self.spawn(otherwise, |work| work.ask_for_volumes(group, placements));
     }
 
     /// Binds the pods whose volumes are all bound, and gives up the plans whose volumes can't be had.
@@ -256,15 +263,13 @@ impl Scheduler {
     }
 
     fn bind(&mut self, group: String, placements: Vec<Placement>, now: Timestamp) {
-        if placements.iter().any(|placement| !self.state.cluster.has_node(&placement.node)) {
-            // A node vanished while the volumes were waited for.
+        if self.is_outdated(&group, &placements) {
             return self.give_up(group, &uids(&placements), now);
         }
         self.under_way += placements.len();
-        let work = self.work.clone();
+        let otherwise = Outcome::Unknown { group: group.clone(), placements: placements.clone() };
         if is_single(&group) {
-            self.tasks.spawn(async move { work.bind_single(group, placements).await });
-            return;
+            return self.spawn(otherwise, |work| work.bind_single(group, placements));
         }
         let Some(gang) = self.state.find_gang(&group).cloned() else {
             self.under_way -= placements.len();
@@ -272,7 +277,7 @@ impl Scheduler {
         };
         self.journals.begins(&group, now);
         let deadline = now + SignedDuration::from_secs(i64::from(self.args.gang_deadline_seconds));
-        self.tasks.spawn(async move { work.bind_gang(gang, placements, deadline).await });
+        self.spawn(otherwise, |work| work.bind_gang(gang, placements, deadline));
     }
 
     /// What events about a group are about: its gang, or its only pod.
@@ -305,34 +310,8 @@ impl Scheduler {
         let seconds = i64::from(self.args.nomination_seconds);
         let ended = self.state.cluster.end_reservations(now.as_second(), seconds);
         if !ended.is_empty() {
-            let work = self.work.clone();
-            self.tasks.spawn(async move { work.clear(ended).await });
-        }
-    }
-
-    /// A plan isn't carried out: these pods, by UID, weren't bound and won't be. The group waits a while before the next one.
-    fn give_up(&mut self, group: String, unbound: &[String], now: Timestamp) {
-        self.state.cluster.give_up(&group, unbound.iter().map(String::as_str));
-        self.state.cluster.set_busy(&group, true);
-        self.pauses.begin(&group, now);
-    }
-
-    /// A journalled plan was carried on, and may be over.
-    fn carried_on(&mut self, group: String, step: Step, now: Timestamp) {
-        if !step.is_over {
-            return self.journals.has_tried(&group, &step.next, now);
-        }
-        self.journals.ends(&group);
-        if let Some(gang) = step.gang {
-            self.state.wrote(&group, *gang);
-        }
-        if step.next == Next::Finish {
-            self.pauses.forget(&group);
-        }
-        if matches!(step.next, Next::Undo(_)) {
-            self.metrics.rollbacks.inc();
-            // Those that were deleted hold what they hold until the watch shows them gone.
-            self.give_up(group, &step.lost, now);
+            let otherwise = Outcome::Cleared { failed: ended.clone() };
+            self.spawn(otherwise, |work| work.clear(ended));
         }
     }
 
@@ -345,25 +324,27 @@ impl Scheduler {
         match outcome {
             Outcome::Bound { group, placements } => {
                 self.under_way -= placements.len();
+                self.strays.let_go(placements.iter().map(|placement| &*placement.uid));
                 self.pauses.forget(&group);
                 self.said.forget(&group);
                 self.state.cluster.set_busy(&group, false);
             }
             Outcome::Asked { group, why_not: None } => self.awaited.asked(&group),
             Outcome::Asked { group, why_not: Some(why) } => self.give_volumes_up(group, &why, now),
-            Outcome::Refused { group, placements } => {
-                self.under_way -= placements.len();
-                self.journals.ends(&group);
-                self.give_up(group, &uids(&placements), now);
-            }
+            Outcome::Refused { group, placements } => self.refused(group, &placements, now),
+            Outcome::Unknown { group, placements } => self.lost_sight(group, &placements, now),
+            Outcome::StraysRead { unbound } => self.release_strays(&unbound),
             Outcome::Begun { group, placements, gang, is_bound } => {
                 self.under_way -= placements.len();
+                self.strays.let_go(placements.iter().map(|placement| &*placement.uid));
                 self.state.wrote(&group, *gang);
                 self.said.forget(&group);
                 self.journals.has_begun(&group, is_bound, now);
                 self.state.cluster.set_busy(&group, false);
             }
-            Outcome::CarriedOn { group, step } => self.carried_on(group, step, now),
+            Outcome::CarriedOn { group, placements, step } => {
+                self.carried_on(group, &placements, step, now);
+            }
             Outcome::Evicted { group, evicted } => {
                 self.metrics.evictions.inc_by(evicted.count);
                 if evicted.is_nominated && evicted.spared.is_empty() {

@@ -45,6 +45,14 @@ pub(crate) struct Evicted {
     pub(crate) is_nominated: bool,
 }
 
+impl Eviction {
+    /// It came to nothing: every victim stays.
+    pub(crate) fn of_nobody(&self) -> Evicted {
+        let spared = self.victims.iter().map(|victim| victim.uid.clone()).collect();
+        Evicted { spared, count: 0, is_nominated: false }
+    }
+}
+
 /// How a victim stands.
 enum Found {
     /// As it was planned: the pod as it was read.
@@ -68,9 +76,8 @@ impl Evictor {
 
     /// Nominates the group's pods, then evicts the victims. Where one of these can't be, nobody is evicted.
     pub(crate) async fn make_room(&self, eviction: &Eviction) -> Evicted {
-        let everybody = || eviction.victims.iter().map(|victim| victim.uid.clone()).collect();
         if !self.nominate_all(eviction).await {
-            return Evicted { spared: everybody(), count: 0, is_nominated: false };
+            return eviction.of_nobody();
         }
         let look = |victim: &Victim| {
             let victim = victim.clone();
@@ -79,7 +86,7 @@ impl Evictor {
         let looks: Vec<_> = eviction.victims.iter().map(look).collect();
         let found: Vec<Found> = stream::iter(looks).buffered(AT_ONCE).collect().await;
         if found.iter().any(|found| matches!(found, Found::Stays)) {
-            return Evicted { spared: everybody(), count: 0, is_nominated: false };
+            return eviction.of_nobody();
         }
         let there = eviction.victims.iter().zip(found).filter_map(|(victim, found)| match found {
             Found::There(pod) => Some((victim, pod)),

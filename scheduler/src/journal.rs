@@ -1,5 +1,7 @@
 //! The journal in Gang.status: written before a gang's first binding, carried on after a crash, undone at its deadline.
 
+mod plan;
+
 use std::collections::HashMap;
 
 use k8s_openapi::{
@@ -11,14 +13,14 @@ use plasma_api::{
     Gang,
     gang::{GangPhase, Journal, Placement as ApiPlacement},
 };
-use plasma_scheduler_core::{Bound, Next, Placement, next};
+use plasma_scheduler_core::{Next, Placement};
 
 use crate::{
-    commit::Binder,
     pod_groups::group_of,
-    report::{Reporter, Written},
     state::{self, State},
 };
+
+pub(crate) use plan::{Plan, Step};
 
 /// How long is waited for the watch to show what was sent, before it is sent again.
 pub(crate) const AGAIN: SignedDuration = SignedDuration::from_secs(1);
@@ -207,136 +209,6 @@ impl Journals {
             self.set(&plan.key, stage, true, now);
         }
         due
-    }
-}
-
-/// A journalled plan, and what the watch shows of it.
-pub(crate) struct Plan {
-    pub(crate) key: String,
-    namespace: String,
-    name: String,
-    /// The gang as it was seen last, unless its end couldn't be written into that.
-    gang: Option<Gang>,
-    pub(crate) placements: Vec<Placement>,
-    /// In the placements' order: how a binding stands where the watch shows it done.
-    shown: Vec<Option<Bound>>,
-    /// How many other pods of the gang are bound.
-    beside: usize,
-    is_undoing: bool,
-    seconds_late: i64,
-}
-
-/// What became of a plan.
-pub(crate) struct Step {
-    pub(crate) next: Next,
-    pub(crate) is_over: bool,
-    /// The gang as it is now, where that is known.
-    pub(crate) gang: Option<Box<Gang>>,
-    /// The pods, by UID, that are lost to the plan and weren't deleted with the others.
-    pub(crate) lost: Vec<String>,
-}
-
-impl Plan {
-    fn new(
-        state: &State,
-        (key, gang, journal): (&str, &Gang, &Journal),
-        stage: Option<Stage>,
-        now: Timestamp,
-    ) -> Self {
-        let placements: Vec<Placement> = journal.placements.iter().map(core_placement).collect();
-        let members = state.cluster.bound_members(key).into_iter();
-        let members: HashMap<String, (String, bool)> =
-            members.map(|(uid, node, has_started)| (uid, (node, has_started))).collect();
-        let is_known_bound = matches!(stage, Some(Stage::Bound | Stage::Untold));
-        let shown = placements.iter().map(|place| match members.get(&place.uid) {
-            _ if is_known_bound => Some(Bound::Yes),
-            Some((node, has_started)) if *node == place.node => {
-                Some(if *has_started { Bound::Started } else { Bound::Yes })
-            }
-            // A node that vanished before the pod was bound takes it no more.
-            None if !state.cluster.has_node(&place.node) => Some(Bound::Never),
-            _ => None,
-        });
-        let shown = shown.collect();
-        let planned = placements.iter().filter(|place| members.contains_key(&place.uid)).count();
-        Self {
-            key: key.to_owned(),
-            namespace: gang.namespace().unwrap_or_default(),
-            name: gang.name_any(),
-            gang: (stage == Some(Stage::Bound)).then(|| gang.clone()),
-            shown,
-            beside: members.len().saturating_sub(planned),
-            placements,
-            is_undoing: stage == Some(Stage::Undoing),
-            seconds_late: now.duration_since(journal.deadline.0).as_secs(),
-        }
-    }
-
-    fn is_shown_whole(&self) -> bool {
-        self.shown.iter().all(Option::is_some)
-    }
-
-    /// Does what is to be done next.
-    pub(crate) async fn carry_on(&self, binder: &Binder, reporter: &Reporter) -> Step {
-        let outcomes = self.bind(binder).await;
-        let next = next(&outcomes, self.seconds_late);
-        let written = match &next {
-            Next::Wait => Written::No,
-            Next::Finish => {
-                let bound = self.beside + self.placements.len();
-                reporter.scheduled((&self.namespace, &self.name), self.gang.clone(), bound).await
-            }
-            Next::Undo(places) => self.undo((binder, reporter), &outcomes, places).await,
-        };
-        let is_lost =
-            |(place, _): &(usize, &Bound)| matches!(&next, Next::Undo(places) if !places.contains(place));
-        let lost = outcomes.iter().enumerate().filter(is_lost).filter(|(_, bound)| !bound.is_done());
-        let lost = lost.map(|(place, _)| self.placements[place].uid.clone()).collect();
-        match written {
-            Written::Yes(gang) => Step { next, is_over: true, gang, lost },
-            Written::No => Step { next, is_over: false, gang: None, lost },
-        }
-    }
-
-    /// Binds what the watch doesn't show as bound. A plan that was given up is only looked at.
-    async fn bind(&self, binder: &Binder) -> Vec<Bound> {
-        let missing = self.placements.iter().zip(&self.shown).filter(|(_, shown)| shown.is_none());
-        let missing: Vec<Placement> = missing.map(|(place, _)| place.clone()).collect();
-        // Where one pod is lost already, none of the others is bound either.
-        let is_lost = self.shown.contains(&Some(Bound::Never));
-        let outcomes = if self.is_undoing || is_lost {
-            binder.look_up_all(&self.namespace, &missing).await
-        } else {
-            binder.bind_all(&self.namespace, &missing).await
-        };
-        let mut outcomes = outcomes.into_iter();
-        self.shown.iter().map(|shown| shown.or_else(|| outcomes.next()).unwrap_or(Bound::NotYet)).collect()
-    }
-
-    /// Undoes the bindings at these places.
-    async fn undo(
-        &self,
-        (binder, reporter): (&Binder, &Reporter),
-        outcomes: &[Bound],
-        places: &[usize],
-    ) -> Written {
-        tracing::warn!("gang {}: its plan can't be finished; undoing it", self.key);
-        if !binder.undo_all(&self.namespace, places.iter().map(|place| &self.placements[*place])).await {
-            // While one of them is left, so is the journal: the next round, or a successor, goes on from it.
-            return Written::No;
-        }
-        let stays = |(place, bound): &(usize, &Bound)| bound.is_done() && !places.contains(place);
-        let bound = self.beside + outcomes.iter().enumerate().filter(stays).count();
-        reporter.rolled_back((&self.namespace, &self.name), bound).await
-    }
-}
-
-fn core_placement(placement: &ApiPlacement) -> Placement {
-    Placement {
-        pod: placement.pod.clone(),
-        uid: placement.pod_uid.to_string(),
-        node: placement.node.clone(),
-        volumes: Vec::new(),
     }
 }
 

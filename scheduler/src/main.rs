@@ -19,6 +19,7 @@ mod report;
 mod said;
 mod state;
 mod storage;
+mod strays;
 #[cfg(test)]
 mod tests;
 mod volumes;

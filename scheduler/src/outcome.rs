@@ -1,8 +1,8 @@
 //! What the tasks do that carry decisions out, and how they end.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures::{StreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
 use kube::{Client, ResourceExt as _};
 use plasma_api::Gang;
@@ -17,6 +17,7 @@ use crate::{
     pod_groups::{Made, Stands, Target, Wanted, group_of},
     report::Reporter,
     said::{News, Recipient},
+    strays::LAST_WORD,
     volumes::VolumeBinder,
     waits::Why,
 };
@@ -25,9 +26,6 @@ use crate::{
 const AGAIN: Duration = Duration::from_secs(1);
 /// How many pods of a gang are told at once that there is no room.
 const TOLD_AT_ONCE: usize = 8;
-
-/// For how long a request whose end isn't known may still be carried out by the API server: its own limit, and some more.
-const LAST_WORD: Duration = Duration::from_secs(70);
 /// How often a binding that ends in the API server's own fault, and without an effect, is tried again at once.
 const FAULTS: usize = 3;
 
@@ -39,10 +37,14 @@ pub(crate) enum Outcome {
     Asked { group: String, why_not: Option<String> },
     /// Nothing was bound, and nothing will be.
     Refused { group: String, placements: Vec<Placement> },
+    /// Nobody knows how far the plan came.
+    Unknown { group: String, placements: Vec<Placement> },
+    /// Pods that were left on their way were read: these, by UID, aren't bound.
+    StraysRead { unbound: Vec<String> },
     /// The gang's plan is journalled, and every pod of it is bound or not every one. The gang is as it was written.
     Begun { group: String, placements: Vec<Placement>, gang: Box<Gang>, is_bound: bool },
     /// A journalled plan was carried on.
-    CarriedOn { group: String, step: Step },
+    CarriedOn { group: String, placements: Vec<Placement>, step: Step },
     /// Others were evicted for a group, or not.
     Evicted { group: String, evicted: Evicted },
     /// The pods whose status still names a node that isn't kept for them.
@@ -56,6 +58,15 @@ pub(crate) enum Outcome {
     GangMade { group: String, made: Made },
     /// A PodGroup was told that its pods have their places; if not, it is told again.
     Confirmed,
+}
+
+/// Runs a task to its end. One that panics ends otherwise.
+pub(crate) async fn unless_it_panics(task: impl Future<Output = Outcome>, otherwise: Outcome) -> Outcome {
+    // What a task shares with others is behind locks of its libraries; everything else of it is gone with it.
+    AssertUnwindSafe(task).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!("a task panicked: what it did isn't known, and is found out");
+        otherwise
+    })
 }
 
 /// What a group is told, and where.
@@ -113,7 +124,7 @@ impl Work {
             match self.binder.look_up(namespace, placement).await {
                 Bound::Yes | Bound::Started => return true,
                 Bound::Never | Bound::Refused => return false,
-                Bound::NotYet if since.elapsed() > LAST_WORD => return false,
+                Bound::NotYet if since.elapsed() > LAST_WORD.unsigned_abs() => return false,
                 Bound::NotYet => tokio::time::sleep(AGAIN).await,
             }
         }
@@ -143,7 +154,12 @@ impl Work {
     /// Carries a journalled plan on.
     pub(crate) async fn carry_on(self, plan: Plan) -> Outcome {
         let step = plan.carry_on(&self.binder, &self.reporter).await;
-        Outcome::CarriedOn { group: plan.key, step }
+        Outcome::CarriedOn { placements: plan.ours(), group: plan.key, step }
+    }
+
+    /// Reads whether pods that were left on their way are bound.
+    pub(crate) async fn read_strays(self, strays: Vec<(String, Placement)>) -> Outcome {
+        Outcome::StraysRead { unbound: self.binder.unbound(strays).await }
     }
 
     /// Evicts others for a group.

@@ -4,6 +4,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::Scheduler;
 use crate::{
+    outcome::Outcome,
     pod_groups::{Made, Wanted},
     waits::Waits,
 };
@@ -14,8 +15,10 @@ impl Scheduler {
         let found = self.state.pod_groups.find(&group).filter(|found| found.uid == uid);
         let Some(pod_group) = found else { return };
         self.state.cluster.set_busy(&group, true);
-        let (wanted, work) = (Wanted { pod_group, min_count, priority }, self.work.clone());
-        self.tasks.spawn(async move { work.make_gang(group, wanted).await });
+        let wanted = Wanted { pod_group, min_count, priority };
+        let made = Made::Not("making it failed".to_owned());
+        let otherwise = Outcome::GangMade { group: group.clone(), made };
+        self.spawn(otherwise, |work| work.make_gang(group, wanted));
     }
 
     /// A gang was made for the pods of a PodGroup, or can't be; then it is tried again after a pause.
@@ -36,8 +39,7 @@ impl Scheduler {
     /// Says on PodGroups that their pods have their places.
     pub(super) fn confirm_pod_groups(&mut self, now: Timestamp) {
         for (pod_group, pods) in self.state.pod_groups.placed(&self.state.cluster, now) {
-            let work = self.work.clone();
-            self.tasks.spawn(async move { work.confirm(pod_group, pods).await });
+            self.spawn(Outcome::Confirmed, |work| work.confirm(pod_group, pods));
         }
     }
 }

@@ -4,7 +4,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::Scheduler;
 use crate::{
-    outcome::Telling,
+    outcome::{Outcome, Telling},
     state::State,
     waits::{Waits, Why},
 };
@@ -27,7 +27,9 @@ impl Scheduler {
         let Some(news) = news else { return };
         let pod_group = cluster.pod_group_of(&group).and_then(|key| pod_groups.find(&key));
         let has_gang = self.state.find_gang(&group).is_some();
-        let (telling, work) = (Telling { group, news, has_gang, pod_group }, self.work.clone());
-        self.tasks.spawn(async move { work.tell(telling).await });
+        let otherwise =
+            Outcome::Told { group: group.clone(), is_told: false, has_alarmed: false, gang: None };
+        let telling = Telling { group, news, has_gang, pod_group };
+        self.spawn(otherwise, |work| work.tell(telling));
     }
 }

@@ -28,6 +28,8 @@ pub(super) enum Fault {
     ReplyLost,
     /// It is done and answered so much later.
     Late(Duration),
+    /// Whoever waits for its answer panics. It never arrives.
+    Panic,
 }
 
 /// A request: `POST pods/p0/binding`, and its body.
@@ -156,6 +158,10 @@ async fn answer(State(server): State<ApiServer>, method: Method, uri: Uri, body:
     match fault {
         Some(Fault::Refused(code)) => respond(failure(code)),
         Some(Fault::RequestLost) => lost(),
+        Some(Fault::Panic) => {
+            drop(objects);
+            panic!("as the test wants: {line}")
+        }
         Some(Fault::ReplyLost) => {
             objects.answer(&line, &body);
             lost()

@@ -48,7 +48,7 @@ pub(super) struct Shown {
 
 impl Shown {
     /// A scheduler reads complete lists of it.
-    fn tell(&self, scheduler: &mut Scheduler) {
+    pub(super) fn tell(&self, scheduler: &mut Scheduler) {
         list(&self.nodes, Observed::Node, scheduler);
         self.tell_what_stays(scheduler);
         list(&self.pods, Observed::Pod, scheduler);

@@ -103,6 +103,18 @@ async fn every_volume_is_bound_before_the_gang_is_journalled_and_its_first_pod_b
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_that_becomes_another_gangs_while_volumes_are_waited_for_is_not_bound_with_the_first() {
+    let mut cluster = cluster("local");
+    let mut scheduler = cluster.scheduler();
+    cluster.cycle(&mut scheduler).await;
+    cluster.change_pod("p1", |pod| pod["metadata"]["labels"][plasma_api::names::GANG_LABEL] = json!("other"));
+    complete(&cluster);
+    pass(&mut cluster, &mut scheduler, 5).await;
+    assert_eq!(cluster.lines("POST"), [""; 0]);
+    assert_eq!(scheduler.state.cluster.on_their_way(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_volume_that_is_not_bound_keeps_the_whole_gang() {
     let mut cluster = cluster("local");
     let mut scheduler = cluster.scheduler();

@@ -210,8 +210,10 @@ impl Cluster {
 
     /// A pod that is part of a journalled plan is on its way from the moment it is known.
     pub(super) fn adopt_from_journal(&mut self, id: PodId, uid: &Text) {
-        let Some(group) = self.known(id).and_then(|known| known.group.as_ref()) else { return };
-        let Some(gang) = self.groups.get(group).and_then(|group| group.gang.as_ref()) else { return };
+        let Some(known) = self.known(id) else { return };
+        let group = known.group.as_ref().and_then(|group| self.groups.get(group));
+        let group = group.filter(|group| self.is_member(group, &known.pod));
+        let Some(gang) = group.and_then(|group| group.gang.as_ref()) else { return };
         let planned = gang.journal.iter().find(|(planned, _)| **planned == **uid);
         if let Some(node) = planned.map(|(_, node)| node.clone()) {
             self.assume(uid, &node);

@@ -11,6 +11,7 @@ mod pods;
 mod promises;
 mod room;
 mod storage;
+mod strays;
 mod verdicts;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -184,7 +185,9 @@ impl Cluster {
         let journal = facts.journal.clone();
         self.group(&key).gang = Some(facts);
         for (uid, node) in &journal {
-            self.assume(uid, node);
+            if self.belongs(&key, uid) == Some(true) {
+                self.assume(uid, node);
+            }
         }
         self.touch(&key);
     }

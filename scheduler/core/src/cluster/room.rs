@@ -122,13 +122,18 @@ impl Cluster {
     }
 
     /// The node that is kept for a pod: the one we kept, or the one that its status names when it is seen first. Its status
-    /// names it long after we gave it up, too.
-    pub(super) fn reserved_for(&mut self, pod: &Pod, left: Option<&Known>) -> Option<NodeId> {
+    /// names it long after we gave it up, too. Who joins another group leaves behind what was kept for the first.
+    pub(super) fn reserved_for(&mut self, pod: &Pod, (id, left): (PodId, Option<&Known>)) -> Option<NodeId> {
         if pod.node.is_some() || pod.stage.is_finished || pod.stage.is_terminating {
             return None;
         }
         if let Some(left) = left {
-            return left.reserved;
+            let reserved = left.reserved?;
+            if left.group.as_ref() == Some(&self.group_of(pod)) {
+                return Some(reserved);
+            }
+            self.given_up.push(id);
+            return None;
         }
         let nominated = pod.nominated.clone().filter(|_| pod.scheduler == self.scheduler)?;
         Some(self.node_id(&nominated))

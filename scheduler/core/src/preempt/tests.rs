@@ -2,6 +2,7 @@
 
 mod exhaustive;
 mod mirrors;
+mod moved;
 
 use serde_json::{Value, json};
 

@@ -1,0 +1,114 @@
+//! What a cycle does for plans that are under way: those that are journalled are carried on, and pods that a plan left behind
+//! are found again.
+
+use k8s_openapi::jiff::Timestamp;
+use kube::Resource as _;
+use plasma_scheduler_core::{Next, Placement, is_single};
+
+use super::{Scheduler, uids};
+use crate::{
+    journal::{Plan, Step},
+    kept::Kind,
+    outcome::Outcome,
+};
+
+impl Scheduler {
+    /// Finishes or undoes the plans that are journalled. Nothing else is planned for their groups meanwhile, whatever becomes
+    /// of the journal.
+    pub(crate) fn carry_on(&mut self, now: Timestamp) {
+        for plan in self.journals.due(&self.state, self.under_way > super::MANY, now) {
+            self.complain_of_strangers(&plan);
+            self.state.cluster.set_busy(&plan.key, true);
+            let (group, placements) = (plan.key.clone(), plan.ours());
+            self.strays.take(&placements);
+            let otherwise = Outcome::CarriedOn { group, placements, step: Step::unknown() };
+            self.spawn(otherwise, |work| work.carry_on(plan));
+        }
+    }
+
+    /// Says on a gang that its journal names pods that aren't its own.
+    fn complain_of_strangers(&mut self, plan: &Plan) {
+        let strangers = plan.strangers();
+        let Some(gang) = self.state.find_gang(&plan.key).filter(|_| !strangers.is_empty()) else { return };
+        let why = format!(
+            "status.journal names pods that aren't the gang's, by their labels: {}; these are neither bound nor deleted for \
+             it, and the plan is undone",
+            strangers.join(", ")
+        );
+        let about = gang.object_ref(&());
+        self.state.faults.set(Kind::Gang, &plan.key, Some((about, why)));
+    }
+
+    /// A journalled plan was carried on, and may be over.
+    pub(super) fn carried_on(&mut self, group: String, placements: &[Placement], step: Step, now: Timestamp) {
+        self.strays.let_go(placements.iter().map(|placement| &*placement.uid));
+        self.state.cluster.set_busy(&group, false);
+        if !step.is_over {
+            return self.journals.has_tried(&group, &step.next, now);
+        }
+        self.journals.ends(&group);
+        if let Some(gang) = step.gang {
+            self.state.wrote(&group, *gang);
+        }
+        if step.next == Next::Finish {
+            self.pauses.forget(&group);
+        }
+        if matches!(step.next, Next::Undo(_)) {
+            self.metrics.rollbacks.inc();
+            // Those that were deleted hold what they hold until the watch shows them gone.
+            self.give_up(group, &step.lost, now);
+        }
+    }
+
+    /// Nobody knows how far a plan's task came. What it wrote and bound is seen by the watches; what it left is found again.
+    pub(super) fn lost_sight(&mut self, group: String, placements: &[Placement], now: Timestamp) {
+        self.under_way -= placements.len();
+        self.strays.let_go(placements.iter().map(|placement| &*placement.uid));
+        if !is_single(&group) {
+            self.journals.has_tried(&group, &Next::Wait, now);
+        }
+        self.state.cluster.set_busy(&group, true);
+        self.pauses.begin(&group, now);
+    }
+
+    /// Reads the pods that were left on their way.
+    pub(super) fn look_for_strays(&mut self, now: Timestamp) {
+        let strays = self.strays.due(&self.state.cluster, now);
+        if !strays.is_empty() {
+            let otherwise = Outcome::StraysRead { unbound: Vec::new() };
+            self.spawn(otherwise, |work| work.read_strays(strays));
+        }
+    }
+
+    /// These pods, by UID, were left on their way and aren't bound: they wait again.
+    pub(super) fn release_strays(&mut self, unbound: &[String]) {
+        for uid in unbound.iter().filter(|uid| self.strays.is_left(uid)) {
+            tracing::warn!("pod {uid} was left on its way to a node, and isn't bound: it waits again");
+            self.state.cluster.release(uid);
+        }
+    }
+
+    /// A plan isn't carried out: these pods, by UID, weren't bound and won't be. The group waits a while before the next one.
+    pub(super) fn give_up(&mut self, group: String, unbound: &[String], now: Timestamp) {
+        self.strays.let_go(unbound.iter().map(String::as_str));
+        self.state.cluster.give_up(&group, unbound.iter().map(String::as_str));
+        self.state.cluster.set_busy(&group, true);
+        self.pauses.begin(&group, now);
+    }
+
+    /// Whether pods can't be sent to their nodes after all: a node vanished, or a pod has become another group's, while volumes
+    /// were waited for.
+    pub(super) fn is_outdated(&self, group: &str, placements: &[Placement]) -> bool {
+        let cluster = &self.state.cluster;
+        placements.iter().any(|placement| {
+            !cluster.has_node(&placement.node) || cluster.belongs(group, &placement.uid) == Some(false)
+        })
+    }
+
+    /// Nothing was bound for a plan, and nothing will be.
+    pub(super) fn refused(&mut self, group: String, placements: &[Placement], now: Timestamp) {
+        self.under_way -= placements.len();
+        self.journals.ends(&group);
+        self.give_up(group, &uids(placements), now);
+    }
+}

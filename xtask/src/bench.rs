@@ -2,6 +2,7 @@
 
 mod device_plugin;
 mod figures;
+mod planning;
 pub(crate) mod scheduler;
 
 use anyhow::Result;
@@ -21,11 +22,18 @@ pub(crate) enum Verb {
     },
     /// The scheduler, as it is shipped, and kube-scheduler, in turns at the same API server.
     Scheduler(scheduler::Options),
+    /// The scheduler's core alone, on large clusters where much waits: CPU time and memory.
+    Planning {
+        /// Print lines of JSON on standard output.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 pub(crate) fn run(verb: &Verb) -> Result<()> {
     match verb {
         Verb::DevicePlugin { json, rounds } => device_plugin::run(*json, *rounds),
         Verb::Scheduler(options) => scheduler::run(options),
+        Verb::Planning { json } => planning::run(*json),
     }
 }

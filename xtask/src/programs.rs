@@ -84,6 +84,18 @@ pub(crate) fn scheduler() -> Result<PathBuf> {
     Ok(target("release")?.join("plasma-scheduler"))
 }
 
+/// Compiles the bench of the scheduler's core; where it is.
+pub(crate) fn planning_bench() -> Result<PathBuf> {
+    let log = paths::logs()?.join("cargo-build-planning.log");
+    let _ = fs::remove_file(&log);
+    progress::step("compile the scheduler's core", Some(&log), || {
+        let mut cargo = command::cargo();
+        cargo.current_dir(paths::repository()).args(["build", "--release", "--package"]);
+        command::logged(cargo.args(["plasma-scheduler-core", "--example", "planning"]), &log)
+    })?;
+    Ok(target("release")?.join("examples/planning"))
+}
+
 /// Where compiled programs are: cargo's own settings decide.
 pub(crate) fn folder() -> Result<PathBuf> {
     target("debug")

@@ -81,6 +81,7 @@ pub(crate) async fn run(
             }
             Some(outcome) = scheduler.tasks.join_next() => scheduler.learn(outcome, Timestamp::now()),
             _ = look.tick() => scheduler.look(Timestamp::now()),
+            () = tokio::task::yield_now(), if scheduler.goes_on() => {}
         }
         for _ in 0..AT_ONCE {
             let Ok(observed) = observations.try_recv() else { break };
@@ -170,6 +171,11 @@ impl Scheduler {
             }
         }
         self.metrics.cycle_seconds.observe(begun.elapsed().as_secs_f64());
+    }
+
+    /// Whether the last plan has left groups for the next one, which can be made at once.
+    fn goes_on(&self) -> bool {
+        self.under_way < UNDER_WAY && self.state.cluster.has_more()
     }
 
     /// What time alone changes: pauses end, and groups that wait are explained anew, some each time.

@@ -10,83 +10,108 @@ use std::{
 use crate::{
     cluster::Cluster,
     filter::{Company, Spreading, VolumeNeeds},
-    labels::{Labels, Text},
+    labels::{Labels, Selector, Text},
     node::{NodeId, PodId},
     plan::Alike,
-    pod::{Kind, PodTerm},
+    pod::Kind,
 };
 
 /// In how many topologies is begun.
 const BEGINNINGS: usize = 64;
 
+/// After so many looks at nodes it isn't begun anew. The first way is always gone to its end.
+const LOOKS: u64 = 2_000_000;
+
 /// Whether the pods can't be placed by counting alone.
 pub(crate) fn matters(cluster: &Cluster, alike: &[Alike]) -> bool {
-    let depends =
-        |Alike { kind, .. }: &Alike| kind.looks_around() || !kind.ports.is_empty() || kind.volumes.is_some();
-    alike.iter().any(depends) || is_shunned(cluster, alike)
+    alike.iter().any(|alike| !alike.kind.ports.is_empty()) || looks(cluster, alike)
+}
+
+/// Whether what is around decides, beside what is free.
+pub(crate) fn looks(cluster: &Cluster, alike: &[Alike]) -> bool {
+    let looks = |Alike { kind, .. }: &Alike| kind.looks_around() || kind.volumes.is_some();
+    alike.iter().any(looks) || is_shunned(cluster, alike)
 }
 
 /// Whether a pod on some node wants one of these not to be near it.
 fn is_shunned(cluster: &Cluster, alike: &[Alike]) -> bool {
-    let mut terms: Vec<&PodTerm> = Vec::new();
-    for (pod, _) in cluster.shunning() {
-        for term in &pod.kind.shuns {
-            if !terms.contains(&term) {
-                terms.push(term);
-            }
-        }
-    }
-    let pods = alike.iter().flat_map(|alike| &alike.pods).filter_map(|id| Some(&cluster.known(*id)?.pod));
-    !terms.is_empty()
-        && pods.into_iter().any(|pod| {
-            let namespace = cluster.namespace_labels(pod.namespace()).cloned().unwrap_or_default();
-            terms.iter().any(|term| term.matches(&pod.labels, pod.namespace(), Some(&namespace)))
-        })
+    let mut pods = alike.iter().flat_map(|alike| &alike.pods).filter_map(|id| Some(&cluster.known(*id)?.pod));
+    cluster.shunning_terms().next().is_some()
+        && pods.any(|pod| cluster.shunning(&pod.labels, pod.namespace()).next().is_some())
 }
 
 /// A node for each pod, in their order, or nothing where no way was found. Nothing is changed.
 pub(crate) fn place(cluster: &mut Cluster, alike: &[Alike]) -> Option<Vec<NodeId>> {
-    let mut tried: BTreeSet<Text> = BTreeSet::new();
+    cluster.changes.begin_trial();
+    let places = try_beginnings(cluster, alike);
+    cluster.changes.end_trial();
+    places
+}
+
+fn try_beginnings(cluster: &mut Cluster, alike: &[Alike]) -> Option<Vec<NodeId>> {
+    let (mut tried, begun) = (BTreeSet::<Text>::new(), cluster.looks());
+    let keys = label_keys(cluster, alike);
+    let surroundings = surroundings(cluster, alike, &keys);
     for _ in 0..BEGINNINGS {
-        let mut attempt = Attempt { surroundings: HashMap::new(), placed: Vec::new() };
+        let mut attempt = Attempt { keys: &keys, surroundings: surroundings.clone(), placed: Vec::new() };
         let found = attempt.run(cluster, alike, &tried);
-        let begun = attempt.placed.first().copied();
+        let first = attempt.placed.first().copied();
         attempt.placed.iter().for_each(|(pod, _)| cluster.put_back(*pod));
         if found {
             return Some(attempt.placed.into_iter().map(|(_, node)| node).collect());
         }
         // Begun elsewhere, it may end better; unless the first pod's place makes no difference to the others.
         let term = alike.first()?.kind.company.first()?;
-        let label = cluster.nodes[begun?.1.index()].labels.get(&term.topology_key)?.clone();
-        if !tried.insert(label) {
+        let label = cluster.nodes[first?.1.index()].labels.get(&term.topology_key)?.clone();
+        if !tried.insert(label) || cluster.looks() - begun > LOOKS {
             return None;
         }
     }
     None
 }
 
+/// What is around for pods of a kind with the same labels, as far as labels matter.
+type AllSurroundings = HashMap<(*const Kind, Labels), Surroundings>;
+
+/// What is around for each of the pods, before one of them is placed.
+fn surroundings(cluster: &Cluster, alike: &[Alike], keys: &BTreeSet<Text>) -> AllSurroundings {
+    let mut all = AllSurroundings::new();
+    let pods = alike.iter().flat_map(|alike| &alike.pods).filter_map(|id| Some(&cluster.known(*id)?.pod));
+    for pod in pods {
+        all.entry((Arc::as_ptr(&pod.kind), pod.labels.only(keys))).or_insert_with(|| {
+            let kind = &pod.kind;
+            if kind.looks_around() {
+                cluster.looked(cluster.pods());
+            }
+            let (company, spreading) = (cluster.company(pod), cluster.spreading(pod));
+            Surroundings { kind: kind.clone(), company, spreading }
+        });
+    }
+    all
+}
+
 /// One way of placing them.
-struct Attempt {
-    /// What is around for pods of a kind with the same labels, as far as labels matter.
-    surroundings: HashMap<(*const Kind, Labels), Surroundings>,
+struct Attempt<'a> {
+    keys: &'a BTreeSet<Text>,
+    surroundings: AllSurroundings,
     placed: Vec<(PodId, NodeId)>,
 }
 
+#[derive(Clone)]
 struct Surroundings {
     kind: Arc<Kind>,
     company: Company,
     spreading: Spreading,
 }
 
-impl Attempt {
+impl Attempt<'_> {
     /// Whether every pod found a place; the first one outside of the topologies that were tried.
     fn run(&mut self, cluster: &mut Cluster, alike: &[Alike], tried: &BTreeSet<Text>) -> bool {
-        let keys = label_keys(cluster, alike);
         let pods = alike.iter().flat_map(|alike| alike.pods.iter().map(|pod| (&alike.kind, *pod)));
         for (kind, pod) in pods {
-            let nodes: Vec<NodeId> = cluster.choice(kind).nodes().map(|(node, _)| node).collect();
+            cluster.refresh(kind);
             let beginning = self.placed.is_empty().then_some(tried);
-            let Some(node) = self.find(cluster, pod, &nodes, (&keys, beginning)) else { return false };
+            let Some(node) = self.find(cluster, pod, beginning) else { return false };
             cluster.assume_at(pod, node);
             self.notice(cluster, pod, node);
             self.placed.push((pod, node));
@@ -95,20 +120,10 @@ impl Attempt {
     }
 
     /// The first node where the pod may be.
-    fn find(
-        &mut self,
-        cluster: &Cluster,
-        pod: PodId,
-        nodes: &[NodeId],
-        (keys, tried): (&BTreeSet<Text>, Option<&BTreeSet<Text>>),
-    ) -> Option<NodeId> {
+    fn find(&self, cluster: &Cluster, pod: PodId, tried: Option<&BTreeSet<Text>>) -> Option<NodeId> {
         let pod = &cluster.known(pod)?.pod;
         let kind = &pod.kind;
-        let around =
-            self.surroundings.entry((Arc::as_ptr(kind), pod.labels.only(keys))).or_insert_with(|| {
-                let (company, spreading) = (cluster.company(pod), cluster.spreading(pod));
-                Surroundings { kind: kind.clone(), company, spreading }
-            });
+        let around = self.surroundings.get(&(Arc::as_ptr(kind), pod.labels.only(self.keys)))?;
         let was_tried = |node: NodeId| {
             let label = kind
                 .company
@@ -120,7 +135,7 @@ impl Attempt {
         if volumes.as_ref().is_some_and(|volumes| volumes.hopeless().is_some()) {
             return None;
         }
-        nodes.iter().copied().find(|id| {
+        cluster.walk(kind).find(|id| {
             let node = &cluster.nodes[id.index()];
             !was_tried(*id)
                 && around.company.refusal(kind, node).is_none()
@@ -144,12 +159,9 @@ impl Attempt {
 
 /// The labels that somebody looks at. Pods that only differ in others have the same surroundings.
 fn label_keys(cluster: &Cluster, alike: &[Alike]) -> BTreeSet<Text> {
-    let mut keys = BTreeSet::new();
-    let kinds = alike.iter().map(|alike| &*alike.kind);
-    for kind in kinds.chain(cluster.shunning().map(|(pod, _)| &*pod.kind)) {
-        let terms = kind.company.iter().chain(&kind.shuns).filter_map(|term| term.selector.as_ref());
-        let spread = kind.spread.iter().filter_map(|constraint| constraint.selector.as_ref());
-        terms.chain(spread).for_each(|selector| keys.extend(selector.keys().cloned()));
-    }
-    keys
+    let kinds = || alike.iter().map(|alike| &*alike.kind);
+    let terms = kinds().flat_map(|kind| kind.company.iter().chain(&kind.shuns));
+    let terms = terms.chain(cluster.shunning_terms()).filter_map(|term| term.selector.as_ref());
+    let spread = kinds().flat_map(|kind| &kind.spread).filter_map(|constraint| constraint.selector.as_ref());
+    terms.chain(spread).flat_map(Selector::keys).cloned().collect()
 }

@@ -1,22 +1,16 @@
-//! For each kind of pod that waits: the nodes that can take one, in the order in which they are to be filled. Kept up by
-//! looking only at nodes that changed.
+//! The nodes that can take a pod of some kind, in the order in which they are to be filled, and how many each can take. Kept
+//! up by looking only at nodes that changed: for those who ask again and again while pods are taken off nodes and put back.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     amounts::{ResourceId, ResourceNames},
     cluster::Moment,
     filter,
     node::{Node, NodeId},
+    order::Ground,
     pod::Kind,
-    read::Shared,
 };
-
-/// For how many kinds the order is remembered.
-const REMEMBERED: usize = 32;
 
 /// What is free on a node of what is scarcest: nodes with least of it are filled first, so that large pods keep their
 /// places.
@@ -33,11 +27,11 @@ pub(crate) struct Choice {
     order: BTreeSet<(Fullness, NodeId)>,
     places: i128,
     seen: Moment,
-    asked_at: u64,
+    is_new: bool,
 }
 
 impl Choice {
-    fn new(kind: Arc<Kind>, names: &ResourceNames) -> Self {
+    pub(crate) fn new(kind: Arc<Kind>, names: &ResourceNames) -> Self {
         let scarcest = scarcest_first(std::iter::once(&*kind), names);
         Self {
             kind,
@@ -46,7 +40,7 @@ impl Choice {
             order: BTreeSet::new(),
             places: 0,
             seen: Moment::default(),
-            asked_at: 0,
+            is_new: true,
         }
     }
 
@@ -65,7 +59,19 @@ impl Choice {
         self.rooms.get(node.index()).copied().flatten().map_or(0, |(room, _)| room)
     }
 
-    fn look(&mut self, id: NodeId, node: &Node, shared: &Shared) {
+    /// Brings it up to date.
+    pub(crate) fn refresh(&mut self, ground: Ground<'_>) {
+        match ground.changes.nodes.since(self.seen).filter(|_| !self.is_new) {
+            Some(changed) => changed.for_each(|id| self.look(id, &ground.nodes[id.index()])),
+            None => {
+                let numbered = ground.nodes.iter().zip(0..);
+                numbered.for_each(|(node, number)| self.look(NodeId(number), node));
+            }
+        }
+        (self.seen, self.is_new) = (ground.changes.nodes.now(), false);
+    }
+
+    fn look(&mut self, id: NodeId, node: &Node) {
         if self.rooms.len() <= id.index() {
             self.rooms.resize(id.index() + 1, None);
         }
@@ -73,7 +79,7 @@ impl Choice {
             self.places -= i128::from(room);
             self.order.remove(&(fullness, id));
         }
-        let room = room(&self.kind, node, shared);
+        let room = room(&self.kind, node);
         if room > 0 {
             let free = |at: usize| self.scarcest.get(at).map_or(0, |resource| node.free(*resource));
             let fullness = [free(0), free(1)];
@@ -98,60 +104,14 @@ pub(crate) fn scarcest_first<'a>(
 }
 
 /// How many pods of a kind a node can take.
-pub(crate) fn room(kind: &Kind, node: &Node, shared: &Shared) -> i64 {
+pub(crate) fn room(kind: &Kind, node: &Node) -> i64 {
     if !node.exists {
         return 0;
     }
     let room = node.room(&kind.requests);
     // The cheaper question first: most nodes of a busy cluster are full.
-    if room == 0 || filter::refusal(kind, node, shared).is_some() {
+    if room == 0 || !filter::allows(kind, node) {
         return 0;
     }
     if kind.ports.is_empty() { room } else { 1 }
-}
-
-/// The choices of the kinds that were asked about last.
-#[derive(Debug, Default)]
-pub(crate) struct Choices {
-    by_kind: HashMap<usize, Choice>,
-    asked: u64,
-}
-
-/// What choices are made from.
-pub(crate) struct Ground<'a> {
-    pub(crate) nodes: &'a [Node],
-    pub(crate) shared: &'a Shared,
-    pub(crate) changes: &'a crate::cluster::Changes,
-}
-
-impl Choices {
-    /// The nodes for a kind, as they are now.
-    pub(crate) fn of(&mut self, kind: &Arc<Kind>, ground: &Ground<'_>) -> &Choice {
-        self.asked += 1;
-        let address = Arc::as_ptr(kind) as usize;
-        if !self.by_kind.contains_key(&address) && self.by_kind.len() >= REMEMBERED {
-            self.forget_one();
-        }
-        let choice = self
-            .by_kind
-            .entry(address)
-            .or_insert_with(|| Choice::new(kind.clone(), &ground.shared.resources));
-        let all = || ground.nodes.iter().zip(0..);
-        let is_new = choice.asked_at == 0;
-        choice.asked_at = self.asked;
-        match ground.changes.since(choice.seen).filter(|_| !is_new) {
-            Some(changed) => changed.for_each(|id| choice.look(id, &ground.nodes[id.index()], ground.shared)),
-            None => all().for_each(|(node, number)| choice.look(NodeId(number), node, ground.shared)),
-        }
-        choice.seen = ground.changes.now();
-        choice
-    }
-
-    fn forget_one(&mut self) {
-        let oldest =
-            self.by_kind.iter().min_by_key(|(_, choice)| choice.asked_at).map(|(address, _)| *address);
-        if let Some(oldest) = oldest {
-            self.by_kind.remove(&oldest);
-        }
-    }
 }

@@ -21,6 +21,11 @@ impl Labels {
         Some(&self.0[at].1)
     }
 
+    /// Every label and its value.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &(Text, Text)> {
+        self.0.iter()
+    }
+
     /// The labels with these keys.
     pub(crate) fn only(&self, keys: &BTreeSet<Text>) -> Self {
         Self(self.0.iter().filter(|(key, _)| keys.contains(key)).cloned().collect())
@@ -107,6 +112,14 @@ impl Selector {
     /// The labels that are looked at.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Text> {
         self.0.iter().map(|requirement| &requirement.key)
+    }
+
+    /// Labels of which one must be there, with its value; nothing where none must.
+    pub(crate) fn anchors(&self) -> Option<HashSet<(Text, Text)>> {
+        self.0.iter().find_map(|Requirement { key, test }| match test {
+            Test::In(values) => Some(values.iter().map(|value| (key.clone(), value.clone())).collect()),
+            _ => None,
+        })
     }
 
     /// Asks for one more thing.

@@ -15,6 +15,9 @@ mod labels;
 mod missing;
 mod node;
 mod notice;
+mod order;
+mod outlook;
+mod places;
 mod plan;
 mod pod;
 mod pod_group;
@@ -25,6 +28,7 @@ mod read;
 mod requests;
 mod search;
 mod storage;
+mod sweep;
 #[cfg(test)]
 mod testing;
 mod unsupported;

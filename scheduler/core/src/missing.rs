@@ -1,12 +1,17 @@
 //! What keeps a gang from being placed, in words and numbers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use crate::{
     amounts::{ResourceId, as_quantity},
+    around,
     cluster::Cluster,
     filter::{self, Refusal, VolumeNeeds},
     node::PodId,
+    outlook::{KindId, id_of},
     plan::{Alike, Blocker, Decision},
     pod::Kind as PodKind,
     question::{Kind, Question},
@@ -20,21 +25,81 @@ const TOO_SMALL: &str = "NodeTooSmall";
 /// For how many pods that only differ in their claims it is said why nodes are ruled out.
 const TOLD: usize = 16;
 
-/// Says what is missing: why each node is ruled out, and what the gang needs of what is short.
-pub(crate) fn hold(cluster: &Cluster, group: &str, alike: &[Alike]) -> Decision {
-    let question = Question::new(cluster, alike);
-    let mut blockers: Vec<Blocker> =
-        (0..question.resources.len()).filter_map(|resource| shortage(cluster, &question, resource)).collect();
-    blockers.extend(ruled_out(cluster, alike).into_iter().map(|(refusal, nodes)| Blocker {
-        reason: refusal.reason(),
-        subject: refusal.subject().to_owned(),
-        nodes: nodes.len(),
-        needed: None,
-        free: None,
-    }));
-    let pods = alike.iter().map(|alike| alike.pods.len()).sum();
-    let message = message(pods, &question, &blockers);
-    Decision::Hold { group: group.to_owned(), message, blockers }
+/// Says what is missing: why each node is ruled out, and what the gang needs of what is short. The answer is the same for
+/// all groups of as many pods of the same kinds, unless they look around.
+pub(crate) fn hold(cluster: &mut Cluster, group: &str, alike: &[Alike]) -> Decision {
+    if around::looks(cluster, alike) {
+        return Missing::find(cluster, alike).of(cluster, group, alike);
+    }
+    let key: Key = alike.iter().map(|alike| (id_of(&alike.kind), alike.pods.len())).collect();
+    let known = cluster.explanations.by_kinds.get(&key).map(|(missing, _)| missing.clone());
+    let missing = known.unwrap_or_else(|| {
+        let missing = Arc::new(Missing::find(cluster, alike));
+        let kinds = alike.iter().map(|alike| alike.kind.clone()).collect();
+        cluster.explanations.by_kinds.insert(key, (missing.clone(), kinds));
+        missing
+    });
+    missing.of(cluster, group, alike)
+}
+
+/// Which kinds, and how many pods of each.
+type Key = Box<[(KindId, usize)]>;
+
+/// What is missing for groups alike, as it was at the beginning of a plan or since: within one, there comes to be less room
+/// and not more. With each answer the kinds that it is about, which keeps them where they are in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Explanations {
+    by_kinds: HashMap<Key, (Arc<Missing>, Vec<Arc<PodKind>>)>,
+    at: u64,
+}
+
+impl Explanations {
+    /// A plan begins, and so much has happened to nodes.
+    pub(crate) fn begin(&mut self, now: u64) {
+        if self.at != now {
+            self.at = now;
+            self.by_kinds.clear();
+        }
+    }
+}
+
+/// What is missing, but for the names of pods.
+#[derive(Debug)]
+struct Missing {
+    blockers: Vec<Blocker>,
+    message: String,
+    /// Of which kinds not every pod would find a place, and how many would.
+    few: Vec<(usize, i128)>,
+}
+
+impl Missing {
+    fn find(cluster: &Cluster, alike: &[Alike]) -> Self {
+        let question = Question::new(cluster, alike);
+        cluster.looked(2 * question.nodes.len() * question.kinds.len());
+        let mut blockers: Vec<Blocker> = (0..question.resources.len())
+            .filter_map(|resource| shortage(cluster, &question, resource))
+            .collect();
+        blockers.extend(ruled_out(cluster, alike).into_iter().map(|(refusal, nodes)| Blocker {
+            reason: refusal.reason(),
+            subject: refusal.subject().to_owned(),
+            nodes: nodes.len(),
+            needed: None,
+            free: None,
+        }));
+        let pods = alike.iter().map(|alike| alike.pods.len()).sum();
+        let (message, few) = message(pods, &question, &blockers);
+        Self { blockers, message, few }
+    }
+
+    fn of(&self, cluster: &Cluster, group: &str, alike: &[Alike]) -> Decision {
+        let mut message = self.message.clone();
+        for (kind, places) in &self.few {
+            let pods = &alike[*kind].pods;
+            let (count, name) = (pods.len(), cluster.name_of(pods.first()));
+            message.push_str(&format!("; {places} of {count} pods like {name} would find a place"));
+        }
+        Decision::Hold { group: group.to_owned(), message, blockers: self.blockers.clone() }
+    }
 }
 
 /// The nodes that each rule rules out for some pod, by their numbers.
@@ -47,7 +112,7 @@ fn ruled_out(cluster: &Cluster, alike: &[Alike]) -> BTreeMap<Refusal, BTreeSet<u
     };
     for pod in alike.iter().flat_map(of_one).filter_map(|id| Some(&cluster.known(id)?.pod)) {
         let kind = &pod.kind;
-        let looks: bool = kind.looks_around() || cluster.shunning().next().is_some();
+        let looks = kind.looks_around() || cluster.shunning(&pod.labels, pod.namespace()).next().is_some();
         let around = looks.then(|| (cluster.company(pod), cluster.spreading(pod)));
         let by_others = |kind: &PodKind, node| {
             let (company, spreading) = around.as_ref()?;
@@ -98,10 +163,11 @@ fn shortage(cluster: &Cluster, question: &Question, resource: usize) -> Option<B
     Some(blocker(TOO_SMALL, may(at).count(), kind.asks[resource], largest))
 }
 
-fn message(pods: usize, question: &Question, blockers: &[Blocker]) -> String {
+/// What is missing in words; and of which kinds not every pod would find a place, where that is to be added.
+fn message(pods: usize, question: &Question, blockers: &[Blocker]) -> (String, Vec<(usize, i128)>) {
     let nodes = question.free.len();
     if nodes == 0 {
-        return format!("no room for {pods} pods: the cluster has no nodes");
+        return (format!("no room for {pods} pods: the cluster has no nodes"), Vec::new());
     }
     let eligible = question.may.iter().filter(|may| may.contains(&true)).count();
     let mut parts = vec![format!("{eligible} of {nodes} nodes may be used")];
@@ -114,17 +180,13 @@ fn message(pods: usize, question: &Question, blockers: &[Blocker]) -> String {
             _ => format!("{nodes} ruled out by {reason} {subject}"),
         });
     }
+    let mut few = Vec::new();
     if !blockers.iter().any(|blocker| blocker.needed.is_some()) && eligible > 0 {
         parts.push("what is free is enough in sum, but not where the pods could use it together".to_owned());
-        parts.extend((0..question.kinds.len()).filter_map(|kind| places(question, kind)));
+        let places = (0..question.kinds.len()).map(|kind| (kind, question.places(kind, &question.free)));
+        few.extend(places.filter(|(kind, places)| *places < question.kinds[*kind].count));
     }
-    format!("no room for {pods} pods at once: {}", parts.join("; "))
-}
-
-/// How many of a kind would find a place, where not all of them would.
-fn places(question: &Question, kind: usize) -> Option<String> {
-    let (places, Kind { count, name, .. }) = (question.places(kind, &question.free), &question.kinds[kind]);
-    (places < *count).then(|| format!("{places} of {count} pods like {name} would find a place"))
+    (format!("no room for {pods} pods at once: {}", parts.join("; ")), few)
 }
 
 #[cfg(test)]

@@ -43,6 +43,9 @@ pub(crate) struct Node {
     pub(crate) features: Vec<Text>,
     allocatable: Tally,
     used: Tally,
+    /// What of it is kept for pods that aren't here, and for how many.
+    kept: Tally,
+    keeps: usize,
     /// The pods that hold something here.
     pub(crate) pods: Vec<PodId>,
     /// The ports that they take, and the namespaces of those that have a share of a GPU: one entry a pod.
@@ -102,6 +105,30 @@ impl Node {
     pub(crate) fn room(&self, asked: &Amounts) -> i64 {
         let asked = asked.iter().filter(|(_, amount)| *amount > 0);
         asked.map(|(id, amount)| self.free(id) / amount).min().unwrap_or(i64::MAX).max(0)
+    }
+
+    /// How many would fit beside those that are here.
+    pub(crate) fn room_with_kept(&self, asked: &Amounts) -> i64 {
+        let asked = asked.iter().filter(|(_, amount)| *amount > 0);
+        let free = |id| self.free(id).saturating_add(self.kept.get(id));
+        asked.map(|(id, amount)| free(id) / amount).min().unwrap_or(i64::MAX).max(0)
+    }
+
+    /// Whether something is kept here for pods that aren't.
+    pub(crate) fn keeps(&self) -> bool {
+        self.keeps > 0
+    }
+
+    /// What a pod holds here is kept for it.
+    pub(crate) fn keep(&mut self, pod: &Pod) {
+        self.keeps += 1;
+        pod.holds.iter().for_each(|holds| self.kept.add(holds));
+    }
+
+    /// It isn't any more.
+    pub(crate) fn keep_no_more(&mut self, pod: &Pod) {
+        self.keeps -= 1;
+        pod.holds.iter().for_each(|holds| self.kept.subtract(holds));
     }
 
     /// A pod holds something here from now on.

@@ -64,6 +64,30 @@ pub(crate) struct Stage {
 }
 
 impl Pod {
+    /// Whether planning makes no difference between it and what was known of it before. What its status says of our own
+    /// doing isn't read again where the pod is ours.
+    pub(crate) fn is_planned_as(&self, new: &Self, is_ours: bool) -> bool {
+        let Self { name, uid, labels, kind, holds, node, nominated, scheduler, priority, .. } = self;
+        let is_same = *uid == new.uid
+            && *name == new.name
+            && *labels == new.labels
+            && Arc::ptr_eq(kind, &new.kind)
+            && *holds == new.holds
+            && *node == new.node
+            && (is_ours || *nominated == new.nominated)
+            && *scheduler == new.scheduler
+            && *priority == new.priority;
+        let Self { may_preempt, created, stage, claims, gate, problem, pod_group, .. } = self;
+        is_same
+            && *may_preempt == new.may_preempt
+            && *created == new.created
+            && Stage { has_started: new.stage.has_started, ..*stage } == new.stage
+            && *claims == new.claims
+            && *gate == new.gate
+            && *problem == new.problem
+            && *pod_group == new.pod_group
+    }
+
     /// Its namespace.
     pub(crate) fn namespace(&self) -> &Text {
         &self.kind.namespace

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     amounts::ResourceId,
-    choice::scarcest_first,
+    choice::{room, scarcest_first},
     cluster::Cluster,
     filter,
     node::{Node, NodeId},
@@ -17,8 +17,6 @@ pub(crate) struct Kind {
     pub(crate) count: i128,
     /// What one of them asks for, in the order of [`Question::resources`].
     pub(crate) asks: Vec<i128>,
-    /// The name of one of them, standing for all.
-    pub(crate) name: String,
 }
 
 /// What the search is about.
@@ -38,25 +36,36 @@ pub(crate) struct Question {
 }
 
 impl Question {
+    /// About every node.
     pub(crate) fn new(cluster: &Cluster, alike: &[Alike]) -> Self {
+        Self::among(cluster, alike, cluster.existing().map(|(id, _)| id))
+    }
+
+    /// About those nodes alone that can take a pod of the gang. The others make no difference to where its pods can go.
+    pub(crate) fn open(cluster: &Cluster, alike: &[Alike]) -> Self {
+        let is_open = |node: &Node| alike.iter().any(|alike| room(&alike.kind, node) > 0);
+        let open = cluster.existing().filter(|(_, node)| is_open(node));
+        Self::among(cluster, alike, open.map(|(id, _)| id))
+    }
+
+    /// About these nodes.
+    pub(crate) fn among(cluster: &Cluster, alike: &[Alike], nodes: impl IntoIterator<Item = NodeId>) -> Self {
         let resources = scarcest_first(alike.iter().map(|alike| &*alike.kind), &cluster.shared.resources);
         let kind = |alike: &Alike| Kind {
-            count: i128::try_from(alike.pods.len()).unwrap_or(i128::MAX),
+            count: alike.count(),
             asks: resources.iter().map(|id| i128::from(alike.kind.requests.get(*id).max(0))).collect(),
-            name: cluster.name_of(alike.pods.first()),
         };
-        let may = |node: &Node| {
-            let may = |alike: &Alike| filter::refusal(&alike.kind, node, &cluster.shared).is_none();
-            alike.iter().map(may).collect::<Vec<bool>>()
-        };
+        let nodes: Vec<NodeId> = nodes.into_iter().collect();
+        let of = |id: &NodeId| &cluster.nodes[id.index()];
+        let may = |node: &Node| alike.iter().map(|alike| filter::allows(&alike.kind, node)).collect();
         let free = |node: &Node| resources.iter().map(|id| i128::from(node.free(*id))).collect();
-        let may: Vec<Vec<bool>> = cluster.existing().map(|(_, node)| may(node)).collect();
+        let may: Vec<Vec<bool>> = nodes.iter().map(of).map(may).collect();
         Self {
             kinds: alike.iter().map(kind).collect(),
-            nodes: cluster.existing().map(|(id, _)| id).collect(),
             group: groups(&may),
             may,
-            free: cluster.existing().map(|(_, node)| free(node)).collect(),
+            free: nodes.iter().map(of).map(free).collect(),
+            nodes,
             resources,
         }
     }
@@ -139,8 +148,10 @@ mod tests {
         let names: Vec<&str> =
             question.resources.iter().map(|id| world.cluster.shared.resources.name(*id)).collect();
         assert_eq!(names, ["x/gpu", "cpu", "pods"]);
-        let kinds: Vec<_> = question.kinds.iter().map(|kind| (kind.name.as_str(), kind.count)).collect();
-        assert_eq!(kinds, [("g-3", 1), ("g-1", 2), ("g-0", 1)]);
+        let name = |alike: &Alike| world.cluster.name_of(alike.pods.first());
+        let names: Vec<String> = alike.iter().map(name).collect();
+        let counts: Vec<i128> = question.kinds.iter().map(|kind| kind.count).collect();
+        assert_eq!((names, counts), (["g-3", "g-1", "g-0"].map(str::to_owned).to_vec(), vec![1, 2, 1]));
     }
 
     #[test]

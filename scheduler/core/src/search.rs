@@ -13,13 +13,21 @@ const LOOKS: usize = 500_000;
 /// For how many kinds at a time it is counted whether they still have places.
 const AHEAD: usize = 8;
 
-/// A node's index for each pod, kind by kind, or nothing where no way was found.
+/// [`search_counting`], whatever it took.
+#[cfg(test)]
 pub(crate) fn search(question: &Question) -> Option<Vec<Vec<usize>>> {
+    search_counting(question).0
+}
+
+/// A node's index for each pod, kind by kind, or nothing where no way was found; and how many looks at nodes that took.
+pub(crate) fn search_counting(question: &Question) -> (Option<Vec<Vec<usize>>>, usize) {
+    let looks = question.nodes.len() * question.kinds.len();
     if !question.adds_up() {
-        return None;
+        return (None, looks);
     }
     let mut search = Search::new(question);
-    search.run().then(|| search.levels.iter().map(Level::nodes).collect())
+    let found = search.run().then(|| search.levels.iter().map(Level::nodes).collect());
+    (found, looks + search.looks)
 }
 
 struct Search<'a> {

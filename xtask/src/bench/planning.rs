@@ -36,7 +36,10 @@ pub(super) fn run(json: bool) -> Result<()> {
             progress::say(format!("{name:64} {:>10} {unit}", rounded(value)));
             if json {
                 let value = rounded(value);
-                println!("{}", json!({ "situation": situation, "name": name.trim(), "value": value, "unit": unit }));
+                println!(
+                    "{}",
+                    json!({ "situation": situation, "name": name.trim(), "value": value, "unit": unit })
+                );
             }
         }
     }

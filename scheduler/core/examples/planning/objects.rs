@@ -61,7 +61,7 @@ impl Bench {
             let cost = cpu() - begun;
             self.spent += cost;
             self.worst = self.worst.max(cost);
-            if decisions.is_empty() {
+            if decisions.is_empty() && !self.cluster.has_more() {
                 return all;
             }
             self.decided += decisions.len();
@@ -78,7 +78,12 @@ impl Bench {
         (self.spent, self.worst, self.placed, self.decided) = (0.0, 0.0, 0, 0);
     }
 
-    pub(crate) fn gang(&mut self, name: &str, priority: i32, pods: &[(Asked, usize)]) -> serde_json::Result<()> {
+    pub(crate) fn gang(
+        &mut self,
+        name: &str,
+        priority: i32,
+        pods: &[(Asked, usize)],
+    ) -> serde_json::Result<()> {
         let facts = GangFacts {
             key: format!("ns/{name}"),
             min_member: pods.iter().map(|(_, count)| count).sum(),

@@ -5,9 +5,8 @@ use std::error::Error;
 use serde_json::{Value, json};
 
 use crate::{
-    Figure,
+    Figure, memory,
     objects::{Bench, NODES, node_name, on, pod},
-    memory,
 };
 
 type Figures = Result<Vec<Figure>, Box<dyn Error>>;
@@ -46,9 +45,11 @@ fn full() -> serde_json::Result<Bench> {
     Ok(bench)
 }
 
-/// A pod of a kind of its own: another selector, or another number of CPUs.
+/// A pod of a kind of its own: another selector, or another amount of memory.
 fn of_kind(kind: usize, at: usize) -> Value {
-    let mut pod = pod(&format!("kind-{kind}-{at}"), (1, 1 + kind / 10));
+    let mut pod = pod(&format!("kind-{kind}-{at}"), (1, 1));
+    pod["spec"]["containers"][0]["resources"]["requests"]["memory"] =
+        json!(format!("{}Mi", 4096 + kind / 10));
     pod["spec"]["nodeSelector"] = json!({ "pool": format!("pool-{}", kind % 10) });
     pod
 }
@@ -97,12 +98,12 @@ fn misfits() -> Figures {
     }
     bench.plan();
     assert_eq!(bench.decided, pods.len(), "each is told once");
-    let mut figures = vec![ms("10000 misfits are told why", bench.spent), ms("  the longest plan", bench.worst)];
+    let mut figures =
+        vec![ms("10000 misfits are told why", bench.spent), ms("  the longest plan", bench.worst)];
     bench.begin();
     for (at, pod) in pods.iter().enumerate() {
         let mut pod = pod.clone();
-        pod["status"]["conditions"] =
-            json!([{ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no room" }]);
+        pod["status"]["conditions"] = json!([{ "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no room" }]);
         bench.tell(&pod)?;
         if at % 100 == 99 {
             bench.plan();
@@ -217,7 +218,8 @@ fn daemons() -> Figures {
     for at in 0..NODES * 10 {
         let mut daemon = pod(&format!("daemon-{at}"), (0, 0));
         daemon["spec"]["schedulerName"] = json!("default-scheduler");
-        daemon["metadata"]["labels"] = json!({ "app": format!("daemon-{}", at % 10), "pod-template-generation": "1" });
+        daemon["metadata"]["labels"] =
+            json!({ "app": format!("daemon-{}", at % 10), "pod-template-generation": "1" });
         daemon["spec"]["affinity"] = json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": {
             "nodeSelectorTerms": [{ "matchFields": [
                 { "key": "metadata.name", "operator": "In", "values": [node_name(at / 10)] }] }] } } });

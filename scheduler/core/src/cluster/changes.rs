@@ -1,29 +1,26 @@
 //! What has changed, for those who remember an answer and want to know whether it still holds.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::node::NodeId;
 
 /// How many changes of nodes are remembered. Who is further behind begins anew.
 const REMEMBERED: usize = 20_000;
 
-/// A moment in the history of changes.
+/// A moment in a history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(u64);
 
-/// The history of changes.
+/// Nodes, in the order in which something happened to them.
 #[derive(Debug, Default)]
-pub(crate) struct Changes {
+pub(crate) struct History {
     nodes: VecDeque<NodeId>,
-    /// How many changes of nodes are not remembered any more.
+    /// How many entries are not remembered any more.
     before: u64,
-    freed: u64,
-    around: u64,
 }
 
-impl Changes {
-    /// Something about this node has changed.
-    pub(crate) fn node(&mut self, node: NodeId) {
+impl History {
+    fn push(&mut self, node: NodeId) {
         self.nodes.push_back(node);
         if self.nodes.len() > REMEMBERED {
             self.nodes.pop_front();
@@ -31,29 +28,120 @@ impl Changes {
         }
     }
 
-    /// There may be more room than before.
-    pub(crate) fn freed(&mut self) {
-        self.freed += 1;
-    }
-
-    /// Pods may have other surroundings than before.
-    pub(crate) fn around(&mut self) {
-        self.around += 1;
-    }
-
     /// Now.
     pub(crate) fn now(&self) -> Moment {
         Moment(self.before + self.nodes.len() as u64)
     }
 
-    /// The nodes that have changed since, some more than once; nothing where that isn't known any more.
+    /// The nodes to which it has happened since, some more than once; nothing where that isn't known any more.
     pub(crate) fn since(&self, moment: Moment) -> Option<impl Iterator<Item = NodeId>> {
         let skip = usize::try_from(moment.0.checked_sub(self.before)?).ok()?;
-        Some(self.nodes.iter().skip(skip).copied())
+        Some(self.nodes.range(skip.min(self.nodes.len())..).copied())
+    }
+}
+
+/// The histories of changes.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Nodes about which something has changed.
+    pub(crate) nodes: History,
+    /// Nodes that may have more room than before. What is only tried, and taken back, isn't among it.
+    pub(crate) grown: History,
+    /// How many trials are under way, one within the other.
+    trials: u32,
+    /// How much has happened to nodes that wasn't a trial.
+    lasting: u64,
+    around: u64,
+    prey: u64,
+    /// How often room was made for whoever looks for somebody to evict; and by the going of pods that those of a higher
+    /// priority could have evicted, by the priority of these.
+    chances: u64,
+    evictable_gone: BTreeMap<i32, u64>,
+    /// How much has happened that was no trial.
+    version: u64,
+}
+
+impl Changes {
+    /// Something about this node has changed; it may have more room, or it has no more than before.
+    pub(crate) fn node(&mut self, node: NodeId, may_have_grown: bool) {
+        self.nodes.push(node);
+        if self.trials == 0 {
+            self.lasting += 1;
+            self.version += 1;
+            if may_have_grown {
+                self.grown.push(node);
+            }
+        }
     }
 
-    /// What a pod that waits for room waits for, and one that looks around: both grow with each such change.
-    pub(crate) fn hopes(&self) -> (u64, u64) {
-        (self.freed, self.freed + self.around)
+    /// Pods that look around may have hope.
+    pub(crate) fn around(&mut self) {
+        if self.trials == 0 {
+            self.around += 1;
+            self.version += 1;
+        }
+    }
+
+    /// Somebody may be evicted who couldn't be before.
+    pub(crate) fn prey(&mut self) {
+        self.prey += 1;
+        self.version += 1;
+    }
+
+    /// Something about a group that may wait.
+    pub(crate) fn group(&mut self) {
+        self.version += 1;
+    }
+
+    /// Grows with whatever happens.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// What follows is taken back before the trial ends.
+    pub(crate) fn begin_trial(&mut self) {
+        self.trials += 1;
+    }
+
+    /// All of it was taken back.
+    pub(crate) fn end_trial(&mut self) {
+        self.trials = self.trials.saturating_sub(1);
+    }
+
+    /// Whether what happens now will be taken back.
+    pub(crate) fn is_trial(&self) -> bool {
+        self.trials > 0
+    }
+
+    /// How much has happened to nodes that wasn't a trial.
+    pub(crate) fn lasting(&self) -> u64 {
+        self.lasting
+    }
+
+    /// Grows with whatever pods that look around may wait for, but for more room.
+    pub(crate) fn surroundings(&self) -> u64 {
+        self.around
+    }
+
+    /// There may be more room than before, were all gone who could be evicted: where it was made by the going of a pod that
+    /// could have been, only for groups whose priority is no higher.
+    pub(crate) fn chance(&mut self, evictable: Option<i32>) {
+        if self.trials == 0 {
+            match evictable {
+                Some(priority) => *self.evictable_gone.entry(priority).or_default() += 1,
+                None => self.chances += 1,
+            }
+        }
+    }
+
+    /// Grows with whatever makes it worth another search whom to evict for a group of this priority.
+    pub(crate) fn chances(&self, priority: i32, looks_around: bool) -> u64 {
+        let gone: u64 = self.evictable_gone.range(priority..).map(|(_, gone)| gone).sum();
+        self.chances + self.prey + gone + if looks_around { self.around } else { 0 }
+    }
+
+    /// Grows with whatever changes who could be evicted.
+    pub(crate) fn evictable(&self) -> u64 {
+        self.lasting + self.prey
     }
 }

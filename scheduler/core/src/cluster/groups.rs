@@ -1,9 +1,9 @@
 //! Groups of pods that are placed all or nothing: gangs, and each pod of no gang by itself. Which of them wait, and in
 //! which order they are looked at.
 
-use std::{cmp::Reverse, collections::BTreeSet, ops::Bound};
+use std::{cmp::Reverse, collections::BTreeSet};
 
-use super::{Cluster, Known};
+use super::{Cluster, Hope, Known};
 use crate::{
     gang::GangFacts,
     labels::Text,
@@ -34,11 +34,9 @@ pub(crate) struct Group {
     pub(crate) waiting: usize,
     /// A plan of ours for it is being carried out.
     pub(crate) is_busy: bool,
-    /// What it hoped for when it was last looked at in vain.
-    pub(crate) hoped: Option<(u64, u64)>,
     /// It was told that there is no room, and nothing about it has changed since.
     pub(crate) is_held: bool,
-    queued: Option<Turn>,
+    pub(super) queued: Option<Turn>,
 }
 
 impl Group {
@@ -86,6 +84,7 @@ impl Cluster {
         let Some(group) = self.groups.get_mut(key) else { return };
         if group.is_busy != is_busy {
             group.is_busy = is_busy;
+            self.changes.prey();
             let key = self.shared.texts.share(key);
             self.touch(&key);
         }
@@ -143,16 +142,6 @@ impl Cluster {
         self.groups.get_mut(key)
     }
 
-    /// The group whose turn it is first.
-    pub(crate) fn first_in_queue(&self) -> Option<Turn> {
-        self.queue.first().cloned()
-    }
-
-    /// The group whose turn is next.
-    pub(crate) fn next_in_queue(&self, turn: &Turn) -> Option<Turn> {
-        self.queue.range((Bound::Excluded(turn), Bound::Unbounded)).next().cloned()
-    }
-
     pub(super) fn join(&mut self, key: &Text, id: PodId, known: &Known) {
         if known.pod.stage.is_terminating {
             return;
@@ -179,16 +168,14 @@ impl Cluster {
             None
         };
         let is_empty = group.members.is_empty() && group.gang.is_none() && !group.is_busy;
+        self.changes.group();
         let group = self.group(key);
-        group.hoped = None;
         group.is_held = false;
         let before = std::mem::replace(&mut group.queued, wants.clone());
-        if before != wants {
-            if let Some(before) = before {
-                self.queue.remove(&before);
-            }
-            self.queue.extend(wants);
+        if let Some(before) = before.filter(|before| wants.as_ref() != Some(before)) {
+            self.queue.remove(&before);
         }
+        self.queue.extend(wants.map(|turn| (turn, Hope::Open)));
         if is_empty {
             self.groups.remove(key);
         }

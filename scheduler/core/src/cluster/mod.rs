@@ -9,7 +9,9 @@ mod nodes;
 mod pod_groups;
 mod pods;
 mod promises;
+mod queue;
 mod room;
+mod shunning;
 mod storage;
 mod strays;
 mod verdicts;
@@ -17,27 +19,30 @@ mod verdicts;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
-    choice::Choices,
     document::NamespaceDocument,
     gang::GangFacts,
     labels::{Labels, Text},
+    missing::Explanations,
     node::{Node, NodeId, PodId},
+    outlook::Outlooks,
     pod::Pod,
+    preempt::Prey,
     read::Shared,
     storage::Storage,
 };
 
 pub(crate) use budgets::Budget;
 pub(crate) use changes::{Changes, Moment};
-pub(crate) use groups::Group;
-use groups::Turn;
 pub use groups::is_single;
+pub(crate) use groups::{Group, Turn};
 use pod_groups::PodGroups;
 pub use pod_groups::Served;
 pub(crate) use promises::Step;
 pub use promises::{ClaimName, VolumeStep, VolumesState};
+pub(crate) use queue::{Hope, Look};
 pub(crate) use room::Lifted;
 pub use room::Nomination;
+use shunning::Shunning;
 pub use storage::StorageKind;
 pub use verdicts::Verdict;
 
@@ -67,7 +72,9 @@ pub struct Cluster {
     /// The labels of namespaces.
     namespaces: HashMap<Text, Labels>,
     /// Pods on nodes that want certain pods not to be near them.
-    shunning: BTreeSet<PodId>,
+    shunning: Shunning,
+    /// Pods on nodes that are ending, or are to.
+    ending: BTreeSet<PodId>,
     /// Pods that hold a part of a node on which they aren't and to which they aren't sent: it is kept for them.
     promised: BTreeSet<PodId>,
     /// How many pods hold something on nodes, by priority.
@@ -77,15 +84,20 @@ pub struct Cluster {
     /// Pods for which nodes were kept and aren't any more.
     given_up: Vec<PodId>,
     pub(crate) budgets: BTreeMap<Text, Budget>,
-    /// How often this plan may still look for somebody to evict.
-    pub(crate) attempts: usize,
     groups: HashMap<Text, Group>,
     pod_groups: PodGroups,
     /// The groups that wait, in the order in which they are looked at.
-    queue: BTreeSet<Turn>,
+    queue: BTreeMap<Turn, Hope>,
     pub(crate) storage: Storage,
     pub(crate) changes: Changes,
-    pub(crate) choices: Choices,
+    pub(crate) outlooks: Outlooks,
+    pub(crate) explanations: Explanations,
+    pub(crate) prey: Prey,
+    /// What had happened before the last plan.
+    pub(crate) swept: Option<u64>,
+    /// Where it was left to the next one to go on.
+    pub(crate) swept_to: Option<Turn>,
+    pub(crate) has_more: bool,
     /// The group that was explained last.
     pub(crate) explained: Option<Turn>,
     forgotten: usize,
@@ -114,6 +126,32 @@ impl Known {
     pub(crate) fn waits(&self) -> bool {
         self.pod.node.is_none() && self.assumed.is_none() && !self.pod.stage.is_finished
     }
+
+    /// Whether what it holds on a node is only kept for it.
+    fn is_promised(&self) -> bool {
+        self.pod.node.is_none() && self.assumed.is_none()
+    }
+
+    /// Whether beside it, on the same node, there is the same room and the same company as beside the other.
+    fn counts_as(&self, other: &Self) -> bool {
+        let (pod, kind) = (&other.pod, &other.pod.kind);
+        let weighs = self.pod.holds == pod.holds
+            && self.pod.kind.ports == kind.ports
+            && self.pod.kind.shared == kind.shared
+            && self.pod.priority == pod.priority
+            && self.is_promised() == other.is_promised();
+        weighs
+            && self.pod.labels == pod.labels
+            && self.pod.kind.shuns == kind.shuns
+            && self.pod.kind.volumes == kind.volumes
+            && self.pod.claims == pod.claims
+            && self.pod.stage.is_terminating == pod.stage.is_terminating
+    }
+
+    /// Whether it frees its node without our doing.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.pod.node.is_some() && (self.pod.stage.is_terminating || self.is_leaving)
+    }
 }
 
 /// What a document says that makes no sense: the object and why.
@@ -139,19 +177,24 @@ impl Cluster {
             vacant: Vec::new(),
             pod_ids: HashMap::new(),
             namespaces: HashMap::new(),
-            shunning: BTreeSet::new(),
+            shunning: Shunning::default(),
+            ending: BTreeSet::new(),
             promised: BTreeSet::new(),
             priorities: BTreeMap::new(),
             reservations: BTreeMap::new(),
             given_up: Vec::new(),
             budgets: BTreeMap::new(),
-            attempts: 0,
             groups: HashMap::new(),
             pod_groups: PodGroups::default(),
-            queue: BTreeSet::new(),
+            queue: BTreeMap::new(),
             storage: Storage::default(),
             changes: Changes::default(),
-            choices: Choices::default(),
+            outlooks: Outlooks::default(),
+            explanations: Explanations::default(),
+            prey: Prey::default(),
+            swept: None,
+            swept_to: None,
+            has_more: false,
             explained: None,
             forgotten: 0,
         }
@@ -183,12 +226,19 @@ impl Cluster {
     pub fn set_gang(&mut self, facts: GangFacts) {
         let key = self.shared.texts.share(&facts.key);
         let journal = facts.journal.clone();
+        if journal.is_empty()
+            && self.find_group(&key).is_some_and(|group| group.gang.as_ref() == Some(&facts))
+        {
+            // Its status says something else to people: no news.
+            return;
+        }
         self.group(&key).gang = Some(facts);
         for (uid, node) in &journal {
             if self.belongs(&key, uid) == Some(true) {
                 self.assume(uid, node);
             }
         }
+        self.changes.prey();
         self.touch(&key);
     }
 

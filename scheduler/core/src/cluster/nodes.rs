@@ -15,8 +15,7 @@ impl Cluster {
         let (faults, has_changed) = self.nodes[id.index()].update(document, &mut self.shared);
         // A heartbeat is no news.
         if has_changed {
-            self.changes.node(id);
-            self.changes.freed();
+            self.node_changed(id, true);
         }
         let fault = |why| Fault { object: format!("node {name}"), why };
         faults.into_iter().map(fault).collect()
@@ -26,8 +25,16 @@ impl Cluster {
     pub fn remove_node(&mut self, name: &str) {
         let Some(id) = self.node_ids.get(name).copied() else { return };
         self.nodes[id.index()].exists = false;
-        self.changes.node(id);
+        self.node_changed(id, false);
+    }
+
+    fn node_changed(&mut self, id: NodeId, may_have_grown: bool) {
+        self.changes.node(id, may_have_grown);
+        self.changes.chance(None);
         self.changes.around();
+        if self.nodes[id.index()].keeps() {
+            self.rouse_reserved();
+        }
     }
 
     /// Keeps the nodes of a complete list, and takes the others for gone.

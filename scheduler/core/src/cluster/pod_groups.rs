@@ -187,7 +187,7 @@ impl Cluster {
         }
         self.touch(key);
         // Whom one may evict has changed too.
-        self.changes.freed();
+        self.changes.prey();
     }
 
     /// A node for every pod; where there isn't, for as many of them as must start together, and for these or nobody.
@@ -200,6 +200,11 @@ impl Cluster {
             }
             _ => (all, places),
         }
+    }
+
+    /// As many of the pods as must start together at least.
+    pub(crate) fn fewest(&self, key: &str, all: Vec<Alike>) -> Vec<Alike> {
+        self.just_enough(key, &all).unwrap_or(all)
     }
 
     /// The oldest pods of an upstream PodGroup that are just enough, where more of them wait than must start together.

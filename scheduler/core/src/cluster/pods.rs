@@ -1,11 +1,11 @@
 //! Pods come, change, are sent to nodes and go.
 
-use super::{Cluster, Fault, Known, room::Lot};
+use super::{Cluster, Fault, Known, is_single, room::Lot};
 use crate::{
     document::PodDocument,
-    labels::Text,
+    labels::{Labels, Text},
     node::{Node, NodeId, PodId},
-    pod::Pod,
+    pod::{Pod, PodTerm},
     read,
 };
 
@@ -16,15 +16,20 @@ impl Cluster {
         let uid = pod.uid.clone();
         let fault = fault_of(&pod);
         let before = self.pod_ids.get(&uid).copied();
+        if let Some(id) = before
+            && let Some(known) = self.pods[id.index()].as_mut()
+            && known.pod.is_planned_as(&pod, pod.scheduler == self.scheduler)
+        {
+            known.pod = pod;
+            self.adopt_from_journal(id, &uid);
+            return fault;
+        }
         let assumed = before.and_then(|id| self.known(id)).and_then(|known| known.assumed);
         // Where the API server knows it on a node, that is the truth, wherever we sent it.
         let assumed = if pod.node.is_some() || pod.stage.is_terminating { None } else { assumed };
         let (id, left) = match before {
             Some(id) => (id, self.take(id)),
-            None => {
-                self.changes.around();
-                (self.vacancy(), None)
-            }
+            None => (self.vacancy(), None),
         };
         // What its volumes were promised stays theirs, until they or the pod are gone.
         let steps = left.as_ref().map_or_else(Vec::new, |left| left.steps.clone());
@@ -32,7 +37,8 @@ impl Cluster {
         let steps = if keeps { steps } else { Vec::new() };
         let reserved = self.reserved_for(&pod, (id, left.as_ref()));
         let is_leaving = left.as_ref().is_some_and(|left| left.is_leaving);
-        self.put(id, pod, Lot { assumed, steps, reserved, is_leaving }, left);
+        self.put(id, pod, Lot { assumed, steps, reserved, is_leaving }, left.as_ref());
+        self.notice(left.as_ref(), id);
         self.pod_ids.insert(uid.clone(), id);
         self.enter_pod_group(id);
         if before.is_none() && reserved.is_some() {
@@ -46,10 +52,9 @@ impl Cluster {
     pub fn remove_pod(&mut self, uid: &str) {
         let Some(id) = self.pod_ids.remove(uid) else { return };
         if let Some(known) = self.take(id) {
-            if known.on.is_some() {
-                self.changes.freed();
-            }
             self.leave_pod_group(id, &known.pod);
+            let by = self.evictable_as(&known);
+            self.moved(known.on, None, by);
             if let Some(group) = known.group {
                 self.touch(&group);
             }
@@ -70,7 +75,6 @@ impl Cluster {
         let node = self.shared.texts.share(node);
         let node = self.node_id(&node);
         self.assume_at(id, node);
-        self.changes.around();
     }
 
     /// It isn't on its way there any more.
@@ -78,10 +82,9 @@ impl Cluster {
         let Some(id) = self.pod_ids.get(uid).copied() else { return };
         if self.known(id).is_some_and(|known| known.assumed.is_some()) {
             let Some(known) = self.take(id) else { return };
-            self.changes.freed();
-            self.changes.around();
-            let group = known.group.clone();
+            let (group, left) = (known.group.clone(), known.on);
             self.put(id, known.pod, Lot { reserved: known.reserved, ..Lot::default() }, None);
+            self.moved(left, self.known(id).and_then(|known| known.on), None);
             if let Some(group) = group {
                 self.touch(&group);
             }
@@ -117,14 +120,18 @@ impl Cluster {
         }
         let steps = self.steps_for(&known.pod, node);
         let Some(known) = self.take(id) else { return };
+        let left = known.on;
         let lot = Lot { assumed: Some(node), steps, reserved: known.reserved, is_leaving: known.is_leaving };
         self.put(id, known.pod, lot, None);
+        self.moved(left, self.known(id).and_then(|known| known.on), None);
     }
 
     /// Takes back an assumption that nobody saw: nothing was freed by it.
     pub(crate) fn put_back(&mut self, id: PodId) {
         if let Some(known) = self.take(id) {
+            let left = known.on;
             self.put(id, known.pod, Lot { reserved: known.reserved, ..Lot::default() }, None);
+            self.moved(left, self.known(id).and_then(|known| known.on), None);
         }
     }
 
@@ -148,13 +155,27 @@ impl Cluster {
         })
     }
 
-    /// The pods on nodes that want certain pods not to be near them.
-    pub(crate) fn shunning(&self) -> impl Iterator<Item = (&Pod, &Node)> {
-        self.shunning.iter().filter_map(|id| {
-            let known = self.known(*id)?;
-            let node = &self.nodes[known.on?.index()];
-            node.exists.then_some((&known.pod, node))
+    /// The pods that want a pod with these labels, in this namespace, not to be near them: once for each term, with it.
+    pub(crate) fn shunning<'a>(
+        &'a self,
+        labels: &'a Labels,
+        namespace: &'a Text,
+    ) -> impl Iterator<Item = (&'a PodTerm, &'a Node)> {
+        // To the terms of others, an unknown namespace is one without labels.
+        let of_namespace = self.namespace_labels(namespace).cloned().unwrap_or_default();
+        let about = self.shunning.about(labels);
+        let meant = about.filter(move |(term, _)| term.matches(labels, namespace, Some(&of_namespace)));
+        meant.flat_map(move |(term, pods)| {
+            pods.iter().filter_map(move |id| {
+                let node = &self.nodes[self.known(*id)?.on?.index()];
+                node.exists.then_some((term, node))
+            })
         })
+    }
+
+    /// The terms of all pods on nodes that want certain pods not to be near them.
+    pub(crate) fn shunning_terms(&self) -> impl Iterator<Item = &PodTerm> {
+        self.shunning.terms()
     }
 
     fn vacancy(&mut self) -> PodId {
@@ -175,7 +196,7 @@ impl Cluster {
     }
 
     /// Puts a pod into the list and onto its node.
-    pub(super) fn put(&mut self, id: PodId, pod: Pod, lot: Lot, left: Option<Known>) {
+    pub(super) fn put(&mut self, id: PodId, pod: Pod, lot: Lot, left: Option<&Known>) {
         let Lot { assumed, steps, reserved, is_leaving } = lot;
         let place = pod.node.clone().map(|name| self.node_id(&name));
         // Room that somebody made for a pod of his isn't anybody else's.
@@ -184,30 +205,49 @@ impl Cluster {
         let nominated = nominated.map(|name| self.node_id(&name));
         let on = place.or(assumed).or(reserved).or(nominated).filter(|_| !pod.stage.is_over);
         let group = is_ours.then(|| self.group_of(&pod));
-        if let Some(left) = left {
-            self.notice_what_was_freed(&left, on, &pod);
-            if let Some(group) = left.group.filter(|before| Some(before) != group.as_ref()) {
-                self.touch(&group);
-            }
+        let group_before = left.and_then(|left| left.group.clone());
+        if let Some(before) = group_before.filter(|before| Some(before) != group.as_ref()) {
+            self.touch(&before);
         }
         let known = Known { pod, on, assumed, steps, reserved, is_leaving, group };
         self.enter_node(id, &known);
         if let Some(group) = known.group.clone() {
             self.join(&group, id, &known);
             self.pods[id.index()] = Some(known);
-            self.touch(&group);
+            if !self.changes.is_trial() {
+                self.touch(&group);
+            }
         } else {
             self.pods[id.index()] = Some(known);
         }
     }
 
-    fn notice_what_was_freed(&mut self, left: &Known, on: Option<NodeId>, pod: &Pod) {
-        if left.on.is_some() && (left.on != on || left.pod.holds != pod.holds) {
-            self.changes.freed();
+    /// What the watch told of a pod may free something, or change what is around.
+    fn notice(&mut self, left: Option<&Known>, id: PodId) {
+        let Some(known) = self.known(id) else { return };
+        let (was_on, on) = (left.and_then(|left| left.on), known.on);
+        let is_there_now = known.pod.node.is_some() && left.is_some_and(|left| left.pod.node.is_none());
+        if is_there_now && was_on.is_some() {
+            self.changes.prey();
         }
-        if left.on != on || left.pod.labels != pod.labels || left.pod.stage != pod.stage {
-            self.changes.around();
+        let Some(known) = self.known(id) else { return };
+        if was_on != on {
+            let by = left.and_then(|left| self.evictable_as(left));
+            self.moved(was_on, on, by);
+        } else if left.is_some_and(|left| on.is_some() && !left.counts_as(known)) {
+            self.moved(was_on, on, None);
         }
+    }
+
+    /// The priority of a pod that any group of a higher one could have evicted, and nobody with it.
+    fn evictable_as(&self, known: &Known) -> Option<i32> {
+        let is_alone = known.pod.pod_group.is_none()
+            && known
+                .group
+                .as_ref()
+                .is_none_or(|key| is_single(key) && self.find_group(key).is_none_or(|group| !group.is_busy));
+        let is_known = known.pod.node.is_some() && known.pod.holds.is_some();
+        (is_alone && is_known && !known.pod.stage.is_finished).then_some(known.pod.priority)
     }
 }
 

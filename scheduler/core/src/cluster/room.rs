@@ -87,7 +87,6 @@ impl Cluster {
                 self.given_up.push(id);
             }
         }
-        self.changes.freed();
         let key = self.shared.texts.share(key);
         self.touch(&key);
     }
@@ -95,30 +94,28 @@ impl Cluster {
     /// A pod that was to be evicted stays after all.
     pub fn spare(&mut self, uid: &str) {
         let Some(id) = self.pod_ids.get(uid) else { return };
-        if let Some(known) = self.pods[id.index()].as_mut() {
-            known.is_leaving = false;
+        self.set_leaving(*id, false);
+    }
+
+    fn set_leaving(&mut self, id: PodId, is_leaving: bool) {
+        let Some(known) = self.pods.get_mut(id.index()).and_then(Option::as_mut) else { return };
+        known.is_leaving = is_leaving;
+        if known.on.is_some() && known.is_ending() {
+            self.ending.insert(id);
+        } else {
+            self.ending.remove(&id);
         }
+        self.changes.prey();
     }
 
     /// The pod is to be evicted: from now on it counts as one that is ending.
     pub(crate) fn sends_away(&mut self, id: PodId) {
-        if let Some(known) = self.pods.get_mut(id.index()).and_then(Option::as_mut) {
-            known.is_leaving = true;
-        }
+        self.set_leaving(id, true);
     }
 
     /// Nodes are kept for the group, with a deadline that is still to be decided.
     pub(crate) fn begin_reservation(&mut self, key: &Text) {
         self.reservations.insert(key.clone(), None);
-    }
-
-    /// Groups for which nodes are kept are looked at again: somebody may have taken one.
-    pub(crate) fn rouse_reserved(&mut self) {
-        for key in self.reservations.keys() {
-            if let Some(group) = self.groups.get_mut(key) {
-                group.hoped = None;
-            }
-        }
     }
 
     /// The node that is kept for a pod: the one we kept, or the one that its status names when it is seen first. Its status
@@ -170,9 +167,11 @@ impl Cluster {
 
     fn change_place(&mut self, id: PodId, change: impl FnOnce(&mut Known)) {
         let Some(mut known) = self.pods.get_mut(id.index()).and_then(Option::take) else { return };
+        let left = known.on;
         self.leave_node(id, &mut known);
         change(&mut known);
         self.enter_node(id, &known);
+        self.moved(left, known.on, None);
         self.pods[id.index()] = Some(known);
     }
 
@@ -199,22 +198,44 @@ impl Cluster {
         self.promised.iter().filter(is_below).copied().collect()
     }
 
+    /// Pods on nodes that are ending, or are to.
+    pub(crate) fn ending(&self) -> Vec<PodId> {
+        self.ending.iter().copied().collect()
+    }
+
     /// Whether nodes are kept for any pod.
     pub(crate) fn has_promises(&self) -> bool {
         !self.promised.is_empty()
+    }
+
+    /// A pod that holds something is elsewhere than it was: there may be more room where it was, and there is something else
+    /// around where it is.
+    /// Who could have evicted it where it was gains nothing by that: by their priority.
+    pub(super) fn moved(&mut self, left: Option<NodeId>, on: Option<NodeId>, evictable: Option<i32>) {
+        if let Some(left) = left {
+            self.changes.node(left, true);
+            self.changes.chance(evictable);
+        }
+        if let Some(on) = on.filter(|on| left != Some(*on)) {
+            self.changes.node(on, false);
+        }
+        if left.or(on).is_some() {
+            self.changes.around();
+        }
     }
 
     /// A pod holds what it holds on its node from now on.
     pub(super) fn enter_node(&mut self, id: PodId, known: &Known) {
         if let Some(on) = known.on {
             self.nodes[on.index()].add(id, &known.pod);
-            self.changes.node(on);
             *self.priorities.entry(known.pod.priority).or_default() += 1;
-            if !known.pod.kind.shuns.is_empty() {
-                self.shunning.insert(id);
-            }
-            if known.pod.node.is_none() && known.assumed.is_none() {
+            self.shunning.add(id, &known.pod.kind);
+            if known.is_promised() {
                 self.promised.insert(id);
+                self.nodes[on.index()].keep(&known.pod);
+            }
+            if known.is_ending() {
+                self.ending.insert(id);
             }
         }
         self.hold_volumes(id, known);
@@ -224,9 +245,11 @@ impl Cluster {
     pub(super) fn leave_node(&mut self, id: PodId, known: &mut Known) {
         if let Some(on) = known.on {
             self.nodes[on.index()].remove(id, &known.pod);
-            self.changes.node(on);
-            self.shunning.remove(&id);
-            self.promised.remove(&id);
+            self.shunning.remove(id, &known.pod.kind);
+            self.ending.remove(&id);
+            if self.promised.remove(&id) {
+                self.nodes[on.index()].keep_no_more(&known.pod);
+            }
             if let Some(count) = self.priorities.get_mut(&known.pod.priority) {
                 *count -= 1;
                 if *count == 0 {

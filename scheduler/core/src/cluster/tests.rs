@@ -200,9 +200,9 @@ fn a_node_that_says_the_same_again_gives_nobody_hope() {
     assert_eq!(world.cluster.plan(10).len(), 1);
     world.pod("told", &gpus(2), |_| ());
     assert_eq!(world.cluster.plan(10).len(), 1);
-    let before = world.cluster.changes.hopes();
+    let before = world.cluster.changes.version();
     world.change_node("a", |node| node["status"]["conditions"] = json!([{ "type": "Ready" }]));
-    assert_eq!(world.cluster.changes.hopes(), before);
+    assert_eq!(world.cluster.changes.version(), before);
     world.change_node("a", |node| node["metadata"]["labels"]["zone"] = json!("b"));
-    assert_ne!(world.cluster.changes.hopes(), before);
+    assert_ne!(world.cluster.changes.version(), before);
 }

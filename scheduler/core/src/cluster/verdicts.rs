@@ -47,15 +47,15 @@ impl Cluster {
         let kind = &*pod.kind;
         let mut company = Company::new(pod.labels.clone(), self.namespace_labels(pod.namespace()).cloned());
         let is_choosy = !kind.company.is_empty() || !kind.shuns.is_empty();
-        // Only where the pod itself asks is everybody looked at; else those who shun others are enough.
-        let mut count = |other: &Pod, node| {
-            let namespace_labels = self.namespace_labels(other.namespace());
-            company.count(kind, (&other.kind, &other.labels, namespace_labels), node, 1);
-        };
+        // Only where the pod itself asks is everybody looked at; else those who shun it are enough.
         if is_choosy {
-            self.placed().for_each(|(other, node)| count(other, node));
+            for (other, node) in self.placed() {
+                let namespace_labels = self.namespace_labels(other.namespace());
+                company.count(kind, (&other.kind, &other.labels, namespace_labels), node, 1);
+            }
         } else {
-            self.shunning().for_each(|(other, node)| count(other, node));
+            let shunning = self.shunning(&pod.labels, pod.namespace());
+            shunning.for_each(|(term, node)| company.is_shunned_by(term, node));
         }
         company
     }

@@ -59,6 +59,11 @@ impl Company {
         }
     }
 
+    /// Takes a term of a pod on this node into account that is about the pod.
+    pub(crate) fn is_shunned_by(&mut self, term: &PodTerm, node: &Node) {
+        add(&mut self.shunning, node, &term.topology_key, 1);
+    }
+
     /// Why the pod can't be in this company.
     pub(crate) fn refusal(&self, me: &Kind, node: &Node) -> Option<Refusal> {
         let missing = me.company.iter().find(|term| node.labels.get(&term.topology_key).is_none());

@@ -10,7 +10,12 @@ mod volumes;
 
 use std::fmt;
 
-use crate::{node::Node, pod::Kind, read::Shared};
+use crate::{
+    labels::Text,
+    node::Node,
+    pod::{HostPort, Kind},
+    read::Shared,
+};
 
 pub(crate) use company::Company;
 pub(crate) use spread::Spreading;
@@ -176,9 +181,20 @@ pub(crate) fn refusal(kind: &Kind, node: &Node, shared: &Shared) -> Option<Refus
     rules().find_map(|rule| rule(kind, node, shared))
 }
 
+/// Whether it breaks none: [`refusal`] without words, for those who ask thousands of nodes.
+pub(crate) fn allows(kind: &Kind, node: &Node) -> bool {
+    !is_lasting_refusal(kind, node)
+        && taken_port(kind, node).is_none()
+        && !is_anothers(kind, node)
+        && node.unreadable == 0
+}
+
 /// Whether the node breaks a rule that it would break with nobody on it, too.
-pub(crate) fn is_lasting_refusal(kind: &Kind, node: &Node, shared: &Shared) -> bool {
-    LASTING.iter().any(|rule| rule(kind, node, shared).is_some())
+pub(crate) fn is_lasting_refusal(kind: &Kind, node: &Node) -> bool {
+    is_cordoned(kind, node)
+        || !affinity::matches(kind, node)
+        || !taints::are_tolerated(kind, node)
+        || missing_feature(kind, node).is_some()
 }
 
 fn rules() -> impl Iterator<Item = &'static Rule> {
@@ -191,25 +207,39 @@ pub(crate) fn refusals(kind: &Kind, node: &Node, shared: &Shared) -> Vec<Refusal
     broken.chain(insufficient(kind, node, shared)).collect()
 }
 
+fn is_cordoned(kind: &Kind, node: &Node) -> bool {
+    node.unschedulable && !taints::tolerates_cordon(&kind.tolerations)
+}
+
 fn cordon(kind: &Kind, node: &Node, _: &Shared) -> Option<Refusal> {
-    (node.unschedulable && !taints::tolerates_cordon(&kind.tolerations)).then_some(Refusal::Unschedulable)
+    is_cordoned(kind, node).then_some(Refusal::Unschedulable)
+}
+
+fn missing_feature<'a>(kind: &'a Kind, node: &Node) -> Option<&'a Text> {
+    kind.features.iter().find(|feature| !node.features.contains(feature))
 }
 
 fn features(kind: &Kind, node: &Node, _: &Shared) -> Option<Refusal> {
-    let missing = kind.features.iter().find(|feature| !node.features.contains(feature))?;
-    Some(Refusal::MissingFeature(missing.to_string()))
+    Some(Refusal::MissingFeature(missing_feature(kind, node)?.to_string()))
+}
+
+fn taken_port<'a>(kind: &'a Kind, node: &Node) -> Option<&'a HostPort> {
+    kind.ports.iter().find(|port| node.ports.iter().any(|other| other.collides(port)))
 }
 
 fn ports(kind: &Kind, node: &Node, _: &Shared) -> Option<Refusal> {
-    let taken = kind.ports.iter().find(|port| node.ports.iter().any(|other| other.collides(port)))?;
+    let taken = taken_port(kind, node)?;
     Some(Refusal::HostPort(format!("{}/{}", taken.port, taken.protocol)))
 }
 
 /// Which of its GPUs a pod gets isn't known before the node hands them out, so the whole node is one namespace's.
+fn is_anothers(kind: &Kind, node: &Node) -> bool {
+    kind.shared.is_some() && node.sharing.iter().any(|namespace| *namespace != kind.namespace)
+}
+
 fn shared_by_another(kind: &Kind, node: &Node, shared: &Shared) -> Option<Refusal> {
-    let resource = kind.shared?;
-    let others = node.sharing.iter().any(|namespace| *namespace != kind.namespace);
-    others.then(|| Refusal::SharedByAnother(shared.resources.name(resource).to_owned()))
+    let resource = kind.shared.filter(|_| is_anothers(kind, node))?;
+    Some(Refusal::SharedByAnother(shared.resources.name(resource).to_owned()))
 }
 
 fn unreadable(_: &Kind, node: &Node, _: &Shared) -> Option<Refusal> {

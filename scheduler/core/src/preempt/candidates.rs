@@ -1,8 +1,9 @@
 //! Who could be evicted for a group: whole groups of lower priority that are on nodes where that would help.
 
 use std::{
+    cmp::Ordering,
     collections::{HashMap, HashSet},
-    rc::Rc,
+    sync::Arc,
 };
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
 const SPARE_PLACES: i64 = 8;
 
 /// Pods that are evicted together or not at all.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Candidate {
     /// `namespace/name` of a gang, `namespace/pod:name` of a pod of none, `namespace/podgroup:name` of an upstream PodGroup.
     pub(crate) key: Text,
@@ -35,7 +36,7 @@ pub(crate) struct Candidate {
 
 /// All of them, the cheapest first.
 pub(crate) struct Candidates {
-    pub(crate) groups: Vec<Rc<Candidate>>,
+    pub(crate) groups: Vec<Arc<Candidate>>,
     /// Pods that are ending anyhow.
     pub(crate) ending: Vec<PodId>,
     /// Pods of lower priority for which nodes are kept on which they aren't.
@@ -45,33 +46,25 @@ pub(crate) struct Candidates {
 }
 
 impl Candidates {
-    pub(crate) fn new(cluster: &Cluster, priority: i32, alike: &[Alike]) -> Self {
-        let (mut gathered, mut ending) = (Gathered::new(cluster, priority, alike), Vec::new());
-        for (_, node) in cluster.existing() {
-            for id in &node.pods {
-                match cluster.known(*id) {
-                    Some(known) if is_ending(known) => ending.push(*id),
-                    Some(known) => gathered.consider(*id, known),
-                    None => {}
-                }
-            }
-        }
-        let promised = cluster.promised_below(priority);
-        let mut groups = gathered.groups();
-        let leaving = groups.iter().flat_map(|group| &group.pods).chain(&ending).chain(&promised);
-        let gains = gains(cluster, leaving);
-        let useful = Useful::new(cluster, alike, &gains);
+    pub(crate) fn new(
+        cluster: &mut Cluster,
+        (key, priority): (&Text, i32),
+        (ending, promised): (Vec<PodId>, Vec<PodId>),
+        alike: &[Alike],
+    ) -> Self {
+        let herd = cluster.herd(key, priority);
+        let useful = Useful::new(cluster, alike, &herd.gains);
+        let mut groups = herd.groups.clone();
         if !around::matters(cluster, alike) {
             groups.retain(|group| useful.any_of(cluster, &group.pods));
         }
-        sort(cluster, &mut groups);
-        let groups = groups.into_iter().map(Rc::new).collect();
+        sort_by_budgets(cluster, &mut groups);
         Self { groups, ending, promised, add_up: useful.add_up }
     }
 
     /// Those of them on nodes that get room first when one group after the other goes, the cheapest first: on about twice as
     /// many as are needed. Every group that has to go before there is room enough in sum is among them.
-    pub(crate) fn nearest(&self, cluster: &Cluster, alike: &[Alike]) -> Vec<Rc<Candidate>> {
+    pub(crate) fn nearest(&self, cluster: &Cluster, alike: &[Alike]) -> Vec<Arc<Candidate>> {
         let gone = gains(cluster, self.ending.iter().chain(&self.promised));
         let mut ranked: HashMap<NodeId, Vec<(usize, PodId)>> = HashMap::new();
         for (rank, group) in self.groups.iter().enumerate() {
@@ -89,12 +82,12 @@ impl Candidates {
             for (id, pods) in &ranked {
                 let node = &cluster.nodes[id.index()];
                 let mut gain = gone.get(id).cloned().unwrap_or_default();
-                let mut before = room(&alike.kind, (node, Some(&gain)), cluster);
+                let mut before = room(&alike.kind, (node, Some(&gain)));
                 for (rank, pod) in pods {
                     if let Some(holds) = cluster.known(*pod).and_then(|known| known.pod.holds.as_ref()) {
                         gain.add(holds);
                     }
-                    let after = room(&alike.kind, (node, Some(&gain)), cluster);
+                    let after = room(&alike.kind, (node, Some(&gain)));
                     if after > before || is_mixed {
                         places.push((*rank, *id, after - before));
                         before = after;
@@ -118,9 +111,20 @@ impl Candidates {
     }
 }
 
-/// Whether the pod frees its node without our doing.
-fn is_ending(known: &Known) -> bool {
-    known.pod.node.is_some() && (known.pod.stage.is_terminating || known.is_leaving)
+/// The groups of lower priority than that which may be evicted, the cheapest first; but for one's own, whose pods may be of
+/// several priorities.
+pub(super) fn gathered(cluster: &Cluster, own: Option<&Text>, priority: i32) -> Vec<Candidate> {
+    let mut gathered = Gathered::new(cluster, priority, own);
+    for (_, node) in cluster.existing() {
+        for id in &node.pods {
+            if let Some(known) = cluster.known(*id).filter(|known| !known.is_ending()) {
+                gathered.consider(*id, known);
+            }
+        }
+    }
+    let mut groups = gathered.groups();
+    groups.sort_by(by_rank);
+    groups
 }
 
 /// The groups of lower priority that may be evicted, as they are come across.
@@ -133,10 +137,8 @@ struct Gathered<'a> {
 }
 
 impl<'a> Gathered<'a> {
-    /// The group itself, whose pods are these, is no candidate: its pods may be of several priorities.
-    fn new(cluster: &'a Cluster, priority: i32, alike: &[Alike]) -> Self {
-        let first = alike.first().and_then(|alike| cluster.known(*alike.pods.first()?));
-        let own = first.and_then(|known| Some((known.group.clone()?, None)));
+    fn new(cluster: &'a Cluster, priority: i32, own: Option<&Text>) -> Self {
+        let own = own.map(|key| (key.clone(), None));
         Self { cluster, priority, groups: own.into_iter().collect(), singles: Vec::new() }
     }
 
@@ -188,7 +190,7 @@ impl<'a> Gathered<'a> {
                 // It only has a node kept for it.
                 continue;
             }
-            if is_ending(known) {
+            if known.is_ending() {
                 continue;
             }
             if !self.may_go(known) {
@@ -237,7 +239,7 @@ fn join(group: &mut Candidate, id: PodId, (known, priority): (&Known, i32)) {
 }
 
 /// What each node gains when these pods are gone.
-fn gains<'a>(cluster: &Cluster, pods: impl Iterator<Item = &'a PodId>) -> HashMap<NodeId, Tally> {
+pub(super) fn gains<'a>(cluster: &Cluster, pods: impl Iterator<Item = &'a PodId>) -> HashMap<NodeId, Tally> {
     let mut gains: HashMap<NodeId, Tally> = HashMap::new();
     for known in pods.filter_map(|id| cluster.known(*id)) {
         if let (Some(on), Some(holds)) = (known.on, &known.pod.holds) {
@@ -259,7 +261,7 @@ impl Useful {
         for (id, node) in cluster.existing() {
             let gain = gains.get(&id);
             for (places, alike) in places.iter_mut().zip(alike) {
-                let room = room(&alike.kind, (node, gain), cluster);
+                let room = room(&alike.kind, (node, gain));
                 *places += i128::from(room);
                 if room > 0 && gain.is_some() {
                     nodes.insert(id);
@@ -281,32 +283,31 @@ impl Useful {
 }
 
 /// How many pods of a kind would fit on a node with so much more.
-fn room(kind: &Kind, (node, gain): (&Node, Option<&Tally>), cluster: &Cluster) -> i64 {
+fn room(kind: &Kind, (node, gain): (&Node, Option<&Tally>)) -> i64 {
     let free = |id| node.free(id).saturating_add(gain.map_or(0, |gain| gain.get(id)));
     let asked = kind.requests.iter().filter(|(_, amount)| *amount > 0);
     let room = asked.map(|(id, amount)| free(id) / amount).min().unwrap_or(i64::MAX).max(0);
-    if room == 0 || filter::is_lasting_refusal(kind, node, &cluster.shared) { 0 } else { room }
+    if room == 0 || filter::is_lasting_refusal(kind, node) { 0 } else { room }
 }
 
 /// The cheapest first: those that break no budget, then by priority, then those that have run the least.
-fn sort(cluster: &Cluster, groups: &mut [Candidate]) {
-    let by_rank = |a: &Candidate, b: &Candidate| {
-        (a.breaks_budget, a.priority, b.started, &a.key).cmp(&(
-            b.breaks_budget,
-            b.priority,
-            a.started,
-            &b.key,
-        ))
-    };
-    groups.sort_by(by_rank);
+fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
+    let (mine, other) = ((a.breaks_budget, a.priority), (b.breaks_budget, b.priority));
+    mine.cmp(&other).then_with(|| b.started.cmp(&a.started)).then_with(|| a.key.cmp(&b.key))
+}
+
+/// Puts those behind that break a budget which those before them leave whole.
+fn sort_by_budgets(cluster: &Cluster, groups: &mut [Arc<Candidate>]) {
     if cluster.budgets.is_empty() {
         return;
     }
     let mut left: Vec<i64> = cluster.budgets.values().map(|budget| budget.allowed).collect();
     for group in &mut *groups {
-        group.breaks_budget = breaks(cluster, &mut left, &group.pods) > 0;
+        if breaks(cluster, &mut left, &group.pods) > 0 {
+            *group = Arc::new(Candidate { breaks_budget: true, ..(**group).clone() });
+        }
     }
-    groups.sort_by(by_rank);
+    groups.sort_by(|a, b| by_rank(a, b));
 }
 
 /// How many of these pods go beyond what is left of a budget.

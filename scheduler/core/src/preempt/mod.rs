@@ -2,22 +2,23 @@
 //! there once they are gone.
 
 mod candidates;
+mod prey;
 mod search;
 mod stage;
 
 use candidates::Candidates;
+pub(crate) use prey::Prey;
 use search::Found;
 use stage::Stage;
 
 use crate::{
-    cluster::Cluster,
+    around,
+    cluster::{Changes, Cluster},
     labels::Text,
     node::{NodeId, PodId},
     plan::{Alike, Decision, Placement, Victim},
 };
 
-/// How often one plan looks for somebody to evict. Each time all pods on nodes are looked at once or more.
-pub(crate) const ATTEMPTS: usize = 2;
 /// How many of the groups that are evicted a message names.
 const NAMED: usize = 5;
 
@@ -25,16 +26,56 @@ const NAMED: usize = 5;
 pub(crate) enum Room {
     /// It is being made: the decision says how.
     Made(Decision),
+    /// It isn't.
+    Not(Fate),
+}
+
+/// Why no room is made for a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
     /// Nodes are kept for it, and it fits there once so many pods have ended that are ending.
     Ending(usize),
     /// Evicting whom it may evict wouldn't help, or that can't be shown.
     InVain,
     /// It was tried too often to find whom to evict.
     GivenUp,
-    /// It may evict nobody.
+    /// It may evict nobody: there is no pod below its priority, or it never may.
     NotTried,
-    /// Others have looked so often that it must wait for its turn.
-    Later,
+}
+
+/// What a group that found nobody to evict waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sought {
+    /// What came of it.
+    pub(crate) fate: Fate,
+    /// By which priority it evicts; nothing where it never does.
+    priority: Option<i32>,
+    looks_around: bool,
+    /// What chances there had been.
+    chances: u64,
+}
+
+impl Sought {
+    pub(crate) fn new(cluster: &Cluster, alike: &[Alike], fate: Fate) -> Self {
+        let may = standing(cluster, alike).filter(|(_, may)| *may);
+        let (priority, looks_around) = (may.map(|(priority, _)| priority), around::looks(cluster, alike));
+        let chances = cluster.changes.chances(priority.unwrap_or(i32::MAX), looks_around);
+        Self { fate, priority, looks_around, chances }
+    }
+
+    /// Whether it is worth another search, where so low a priority is on nodes.
+    pub(crate) fn has_chance(&self, changes: &Changes, lowest: Option<i32>) -> bool {
+        let Some(priority) = self.priority else { return false };
+        let has_below = lowest.is_some_and(|lowest| lowest < priority);
+        match self.fate {
+            // Whoever takes its nodes, or changes them, rouses it.
+            Fate::Ending(_) => false,
+            Fate::NotTried => has_below,
+            Fate::InVain | Fate::GivenUp => {
+                has_below && self.chances != changes.chances(priority, self.looks_around)
+            }
+        }
+    }
 }
 
 /// The priority by which a group takes nodes from others: that of the least of its pods, and whether it may at all.
@@ -52,49 +93,52 @@ pub(crate) fn take_reserved(cluster: &mut Cluster, alike: &[Alike]) -> Vec<(PodI
 
 /// Makes room for a group that fits nowhere, where that can be shown to help.
 pub(crate) fn make_room(cluster: &mut Cluster, key: &Text, alike: &[Alike]) -> Room {
-    let Some((priority, may)) = standing(cluster, alike) else { return Room::NotTried };
+    let Some((priority, may)) = standing(cluster, alike) else { return Room::Not(Fate::NotTried) };
     if !may || !cluster.has_below(priority) {
-        return Room::NotTried;
+        return Room::Not(Fate::NotTried);
     }
-    if cluster.attempts == 0 {
-        return Room::Later;
+    if let Some(fate) = cluster.known_fate(alike, priority) {
+        return Room::Not(fate);
     }
-    cluster.attempts -= 1;
+    cluster.changes.begin_trial();
     let reserved = take_reserved(cluster, alike);
-    let (found, has_tries) = look(cluster, priority, alike);
-    if let Some(Found { victims, ending, .. }) = &found
-        && victims.is_empty()
-        && !reserved.is_empty()
-    {
-        // What was decided before still holds.
-        reserved.into_iter().for_each(|(pod, node)| cluster.reserve(pod, node));
-        return Room::Ending(*ending);
-    }
+    let (found, fate) = look(cluster, key, (priority, alike));
     reserved.iter().for_each(|(pod, node)| cluster.reserve(*pod, *node));
-    cluster.cancel_reservation(key);
+    cluster.changes.end_trial();
     match found {
-        Some(found) => Room::Made(decide(cluster, key, alike, found)),
-        None if has_tries => Room::InVain,
-        None => Room::GivenUp,
+        // What was decided before still holds.
+        Some(found) if found.victims.is_empty() && !reserved.is_empty() => {
+            Room::Not(Fate::Ending(found.ending))
+        }
+        Some(found) => {
+            cluster.cancel_reservation(key);
+            Room::Made(decide(cluster, key, alike, found))
+        }
+        None => {
+            cluster.cancel_reservation(key);
+            cluster.remember_fate(alike, priority, fate);
+            Room::Not(fate)
+        }
     }
 }
 
-/// Whom to evict, and where the group fits then; and whether more could have been tried. Changes nothing.
-fn look(cluster: &mut Cluster, priority: i32, alike: &[Alike]) -> (Option<Found>, bool) {
-    let candidates = Candidates::new(cluster, priority, alike);
-    if !candidates.add_up {
-        return (None, true);
-    }
+/// Whom to evict, and where the group fits then; else why not. Changes nothing.
+fn look(cluster: &mut Cluster, key: &Text, (priority, alike): (i32, &[Alike])) -> (Option<Found>, Fate) {
+    let (ending, promised) = (cluster.ending(), cluster.promised_below(priority));
     let mut stage = Stage::new(cluster, alike);
-    let ending = candidates.ending.len();
-    let others = candidates.ending.iter().chain(&candidates.promised);
-    stage.lift(others.copied());
-    let fits_soon = if stage.is_empty() { None } else { stage.find() };
-    if let Some(places) = fits_soon {
-        return (Some(Found { victims: Vec::new(), places, ending }), true);
+    stage.lift(ending.iter().chain(&promised).copied());
+    if !stage.is_empty()
+        && let Some(places) = stage.find()
+    {
+        return (Some(Found { victims: Vec::new(), places, ending: ending.len() }), Fate::InVain);
     }
+    let candidates = Candidates::new(stage.cluster, (key, priority), (ending, promised), alike);
+    if !candidates.add_up {
+        return (None, Fate::InVain);
+    }
+    let ending = candidates.ending.len();
     let found = search::cheapest(&mut stage, &candidates).map(|found| Found { ending, ..found });
-    (found, stage.has_tries())
+    (found, if stage.has_tries() { Fate::InVain } else { Fate::GivenUp })
 }
 
 /// Keeps the nodes, and says who must go.

@@ -1,7 +1,7 @@
 //! Whom to evict: so many of the cheapest groups are taken away that the group fits, then each that need not go is put
 //! back, the most precious first. That is done in three orders, and the cheapest result is taken.
 
-use std::{cmp::Reverse, rc::Rc};
+use std::{cmp::Reverse, sync::Arc};
 
 use super::{
     candidates::{Candidate, Candidates, breaks},
@@ -11,7 +11,7 @@ use crate::{cluster::Cluster, node::NodeId};
 
 /// Whom to evict, and where the group fits then.
 pub(crate) struct Found {
-    pub(crate) victims: Vec<Rc<Candidate>>,
+    pub(crate) victims: Vec<Arc<Candidate>>,
     /// In the order of the group's pods.
     pub(crate) places: Vec<NodeId>,
     /// How many pods are ending anyhow.
@@ -34,7 +34,7 @@ pub(crate) fn cheapest(stage: &mut Stage<'_>, candidates: &Candidates) -> Option
     if found.is_none() && !are_all { cheapest_of(stage, &candidates.groups) } else { found }
 }
 
-fn cheapest_of(stage: &mut Stage<'_>, groups: &[Rc<Candidate>]) -> Option<Found> {
+fn cheapest_of(stage: &mut Stage<'_>, groups: &[Arc<Candidate>]) -> Option<Found> {
     let mut best: Option<(Cost, Found)> = None;
     let tried = if groups.len() > THREE_ORDERS { 1 } else { 3 };
     for order in orders(groups).into_iter().take(tried) {
@@ -49,14 +49,14 @@ fn cheapest_of(stage: &mut Stage<'_>, groups: &[Rc<Candidate>]) -> Option<Found>
 
 /// The groups, the cheapest first, in three ways: among those of the same priority the youngest, the largest or the smallest
 /// is the cheapest.
-fn orders(groups: &[Rc<Candidate>]) -> [Vec<Rc<Candidate>>; 3] {
+fn orders(groups: &[Arc<Candidate>]) -> [Vec<Arc<Candidate>>; 3] {
     let (youngest, mut largest, mut smallest) = (groups.to_vec(), groups.to_vec(), groups.to_vec());
     largest.sort_by_key(|group| (group.breaks_budget, group.priority, Reverse(group.pods.len())));
     smallest.sort_by_key(|group| (group.breaks_budget, group.priority, group.pods.len()));
     [youngest, largest, smallest]
 }
 
-fn cheapest_in(stage: &mut Stage<'_>, order: &[Rc<Candidate>]) -> Option<Found> {
+fn cheapest_in(stage: &mut Stage<'_>, order: &[Arc<Candidate>]) -> Option<Found> {
     let away = take_away(stage, order);
     let found = away.and_then(|(away, places)| reprieve(stage, &order[..away], places));
     let pods = order.iter().flat_map(|group| &group.pods);
@@ -65,7 +65,7 @@ fn cheapest_in(stage: &mut Stage<'_>, order: &[Rc<Candidate>]) -> Option<Found> 
 }
 
 /// Takes the cheapest away, twice as many each time, until the group fits. How many, and where it fits.
-fn take_away(stage: &mut Stage<'_>, order: &[Rc<Candidate>]) -> Option<(usize, Vec<NodeId>)> {
+fn take_away(stage: &mut Stage<'_>, order: &[Arc<Candidate>]) -> Option<(usize, Vec<NodeId>)> {
     let (mut away, mut next) = (0, 1);
     while away < order.len() {
         next = next.min(order.len() - away);
@@ -85,7 +85,7 @@ fn take_away(stage: &mut Stage<'_>, order: &[Rc<Candidate>]) -> Option<(usize, V
 
 /// Puts back whoever need not go, the most precious first: as many at once as is possible, so that few tries are spent on
 /// those of whom none need go. Nothing where the tries are spent before everybody was tried: nobody is evicted untried.
-fn reprieve(stage: &mut Stage<'_>, away: &[Rc<Candidate>], mut places: Vec<NodeId>) -> Option<Found> {
+fn reprieve(stage: &mut Stage<'_>, away: &[Arc<Candidate>], mut places: Vec<NodeId>) -> Option<Found> {
     let mut victims = Vec::new();
     let (mut left, mut at_once) = (away.len(), away.len());
     while left > 0 {
@@ -113,11 +113,11 @@ fn reprieve(stage: &mut Stage<'_>, away: &[Rc<Candidate>], mut places: Vec<NodeI
     Some(Found { victims, places, ending: 0 })
 }
 
-fn cost(cluster: &Cluster, victims: &[Rc<Candidate>]) -> Cost {
+fn cost(cluster: &Cluster, victims: &[Arc<Candidate>]) -> Cost {
     let mut left: Vec<i64> = cluster.budgets.values().map(|budget| budget.allowed).collect();
     let broken = victims.iter().map(|group| breaks(cluster, &mut left, &group.pods)).sum();
     let highest = victims.iter().map(|group| group.priority).max().unwrap_or(i32::MIN);
-    let above_nothing = |group: &Rc<Candidate>| i64::from(group.priority) - i64::from(i32::MIN) + 1;
+    let above_nothing = |group: &Arc<Candidate>| i64::from(group.priority) - i64::from(i32::MIN) + 1;
     let sum = victims.iter().map(above_nothing).fold(0, i64::saturating_add);
     let pods = victims.iter().map(|group| group.pods.len()).sum();
     let started = victims.iter().map(|group| group.started).min().unwrap_or(i64::MAX);

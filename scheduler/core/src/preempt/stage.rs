@@ -1,31 +1,50 @@
 //! Where it is tried whether a group fits without certain pods: they are taken off their nodes, and put back in the end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::{
     around,
+    choice::Choice,
     cluster::{Cluster, Lifted},
     node::{NodeId, PodId},
+    order::Ground,
+    places::fill,
     plan::Alike,
+    question::Question,
+    search::search_counting,
 };
 
-/// How often it is tried for one group: pods of one kind are only counted, which is cheap; else nodes are searched.
-const TRIES_BY_COUNTING: usize = 10_000;
-const TRIES_BY_SEARCHING: usize = 256;
+/// How often it is tried for one group.
+const TRIES: usize = 10_000;
+/// How many looks at nodes all of that may take. It blocks the only loop there is: this is about half a second.
+const LOOKS: u64 = 10_000_000;
 
 /// The cluster without some of its pods.
 pub(crate) struct Stage<'a> {
     pub(crate) cluster: &'a mut Cluster,
     pub(crate) alike: &'a [Alike],
+    /// For each kind, where its pods could go.
+    choices: Vec<Choice>,
+    is_around: bool,
     lifted: HashMap<PodId, Lifted>,
     tries: usize,
+    /// When so many looks were spent, ever, no more is tried.
+    until: u64,
 }
 
 impl<'a> Stage<'a> {
     pub(crate) fn new(cluster: &'a mut Cluster, alike: &'a [Alike]) -> Self {
-        let is_counted = alike.len() == 1 && !around::matters(cluster, alike);
-        let tries = if is_counted { TRIES_BY_COUNTING } else { TRIES_BY_SEARCHING };
-        Self { cluster, alike, lifted: HashMap::new(), tries }
+        cluster.changes.begin_trial();
+        let choice = |alike: &Alike| Choice::new(alike.kind.clone(), &cluster.shared.resources);
+        Self {
+            choices: alike.iter().map(choice).collect(),
+            is_around: around::matters(cluster, alike),
+            lifted: HashMap::new(),
+            tries: TRIES,
+            until: cluster.looks() + LOOKS,
+            cluster,
+            alike,
+        }
     }
 
     /// Takes pods off their nodes.
@@ -53,13 +72,34 @@ impl<'a> Stage<'a> {
 
     /// A node for each pod of the group. Nothing where it doesn't fit, or was tried too often.
     pub(crate) fn find(&mut self) -> Option<Vec<NodeId>> {
-        self.tries = self.tries.checked_sub(1)?;
-        self.cluster.find_places(self.alike)
+        if !self.has_tries() {
+            return None;
+        }
+        self.tries -= 1;
+        let Cluster { nodes, shared, changes, .. } = &*self.cluster;
+        self.choices.iter_mut().for_each(|choice| choice.refresh(Ground { nodes, shared, changes }));
+        // What isn't there for each kind alone needn't be looked for together.
+        let mut kinds = self.choices.iter().zip(self.alike);
+        if kinds.any(|(choice, alike)| choice.places() < alike.count()) {
+            return None;
+        }
+        if self.is_around {
+            return around::place(self.cluster, self.alike);
+        }
+        if let ([choice], [alike]) = (&self.choices[..], self.alike) {
+            return Some(fill(choice.nodes(), alike.pods.len()));
+        }
+        let open: BTreeSet<NodeId> =
+            self.choices.iter().flat_map(Choice::nodes).map(|(node, _)| node).collect();
+        let question = Question::among(self.cluster, self.alike, open);
+        let (found, looks) = search_counting(&question);
+        self.cluster.looked(looks);
+        found.map(|found| question.places_of(&found))
     }
 
     /// Whether it may be tried on.
     pub(crate) fn has_tries(&self) -> bool {
-        self.tries > 0
+        self.tries > 0 && self.cluster.looks() < self.until
     }
 }
 
@@ -68,5 +108,6 @@ impl Drop for Stage<'_> {
         for (_, lifted) in self.lifted.drain() {
             self.cluster.lay_back(lifted);
         }
+        self.cluster.changes.end_trial();
     }
 }

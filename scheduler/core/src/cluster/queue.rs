@@ -1,0 +1,87 @@
+//! The groups that wait, in their order, and what each hopes for.
+
+use std::ops::Bound;
+
+use super::{Cluster, Turn};
+use crate::{
+    order::Ground,
+    outlook::Vain,
+    preempt::{Fate, Sought},
+};
+
+/// What a group hopes for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Hope {
+    /// It wasn't looked at since something about it has changed.
+    Open,
+    /// It isn't looked at before something about it changes.
+    Settled,
+    /// It was looked at in vain, and so was whom to evict for it.
+    Vain(Vain, Sought),
+}
+
+/// What is to be looked at for a group.
+pub(crate) struct Look {
+    /// Whether it may have room.
+    pub(crate) has_hope: bool,
+    /// Whether others can be evicted for it, where that is known.
+    pub(crate) fate: Option<Fate>,
+}
+
+impl Cluster {
+    /// The next group that waits.
+    pub(crate) fn next_in_queue(&self, from: Bound<Turn>) -> Option<Turn> {
+        Some(self.queue.range((from, Bound::Unbounded)).next()?.0.clone())
+    }
+
+    /// The next group for which something may have come to be possible.
+    pub(crate) fn next_with_hope(&mut self, from: Bound<Turn>) -> Option<Turn> {
+        let lowest = self.lowest_priority();
+        let Self { queue, outlooks, nodes, shared, changes, prey, .. } = self;
+        let ground = Ground { nodes, shared, changes };
+        let mut rest = queue.range((from, Bound::Unbounded));
+        let next = rest.find(|(_, hope)| match hope {
+            Hope::Open => true,
+            Hope::Settled => false,
+            Hope::Vain(vain, sought) => {
+                let is_worth_it = || sought.has_chance(changes, lowest) && !prey.knows(vain, sought, changes);
+                outlooks.has_hope(vain, ground) || is_worth_it()
+            }
+        });
+        next.map(|(turn, _)| turn.clone())
+    }
+
+    /// What is to be looked at for a group.
+    pub(crate) fn look_of(&mut self, turn: &Turn) -> Look {
+        let lowest = self.lowest_priority();
+        let Self { queue, outlooks, nodes, shared, changes, .. } = self;
+        let Some(Hope::Vain(vain, sought)) = queue.get(turn) else {
+            return Look { has_hope: true, fate: None };
+        };
+        let has_hope = outlooks.has_hope(vain, Ground { nodes, shared, changes });
+        let is_open = has_hope || sought.has_chance(changes, lowest);
+        Look { has_hope, fate: Some(sought.fate).filter(|_| !is_open) }
+    }
+
+    fn lowest_priority(&self) -> Option<i32> {
+        self.priorities.keys().next().copied()
+    }
+
+    /// Remembers what a group that still waits hopes for.
+    pub(crate) fn set_hope(&mut self, turn: &Turn, hope: Hope) {
+        if let Some(known) = self.queue.get_mut(turn) {
+            *known = hope;
+        }
+    }
+
+    /// Groups for which nodes are kept are looked at again: somebody may have taken one.
+    pub(crate) fn rouse_reserved(&mut self) {
+        for key in self.reservations.keys() {
+            let turn = self.groups.get(key).and_then(|group| group.queued.as_ref());
+            if let Some(hope) = turn.and_then(|turn| self.queue.get_mut(turn)) {
+                *hope = Hope::Open;
+            }
+        }
+        self.changes.group();
+    }
+}

@@ -11,8 +11,11 @@ use crate::{
 
 type Figures = Result<Vec<Figure>, Box<dyn Error>>;
 
-/// Each by its name.
-pub(crate) const ALL: [(&str, fn() -> Figures); 6] = [
+/// A situation by its name.
+type Situation = (&'static str, fn() -> Figures);
+
+/// All of them.
+pub(crate) const ALL: [Situation; 6] = [
     ("kinds", kinds),
     ("misfits", misfits),
     ("anti-affinity", anti_affinity),

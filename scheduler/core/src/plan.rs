@@ -167,4 +167,6 @@ impl Cluster {
 }
 
 #[cfg(test)]
+mod asleep;
+#[cfg(test)]
 mod tests;

@@ -117,8 +117,7 @@ impl Cluster {
         };
         let Look { has_hope, fate } = self.look_of(turn);
         // Where the fewest of its pods have no room, neither have more.
-        let (alike, places) =
-            if has_hope { self.find_most(key, all) } else { (self.fewest(key, all), None) };
+        let (alike, places) = if has_hope { self.find_most(key, all) } else { (self.fewest(key, all), None) };
         if let Some(places) = places {
             return Some(self.place(key, &alike, places));
         }

@@ -85,3 +85,13 @@ impl Cluster {
         self.changes.group();
     }
 }
+
+#[cfg(test)]
+impl Cluster {
+    /// Forgets whatever was remembered of what was looked at in vain.
+    pub(crate) fn forget_hopes(&mut self) {
+        self.queue.values_mut().for_each(|hope| *hope = Hope::Open);
+        (self.outlooks, self.explanations, self.prey) = Default::default();
+        (self.swept, self.swept_to) = (None, None);
+    }
+}

@@ -95,6 +95,7 @@ impl Cluster {
     pub fn spare(&mut self, uid: &str) {
         let Some(id) = self.pod_ids.get(uid) else { return };
         self.set_leaving(*id, false);
+        self.rouse_reserved();
     }
 
     fn set_leaving(&mut self, id: PodId, is_leaving: bool) {
@@ -221,6 +222,10 @@ impl Cluster {
         }
         if left.or(on).is_some() {
             self.changes.around();
+        }
+        // For whom a node is kept, that it was enough to wait there may hold no more.
+        if !self.changes.is_trial() && on.is_some_and(|on| self.nodes[on.index()].keeps()) {
+            self.rouse_reserved();
         }
     }
 

@@ -186,7 +186,7 @@ pub(crate) fn allows(kind: &Kind, node: &Node) -> bool {
     !is_lasting_refusal(kind, node)
         && taken_port(kind, node).is_none()
         && !is_anothers(kind, node)
-        && node.unreadable == 0
+        && node.unreadable.is_empty()
 }
 
 /// Whether the node breaks a rule that it would break with nobody on it, too.

@@ -1,0 +1,346 @@
+//! Whoever isn't looked at again would have found nothing: neither room nor somebody to evict.
+
+use proptest::{collection::vec, option, prelude::*};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    gang::GangFacts,
+    testing::{World, gpus},
+};
+
+const NODES: usize = 4;
+const PODS: usize = 10;
+
+/// Something that happens to a small cluster.
+#[derive(Clone, Debug)]
+enum Happens {
+    Node {
+        node: usize,
+        gpus: i64,
+        zone: usize,
+        is_cordoned: bool,
+    },
+    NodeGone(usize),
+    Pod {
+        pod: usize,
+        asks: Asks,
+    },
+    /// The API server shows a pod on the node to which we sent it.
+    Bound(usize),
+    /// A pod of another scheduler.
+    Foreign {
+        pod: usize,
+        node: usize,
+        gpus: i64,
+        priority: i32,
+        app: usize,
+    },
+    Ending(usize),
+    Finished(usize),
+    Gone(usize),
+    /// A pod that was sent to a node isn't bound.
+    GivenUp(usize),
+    /// A pod's status changes in what planning doesn't read.
+    Echo(usize),
+    Gang {
+        gang: usize,
+        min_member: usize,
+        priority: i32,
+    },
+    PodGroup {
+        min_count: usize,
+    },
+    Budget {
+        app: usize,
+        allowed: i64,
+    },
+    BudgetGone,
+    ReservationsEnd,
+    /// Somebody who was to be evicted can't be.
+    Spared(usize),
+    Explained,
+}
+
+/// What a pod asks for.
+#[derive(Clone, Debug)]
+struct Asks {
+    gpus: i64,
+    priority: i32,
+    app: usize,
+    group: Option<usize>,
+    how: How,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum How {
+    Plainly,
+    /// Not on a node, or in a zone, with a pod of this app.
+    Apart(usize, &'static str),
+    /// Where a pod of this app is.
+    Together(usize, &'static str),
+    Spread,
+    InZone(usize),
+    WithPort,
+    WithoutPreempting,
+}
+
+fn asks() -> impl Strategy<Value = Asks> {
+    let key = || prop_oneof![Just("kubernetes.io/hostname"), Just("zone")];
+    let how = prop_oneof![
+        4 => Just(How::Plainly),
+        1 => (0_usize..3, key()).prop_map(|(app, key)| How::Apart(app, key)),
+        1 => (0_usize..3, key()).prop_map(|(app, key)| How::Together(app, key)),
+        1 => Just(How::Spread),
+        1 => (0_usize..2).prop_map(How::InZone),
+        1 => Just(How::WithPort),
+        1 => Just(How::WithoutPreempting),
+    ];
+    let group = option::weighted(0.6, 0_usize..4);
+    (1_i64..4, 0_i32..3, 0_usize..3, group, how).prop_map(|(gpus, priority, app, group, how)| Asks {
+        gpus,
+        priority,
+        app,
+        group,
+        how,
+    })
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    let pod = || 0..PODS;
+    prop_oneof![
+        3 => (0..NODES, 0_i64..6, 0_usize..2, proptest::bool::weighted(0.2))
+            .prop_map(|(node, gpus, zone, is_cordoned)| Happens::Node { node, gpus, zone, is_cordoned }),
+        1 => (0..NODES).prop_map(Happens::NodeGone),
+        6 => (pod(), asks()).prop_map(|(pod, asks)| Happens::Pod { pod, asks }),
+        3 => pod().prop_map(Happens::Bound),
+        2 => (pod(), 0..NODES, 0_i64..4, 0_i32..3, 0_usize..3)
+            .prop_map(|(pod, node, gpus, priority, app)| Happens::Foreign { pod, node, gpus, priority, app }),
+        1 => pod().prop_map(Happens::Ending),
+        1 => pod().prop_map(Happens::Finished),
+        3 => pod().prop_map(Happens::Gone),
+        1 => pod().prop_map(Happens::GivenUp),
+        1 => pod().prop_map(Happens::Echo),
+        1 => (0_usize..3, 1_usize..4, 0_i32..3)
+            .prop_map(|(gang, min_member, priority)| Happens::Gang { gang, min_member, priority }),
+        1 => (1_usize..4).prop_map(|min_count| Happens::PodGroup { min_count }),
+        1 => (0_usize..3, 0_i64..2).prop_map(|(app, allowed)| Happens::Budget { app, allowed }),
+        1 => Just(Happens::BudgetGone),
+        1 => Just(Happens::ReservationsEnd),
+        1 => pod().prop_map(Happens::Spared),
+        1 => Just(Happens::Explained),
+    ]
+}
+
+/// A cluster, and the documents of its pods.
+struct Scene {
+    world: World,
+    pods: Vec<Option<Value>>,
+    /// How many pods there ever were: each has a UID of its own.
+    made: usize,
+}
+
+fn affinity(kind: &str, app: usize, key: &str) -> Value {
+    let term = json!({ "labelSelector": { "matchLabels": { "app": app.to_string() } }, "topologyKey": key });
+    json!({ kind: { "requiredDuringSchedulingIgnoredDuringExecution": [term] } })
+}
+
+impl Scene {
+    fn new() -> Self {
+        let mut scene = Self { world: World::default(), pods: vec![None; PODS], made: 0 };
+        for gang in 0..3 {
+            scene.gang(gang, 2, 0);
+        }
+        scene.world.pod_group("u", &json!({ "schedulingPolicy": { "gang": { "minCount": 2 } } }));
+        scene.world.upstream_gang("u");
+        scene
+    }
+
+    fn gang(&mut self, gang: usize, min_member: usize, priority: i32) {
+        let key = format!("ns/g{gang}");
+        self.world.cluster.set_gang(GangFacts { key, min_member, priority, ..GangFacts::default() });
+    }
+
+    fn tell(&mut self, pod: usize, document: Value) {
+        self.world.cluster.set_pod(&serde_json::from_value(document.clone()).unwrap());
+        self.pods[pod] = Some(document);
+    }
+
+    /// The pod's document is changed, if there is one.
+    fn change(&mut self, pod: usize, change: impl FnOnce(&mut Value)) {
+        if let Some(mut document) = self.pods[pod].clone() {
+            change(&mut document);
+            self.tell(pod, document);
+        }
+    }
+
+    fn uid(&self, pod: usize) -> Option<String> {
+        Some(self.pods[pod].as_ref()?["metadata"]["uid"].as_str()?.to_owned())
+    }
+
+    fn forget(&mut self, pod: usize) {
+        if let Some(uid) = self.uid(pod) {
+            self.world.cluster.remove_pod(&uid);
+            self.pods[pod] = None;
+        }
+    }
+
+    /// A pod in place of the one that was there.
+    fn make(
+        &mut self,
+        pod: usize,
+        (gpus, priority, app): (i64, i32, usize),
+        change: impl FnOnce(&mut Value),
+    ) {
+        self.forget(pod);
+        self.made += 1;
+        let mut document = json!({
+            "metadata": { "name": format!("p{pod}"), "namespace": "ns", "uid": format!("u{}", self.made),
+                "labels": { "app": app.to_string() } },
+            "spec": { "schedulerName": "plasma-scheduler", "priority": priority, "containers": [{ "name": "c",
+                "resources": { "requests": { "nvidia.com/gpu": gpus.to_string() } } }] },
+        });
+        change(&mut document);
+        self.tell(pod, document);
+    }
+
+    fn arrives(&mut self, pod: usize, asks: &Asks) {
+        let is_upstream = asks.group == Some(3);
+        let priority = if is_upstream { 0 } else { asks.priority };
+        self.make(pod, (asks.gpus, priority, asks.app), |pod| {
+            match asks.group {
+                Some(3) => pod["spec"]["schedulingGroup"] = json!({ "podGroupName": "u" }),
+                Some(gang) => {
+                    pod["metadata"]["labels"]["compute.plasma.dev/gang"] = json!(format!("g{gang}"));
+                }
+                None => {}
+            }
+            match asks.how {
+                How::Plainly => {}
+                How::Apart(app, key) => pod["spec"]["affinity"] = affinity("podAntiAffinity", app, key),
+                How::Together(app, key) => pod["spec"]["affinity"] = affinity("podAffinity", app, key),
+                How::Spread => {
+                    pod["spec"]["topologySpreadConstraints"] = json!([{ "maxSkew": 1, "topologyKey": "zone",
+                        "whenUnsatisfiable": "DoNotSchedule",
+                        "labelSelector": { "matchLabels": { "app": asks.app.to_string() } } }]);
+                }
+                How::InZone(zone) => pod["spec"]["nodeSelector"] = json!({ "zone": zone.to_string() }),
+                How::WithPort => {
+                    pod["spec"]["containers"][0]["ports"] = json!([{ "containerPort": 80, "hostPort": 80 }]);
+                }
+                How::WithoutPreempting if is_upstream => {}
+                How::WithoutPreempting => pod["spec"]["preemptionPolicy"] = json!("Never"),
+            }
+        });
+    }
+
+    fn happen(&mut self, event: &Happens) {
+        match event {
+            Happens::Node { node, gpus: count, zone, is_cordoned } => {
+                let name = format!("n{node}");
+                self.world.node(&name, &gpus(*count));
+                self.world.change_node(&name, |node| {
+                    node["metadata"]["labels"]["zone"] = json!(zone.to_string());
+                    node["spec"]["unschedulable"] = json!(is_cordoned);
+                });
+            }
+            Happens::NodeGone(node) => self.world.cluster.remove_node(&format!("n{node}")),
+            Happens::Pod { pod, asks } => self.arrives(*pod, asks),
+            Happens::Foreign { pod, node, gpus, priority, app } => {
+                self.make(*pod, (*gpus, *priority, *app), |pod| {
+                    pod["spec"]["schedulerName"] = json!("default-scheduler");
+                    pod["spec"]["nodeName"] = json!(format!("n{node}"));
+                });
+            }
+            Happens::Gang { gang, min_member, priority } => self.gang(*gang, *min_member, *priority),
+            Happens::PodGroup { min_count } => self
+                .world
+                .pod_group("u", &json!({ "schedulingPolicy": { "gang": { "minCount": min_count } } })),
+            Happens::Budget { app, allowed } => {
+                let budget = json!({ "metadata": { "name": "b", "namespace": "ns" },
+                    "spec": { "selector": { "matchLabels": { "app": app.to_string() } } },
+                    "status": { "disruptionsAllowed": allowed } });
+                self.world.cluster.set_budget(&serde_json::from_value(budget).unwrap());
+            }
+            Happens::BudgetGone => self.world.cluster.remove_budget("ns/b"),
+            Happens::ReservationsEnd => drop(self.world.cluster.end_reservations(i64::MAX / 2, 0)),
+            Happens::Explained => drop(self.world.cluster.explain(2)),
+            other => self.happen_to_pod(other),
+        }
+    }
+
+    fn happen_to_pod(&mut self, event: &Happens) {
+        match event {
+            Happens::Bound(pod) => {
+                let node = self.uid(*pod).and_then(|uid| self.world.cluster.node_of(&uid).map(str::to_owned));
+                if let Some(node) = node {
+                    self.change(*pod, |pod| pod["spec"]["nodeName"] = json!(node));
+                }
+            }
+            Happens::Ending(pod) => self.change(*pod, |pod| {
+                pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            }),
+            Happens::Finished(pod) => self.change(*pod, |pod| pod["status"]["phase"] = json!("Succeeded")),
+            Happens::Gone(pod) => self.forget(*pod),
+            Happens::Echo(pod) => self.change(*pod, |pod| {
+                pod["status"]["conditions"] =
+                    json!([{ "type": "PodScheduled", "status": "False", "reason": "x" }]);
+            }),
+            Happens::GivenUp(pod) => {
+                let Some(uid) = self.uid(*pod) else { return };
+                let known = self.world.cluster.known_by_uid(&uid);
+                if let Some(group) = known.and_then(|known| known.group.clone()) {
+                    self.world.cluster.give_up(&group, [uid.as_str()]);
+                }
+            }
+            Happens::Spared(pod) => {
+                if let Some(uid) = self.uid(*pod) {
+                    self.world.cluster.spare(&uid);
+                }
+            }
+            _ => unreachable!("it is no pod's"),
+        }
+    }
+
+    /// Plans until there is nothing more to be done now. How often something was done.
+    fn settle(&mut self) -> Vec<Decision> {
+        let mut done = Vec::new();
+        for _ in 0..50 {
+            let decisions = self.world.cluster.plan(100);
+            let has_more = self.world.cluster.has_more();
+            let mut is_over = !has_more;
+            for decision in decisions {
+                if let Decision::Place { group, .. } | Decision::Preempt { group, .. } = &decision {
+                    // It is carried out at once.
+                    self.world.cluster.set_busy(group, false);
+                    is_over = false;
+                    done.push(decision);
+                }
+            }
+            if is_over {
+                return done;
+            }
+        }
+        panic!("it doesn't settle: {done:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn whoever_is_not_looked_at_again_would_have_found_nothing(events in vec(happens(), 1..50)) {
+        let mut scene = Scene::new();
+        for (at, event) in events.iter().enumerate() {
+            scene.happen(event);
+            scene.settle();
+            // Not each time: what is remembered for long must hold as well.
+            if at % 9 != 8 && at + 1 != events.len() {
+                continue;
+            }
+            scene.world.cluster.forget_hopes();
+            let missed = scene.settle();
+            prop_assert!(missed.is_empty(), "after {:?}, number {}: {:?}", event, at, missed);
+        }
+    }
+}

@@ -28,6 +28,9 @@ use record::{GANGS, Record};
 use store::{Kind, Store};
 use turn::{Load, Turn};
 
+/// How often everything is measured: what a moment of the machine does to one is seen in the other.
+const ROUNDS: usize = 2;
+
 /// How the scheduler is measured.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -110,11 +113,13 @@ async fn measure(options: &Options, programs: &Programs, schedulers: Schedulers)
     let mut stage = Stage::set(options, programs, schedulers).await?;
     let pods = plain_pods(options.nodes);
     let mut turns = Vec::new();
-    for who in [Ours, Theirs, Ours, Theirs] {
-        turns.push(take(&mut stage, who, Load::plain(pods)).await?);
-    }
-    for size in GANGS {
-        turns.push(take(&mut stage, Ours, Load::gangs(pods, size)).await?);
+    for _ in 0..ROUNDS {
+        for who in [Ours, Theirs] {
+            turns.push(take(&mut stage, who, Load::plain(pods)).await?);
+        }
+        for size in GANGS {
+            turns.push(take(&mut stage, Ours, Load::gangs(pods, size)).await?);
+        }
     }
     progress::say("a full cluster: ten pods on each node");
     full::fill(&stage).await?;

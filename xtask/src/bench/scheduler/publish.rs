@@ -70,7 +70,7 @@ fn read(data: &Path) -> Result<Vec<Record>> {
 fn panels(records: &[Record]) -> [Panel; 2] {
     let group = |record: &Record, bars| Group { name: format!("{} nodes", record.nodes), bars };
     let rates = |record: &Record| {
-        let plain = [Theirs, Ours].map(|who| Some(record.plain_rate(who)));
+        let plain = [Theirs, Ours].map(|who| record.plain_rate(who));
         let all = plain.into_iter().chain(GANGS.map(|size| record.gang_rate(size)));
         group(
             record,
@@ -102,8 +102,8 @@ nodes: `cargo xtask bench scheduler --nodes 5000 --publish`.
 ![pods bound a second, and CPU a pod, by the number of nodes](scheduler.svg)
 
 It makes a control plane of its own, etcd and kube-apiserver {KUBERNETES}, and nodes of eight GPUs that are objects and \
-nothing more. Both schedulers meet the same API server, nodes and pods, in turns: ours, kube-scheduler, ours, \
-kube-scheduler; both are without limits of their client's, and kube-scheduler packs GPUs (`MostAllocated`). A turn's pods \
+nothing more. Both schedulers meet the same API server, nodes and pods, in turns: ours, kube-scheduler, our gangs, and all \
+of it again; both are without limits of their client's, and kube-scheduler packs GPUs (`MostAllocated`). A turn's pods \
 are made while nobody schedules them: workers of training jobs with their environment and volumes, one GPU each. Then the \
 scheduler starts, and rate and CPU time are those from its first binding to its last one, by the API server's own audit \
 log, which costs it the same whoever binds. Where pods are gangs, the rate is ours; kube-scheduler's default plugins know \

@@ -162,7 +162,7 @@ impl Binder {
 }
 
 /// Whether the API server said no, and so did nothing: what it does after a time-out or a fault of its own is unknown.
-fn was_refused(fault: &kube::Error) -> bool {
+pub(crate) fn was_refused(fault: &kube::Error) -> bool {
     matches!(fault, kube::Error::Api(status) if (400..500).contains(&status.code) && !matches!(status.code, 408 | 429))
 }
 

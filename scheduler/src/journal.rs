@@ -16,6 +16,7 @@ use plasma_api::{
 use plasma_scheduler_core::{Next, Placement};
 
 use crate::{
+    commit::was_refused,
     pod_groups::group_of,
     state::{self, State},
 };
@@ -28,6 +29,10 @@ pub(crate) const AGAIN: SignedDuration = SignedDuration::from_secs(1);
 /// For how long plans that are carried out wait at most to be written down as such, while many pods are on their way.
 const LATER: SignedDuration = SignedDuration::from_secs(5);
 
+/// How often is asked whether a plan was written. After that its pods count as left on their way: their room is kept until
+/// nothing can arrive any more, and nobody else waits for that.
+const TRIES: usize = 5;
+
 /// Why a journal couldn't be written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JournalError {
@@ -39,36 +44,56 @@ pub(crate) enum JournalError {
     Open,
 }
 
-/// Writes the plan into the gang's status, and knows in the end whether it stands there: the gang as it was written, or
-/// nothing where the plan isn't written and won't be any more.
+/// Whether a plan stands in the gang's status.
+pub(crate) enum Journalled {
+    /// It does: the gang as it was written.
+    Yes(Box<Gang>),
+    /// It doesn't, and won't any more.
+    No,
+    /// Nobody knows, and nothing more is tried.
+    Unknown,
+}
+
+/// Writes the plan into the gang's status, and finds out whether it stands there.
 pub(crate) async fn write_for_sure(
     client: &Client,
     gang: Gang,
     placements: &[Placement],
     deadline: Timestamp,
-) -> Option<Gang> {
+) -> Journalled {
     let key = group_of(&gang);
     let gangs: Api<Gang> = Api::namespaced(client.clone(), &gang.namespace().unwrap_or_default());
     let planned = match planned(gang, placements, deadline) {
         Ok(planned) => planned,
         Err(fault) => {
             tracing::debug!("gang {key}: the plan can't be journalled: {fault}");
-            return None;
+            return Journalled::No;
         }
     };
     let written = gangs.replace_status(&planned.name_any(), &PostParams::default(), &planned).await;
     let fault = match written {
-        Ok(written) => return Some(written),
+        Ok(written) => return Journalled::Yes(Box::new(written)),
+        // At a conflict it may be ours that stands there already.
+        Err(fault) if was_refused(&fault) && !is_conflict(&fault) => {
+            tracing::warn!("gang {key}: the API server refuses its plan: {fault}");
+            return Journalled::No;
+        }
         Err(fault) => fault,
     };
     tracing::debug!("gang {key}: whether the plan is journalled isn't known: {fault}");
-    loop {
+    for _ in 0..TRIES {
         match settle(&gangs, &planned).await {
-            Ok(settled) => return settled,
+            Ok(Some(gang)) => return Journalled::Yes(Box::new(gang)),
+            Ok(None) => return Journalled::No,
             Err(fault) => tracing::debug!("gang {key}: {fault}"),
         }
         tokio::time::sleep(AGAIN.unsigned_abs()).await;
     }
+    Journalled::Unknown
+}
+
+fn is_conflict(fault: &kube::Error) -> bool {
+    matches!(fault, kube::Error::Api(status) if status.code == 409)
 }
 
 /// Finds out whether the plan stands in the gang's status. Where it doesn't, and might still arrive, the gang is written in

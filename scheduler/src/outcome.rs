@@ -13,11 +13,10 @@ use crate::{
     commit::Binder,
     event::{self, Told},
     evict::{Evicted, Eviction, Evictor},
-    journal::{self, Plan, Step},
+    journal::{self, Journalled, Plan, Step},
     pod_groups::{Made, Stands, Target, Wanted, group_of},
     report::Reporter,
     said::{News, Recipient},
-    strays::LAST_WORD,
     volumes::VolumeBinder,
     waits::Why,
 };
@@ -98,36 +97,28 @@ impl Work {
         Outcome::Asked { group, why_not }
     }
 
-    /// Binds a pod of no gang. While nobody knows whether it is bound, it stays where it was sent.
+    /// Binds a pod of no gang.
     pub(crate) async fn bind_single(self, group: String, placements: Vec<Placement>) -> Outcome {
         let namespace = group.split_once('/').map_or("", |(namespace, _)| namespace).to_owned();
         for placement in &placements {
-            if !self.bind_one(&namespace, placement).await {
-                return Outcome::Refused { group, placements };
+            match self.bind_one(&namespace, placement).await {
+                Bound::Yes | Bound::Started => {}
+                Bound::Never | Bound::Refused => return Outcome::Refused { group, placements },
+                Bound::NotYet => return Outcome::Unknown { group, placements },
             }
         }
         Outcome::Bound { group, placements }
     }
 
-    /// Whether the pod is bound to its node. If not, it won't be.
-    async fn bind_one(&self, namespace: &str, placement: &Placement) -> bool {
+    /// Binds a pod, trying again at once where nobody knows whether it is bound.
+    async fn bind_one(&self, namespace: &str, placement: &Placement) -> Bound {
         for _ in 0..FAULTS {
             match self.binder.bind(namespace, placement).await {
-                Bound::Yes | Bound::Started => return true,
-                Bound::Never | Bound::Refused => return false,
                 Bound::NotYet => tokio::time::sleep(AGAIN).await,
+                known => return known,
             }
         }
-        // Nothing more is sent, and what was sent has an end.
-        let since = tokio::time::Instant::now();
-        loop {
-            match self.binder.look_up(namespace, placement).await {
-                Bound::Yes | Bound::Started => return true,
-                Bound::Never | Bound::Refused => return false,
-                Bound::NotYet if since.elapsed() > LAST_WORD.unsigned_abs() => return false,
-                Bound::NotYet => tokio::time::sleep(AGAIN).await,
-            }
-        }
+        Bound::NotYet
     }
 
     /// Journals a gang's plan, then binds its pods.
@@ -140,15 +131,17 @@ impl Work {
         let group = group_of(&gang);
         let namespace = gang.namespace().unwrap_or_default();
         // The plan is durable before its first binding: a successor finishes or undoes what we began.
-        let Some(gang) = journal::write_for_sure(&self.client, gang, &placements, deadline).await else {
-            return Outcome::Refused { group, placements };
+        let gang = match journal::write_for_sure(&self.client, gang, &placements, deadline).await {
+            Journalled::Yes(gang) => gang,
+            Journalled::No => return Outcome::Refused { group, placements },
+            Journalled::Unknown => return Outcome::Unknown { group, placements },
         };
         let outcomes = self.binder.bind_all(&namespace, &placements).await;
         let is_bound = outcomes.iter().all(|outcome| outcome.is_done());
         if outcomes.contains(&Bound::Never) {
             tracing::warn!("gang {group}: not every pod can be bound as planned");
         }
-        Outcome::Begun { group, placements, gang: Box::new(gang), is_bound }
+        Outcome::Begun { group, placements, gang, is_bound }
     }
 
     /// Carries a journalled plan on.

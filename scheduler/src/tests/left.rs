@@ -1,6 +1,8 @@
 //! Plans whose gang goes, whose pods become others', or whose task panics: no pod stays on its way for ever, and nothing that
 //! may still be bound is given away.
 
+use std::time::Duration;
+
 use k8s_openapi::jiff::SignedDuration;
 use plasma_api::names;
 use serde_json::{Value, json};
@@ -150,4 +152,38 @@ async fn a_task_that_panics_while_it_undoes_or_ends_a_plan_is_taken_up_again() {
         assert!(cluster.status()["journal"].is_null(), "{line}: {}", cluster.status());
         assert_eq!(cluster.pods().is_empty(), seconds < 0, "{line}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_namespace_in_which_nothing_may_be_written() {
+    for fault in [Fault::Refused(403), Fault::Refused(500), Fault::RequestLost] {
+        let cluster = Cluster::new();
+        cluster.server.fail("PUT gangs/g/status", usize::MAX, fault);
+        let mut scheduler = cluster.scheduler();
+        let cycle = tokio::time::timeout(Duration::from_secs(60), cluster.cycle(&mut scheduler));
+        cycle.await.expect("it ends");
+        assert_eq!(scheduler.under_way(), 0, "{fault:?}");
+        let on_their_way = scheduler.state.cluster.on_their_way();
+        let is_known = matches!(fault, Fault::Refused(403));
+        assert_eq!(
+            on_their_way,
+            if is_known { 0 } else { 2 },
+            "{fault:?}: the room is kept while nobody knows"
+        );
+        assert_eq!(cluster.lines("POST pods"), [""; 0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lone_pod_that_may_or_may_not_be_bound_keeps_its_room_and_nobody_else_waiting() {
+    let mut cluster = Cluster::new();
+    cluster.server.objects().gangs.clear();
+    cluster.server.objects().pods.values_mut().for_each(|pod| pod["metadata"]["labels"] = json!({}));
+    cluster.show();
+    cluster.server.fail("POST pods/p0/binding", usize::MAX, Fault::Refused(500));
+    let mut scheduler = cluster.scheduler();
+    let cycle = tokio::time::timeout(Duration::from_secs(20), cluster.cycle(&mut scheduler));
+    cycle.await.expect("it ends");
+    cluster.later(&mut scheduler, 1).await;
+    assert_eq!((scheduler.under_way(), scheduler.state.cluster.on_their_way()), (0, 1));
 }

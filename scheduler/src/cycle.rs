@@ -189,7 +189,7 @@ impl Scheduler {
         self.end_reservations(now);
         self.look_for_strays(now);
         self.confirm_pod_groups(now);
-        for (about, why) in self.state.faults.take() {
+        for (about, why) in self.state.faults.take(now) {
             let otherwise = Outcome::Complained { untold: Some((about.clone(), why.clone())) };
             self.spawn(otherwise, |work| work.complain(about, why));
         }
@@ -363,7 +363,7 @@ impl Scheduler {
                 failed.iter().for_each(|failed| self.state.cluster.is_still_nominated(&failed.uid));
             }
             Outcome::Complained { untold } => {
-                untold.into_iter().for_each(|(about, why)| self.state.faults.owes(about, why));
+                untold.into_iter().for_each(|(about, why)| self.state.faults.owes(about, why, now));
             }
             Outcome::Confirmed => {}
             Outcome::GangMade { group, made } => self.gang_made(group, made, now),

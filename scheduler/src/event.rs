@@ -12,6 +12,8 @@ use plasma_api::names;
 
 /// How long a note may be: the API server takes no more (1 kB).
 const LONGEST: usize = 1000;
+/// How long an object's name may be, in bytes.
+const LONGEST_NAME: usize = 253;
 
 /// What is told of an object.
 pub(crate) struct Told<'a> {
@@ -47,7 +49,9 @@ pub(crate) async fn publish_once(client: &Client, told: Told<'_>) -> bool {
 async fn write(client: &Client, told: Told<'_>, suffix: &str) -> Result<(), kube::Error> {
     let Told { about, is_warning, reason, note } = told;
     let namespace = about.namespace.clone().unwrap_or_else(|| "default".to_owned());
-    let name = format!("{}.{suffix}", about.name.as_deref().unwrap_or_default());
+    // A dot stands between, and before it no dot and no dash.
+    let about_whom = cut(about.name.as_deref().unwrap_or_default(), LONGEST_NAME - 1 - suffix.len());
+    let name = format!("{}.{suffix}", about_whom.trim_end_matches(['.', '-']));
     let event = Event {
         metadata: ObjectMeta {
             name: Some(name),
@@ -56,7 +60,7 @@ async fn write(client: &Client, told: Told<'_>, suffix: &str) -> Result<(), kube
         },
         action: Some("Scheduling".to_owned()),
         event_time: Some(MicroTime(Timestamp::now())),
-        note: Some(note.chars().take(LONGEST).collect()),
+        note: Some(cut(note, LONGEST).to_owned()),
         reason: Some(reason.to_owned()),
         regarding: Some(about),
         reporting_controller: Some(names::field_manager::SCHEDULER.to_owned()),
@@ -67,6 +71,12 @@ async fn write(client: &Client, told: Told<'_>, suffix: &str) -> Result<(), kube
     let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
     events.create(&PostParams::default(), &event).await?;
     Ok(())
+}
+
+/// The beginning of a text, of so many bytes at most.
+fn cut(text: &str, bytes: usize) -> &str {
+    let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
 }
 
 /// An object of a kind, for an event about it.
@@ -86,4 +96,15 @@ pub(crate) fn reference(kind: (&str, &str), namespace: &str, name: &str, uid: &s
 /// A pod, for an event about it.
 pub(crate) fn pod_reference(namespace: &str, name: &str, uid: &str) -> ObjectReference {
     reference(("v1", "Pod"), namespace, name, uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+
+    #[test]
+    fn texts_are_cut_by_bytes_and_between_letters() {
+        assert_eq!(["abc", "ab…", "…"].map(|text| cut(text, 3)), ["abc", "ab", "…"]);
+        assert_eq!([cut("…", 2), cut("", 3), cut("abcd", 3)], ["", "", "abc"]);
+    }
 }

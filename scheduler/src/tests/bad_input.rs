@@ -7,6 +7,7 @@ use axum::{
     http::{StatusCode, Uri},
     response::IntoResponse as _,
 };
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use plasma_api::names;
 use plasma_runtime::CancellationToken;
@@ -72,7 +73,7 @@ async fn one_object_of_an_unknown_shape_does_not_stop_the_lists_of_pods_nodes_an
     tokio::time::timeout(std::time::Duration::from_secs(20), listed).await.unwrap();
     assert_eq!(scheduler.state.cluster.pods(), 3);
     assert!(scheduler.state.cluster.has_node("n") && scheduler.state.cluster.has_node("odd"));
-    let told = scheduler.state.faults.take();
+    let told = scheduler.state.faults.take(Timestamp::now());
     let mut kinds: Vec<String> = told.into_iter().filter_map(|(about, _)| about.kind).collect();
     kinds.sort();
     assert_eq!(kinds, ["Namespace", "Node", "Pod"]);
@@ -239,9 +240,9 @@ fn told_once_while_there<T: DeserializeOwned>(
     let objects = BTreeMap::from([("v".to_owned(), object)]);
     for _ in 0..2 {
         list(&objects, observed, scheduler);
-        assert_eq!(scheduler.state.faults.take().len(), 1);
+        assert_eq!(scheduler.state.faults.take(Timestamp::now()).len(), 1);
         list(&objects, observed, scheduler);
-        assert_eq!(scheduler.state.faults.take().len(), 0);
+        assert_eq!(scheduler.state.faults.take(Timestamp::now()).len(), 0);
         list(&BTreeMap::new(), observed, scheduler);
     }
 }
@@ -255,6 +256,8 @@ async fn an_event_that_could_not_be_written_is_written_later() {
     cluster.server.fail("POST events", 1, super::api_server::Fault::Refused(500));
     let mut scheduler = cluster.scheduler();
     pass(&mut cluster, &mut scheduler, 3).await;
+    assert_eq!(notes(&cluster, "odd").len(), 1, "not at once");
+    cluster.later(&mut scheduler, 30).await;
     assert_eq!(notes(&cluster, "odd").len(), 2, "once in vain");
 }
 

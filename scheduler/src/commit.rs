@@ -166,6 +166,11 @@ pub(crate) fn was_refused(fault: &kube::Error) -> bool {
     matches!(fault, kube::Error::Api(status) if (400..500).contains(&status.code) && !matches!(status.code, 408 | 429))
 }
 
+/// Whether somebody has written the object since it was read, perhaps we ourselves.
+pub(crate) fn is_conflict(fault: &kube::Error) -> bool {
+    matches!(fault, kube::Error::Api(status) if status.code == 409)
+}
+
 /// Whether a pod in this phase has containers that were started.
 fn has_started(phase: Option<&str>) -> bool {
     phase.is_some_and(|phase| phase != "Pending")

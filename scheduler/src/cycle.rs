@@ -272,14 +272,14 @@ impl Scheduler {
         if self.is_outdated(&group, &placements) {
             return self.give_up(group, &uids(&placements), now);
         }
+        let gang = self.state.find_gang(&group).cloned();
+        if gang.is_none() && !is_single(&group) {
+            return self.give_up(group, &uids(&placements), now);
+        }
         self.under_way += placements.len();
         let otherwise = Outcome::Unknown { group: group.clone(), placements: placements.clone() };
-        if is_single(&group) {
+        let Some(gang) = gang else {
             return self.spawn(otherwise, |work| work.bind_single(group, placements));
-        }
-        let Some(gang) = self.state.find_gang(&group).cloned() else {
-            self.under_way -= placements.len();
-            return self.give_up(group, &uids(&placements), now);
         };
         self.journals.begins(&group, now);
         let deadline = now + SignedDuration::from_secs(i64::from(self.args.gang_deadline_seconds));
@@ -329,8 +329,7 @@ impl Scheduler {
         };
         match outcome {
             Outcome::Bound { group, placements } => {
-                self.under_way -= placements.len();
-                self.strays.let_go(placements.iter().map(|placement| &*placement.uid));
+                self.are_sent(&placements);
                 self.pauses.forget(&group);
                 self.said.forget(&group);
                 self.state.cluster.set_busy(&group, false);
@@ -341,8 +340,7 @@ impl Scheduler {
             Outcome::Unknown { group, placements } => self.lost_sight(group, &placements, now),
             Outcome::StraysRead { unbound } => self.release_strays(&unbound),
             Outcome::Begun { group, placements, gang, is_bound } => {
-                self.under_way -= placements.len();
-                self.strays.let_go(placements.iter().map(|placement| &*placement.uid));
+                self.are_sent(&placements);
                 self.state.wrote(&group, *gang);
                 self.said.forget(&group);
                 self.journals.has_begun(&group, is_bound, now);

@@ -16,7 +16,7 @@ use plasma_api::{
 use plasma_scheduler_core::{Next, Placement};
 
 use crate::{
-    commit::was_refused,
+    commit::{is_conflict, was_refused},
     pod_groups::group_of,
     state::{self, State},
 };
@@ -90,10 +90,6 @@ pub(crate) async fn write_for_sure(
         tokio::time::sleep(AGAIN.unsigned_abs()).await;
     }
     Journalled::Unknown
-}
-
-fn is_conflict(fault: &kube::Error) -> bool {
-    matches!(fault, kube::Error::Api(status) if status.code == 409)
 }
 
 /// Finds out whether the plan stands in the gang's status. Where it doesn't, and might still arrive, the gang is written in

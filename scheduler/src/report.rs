@@ -12,6 +12,7 @@ use plasma_api::{
 };
 
 use crate::{
+    commit::is_conflict,
     condition,
     event::{self, Told},
     said::{News, Recipient},
@@ -200,7 +201,7 @@ impl Reporter {
         match pods.patch_status(&pod.pod, &PatchParams::default(), &Patch::Strategic(&patch)).await {
             Ok(_) => true,
             Err(kube::Error::Api(status)) if status.code == 404 => true,
-            Err(kube::Error::Api(status)) if status.code == 409 => false,
+            Err(fault) if is_conflict(&fault) => false,
             Err(fault) => {
                 tracing::warn!("pod {namespace}/{}: its condition can't be written: {fault}", pod.pod);
                 false

@@ -8,23 +8,18 @@ use crate::{
     cluster::Moment,
     filter,
     node::{Node, NodeId},
-    order::Ground,
+    order::{Ground, Measure, Place, measure, place},
     pod::Kind,
 };
-
-/// What is free on a node of what is scarcest: nodes with least of it are filled first, so that large pods keep their
-/// places.
-type Fullness = [i64; 2];
 
 /// The nodes for one kind of pod.
 #[derive(Debug)]
 pub(crate) struct Choice {
     kind: Arc<Kind>,
-    /// What it asks for, the scarcest first.
-    scarcest: Vec<ResourceId>,
-    /// By node: how many pods of the kind fit, and where that puts it in the order.
-    rooms: Vec<Option<(i64, Fullness)>>,
-    order: BTreeSet<(Fullness, NodeId)>,
+    measure: Measure,
+    /// By node: how many pods of the kind fit, and where it is in the order.
+    rooms: Vec<Option<(i64, Place)>>,
+    order: BTreeSet<Place>,
     places: i128,
     seen: Moment,
     is_new: bool,
@@ -32,10 +27,9 @@ pub(crate) struct Choice {
 
 impl Choice {
     pub(crate) fn new(kind: Arc<Kind>, names: &ResourceNames) -> Self {
-        let scarcest = scarcest_first(std::iter::once(&*kind), names);
         Self {
+            measure: measure(&kind, names),
             kind,
-            scarcest,
             rooms: Vec::new(),
             order: BTreeSet::new(),
             places: 0,
@@ -75,17 +69,16 @@ impl Choice {
         if self.rooms.len() <= id.index() {
             self.rooms.resize(id.index() + 1, None);
         }
-        if let Some((room, fullness)) = self.rooms[id.index()].take() {
+        if let Some((room, place)) = self.rooms[id.index()].take() {
             self.places -= i128::from(room);
-            self.order.remove(&(fullness, id));
+            self.order.remove(&place);
         }
         let room = room(&self.kind, node);
         if room > 0 {
-            let free = |at: usize| self.scarcest.get(at).map_or(0, |resource| node.free(*resource));
-            let fullness = [free(0), free(1)];
-            self.rooms[id.index()] = Some((room, fullness));
+            let place = place(self.measure, id, node);
+            self.rooms[id.index()] = Some((room, place));
             self.places += i128::from(room);
-            self.order.insert((fullness, id));
+            self.order.insert(place);
         }
     }
 }

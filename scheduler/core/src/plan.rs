@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 use crate::{
     aside::Aside,
     choice::scarcest_first,
-    cluster::{Cluster, Group, Known, VolumeStep, is_single},
+    cluster::{Cluster, Group, Known, VolumeStep, is_gang, is_single},
     node::PodId,
     pod::Kind,
     quantity::Quantity,
@@ -119,7 +119,7 @@ impl Cluster {
         if let Some(why) = self.pod_group_aside(key, group) {
             return Some(Err(why));
         }
-        if group.gang.is_none() && !is_single(key) && !key.contains("/podgroup:") {
+        if group.gang.is_none() && is_gang(key) {
             return Some(Err(Aside::GangMissing));
         }
         let members: Vec<&Known> = self.members(group).collect();

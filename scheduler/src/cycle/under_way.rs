@@ -60,10 +60,15 @@ impl Scheduler {
         }
     }
 
-    /// Nobody knows how far a plan's task came. What it wrote and bound is seen by the watches; what it left is found again.
-    pub(super) fn lost_sight(&mut self, group: String, placements: &[Placement], now: Timestamp) {
+    /// The task that sent these pods on their way has ended.
+    pub(super) fn are_sent(&mut self, placements: &[Placement]) {
         self.under_way -= placements.len();
         self.strays.let_go(placements.iter().map(|placement| &*placement.uid));
+    }
+
+    /// Nobody knows how far a plan's task came. What it wrote and bound is seen by the watches; what it left is found again.
+    pub(super) fn lost_sight(&mut self, group: String, placements: &[Placement], now: Timestamp) {
+        self.are_sent(placements);
         if !is_single(&group) {
             self.journals.has_tried(&group, &Next::Wait, now);
         }

@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Api, Client, ResourceExt, api::PostParams};
 use plasma_api::{Gang, gang::GangSpec};
+use plasma_scheduler_core::upstream_key;
 
 use super::Target;
 
@@ -25,7 +26,7 @@ pub(crate) enum Made {
 pub(crate) fn group_of(gang: &impl ResourceExt) -> String {
     let (namespace, name) = (gang.namespace().unwrap_or_default(), gang.name_any());
     match pod_group_uid(gang) {
-        Some(_) => format!("{namespace}/podgroup:{name}"),
+        Some(_) => upstream_key(&namespace, &name),
         None => format!("{namespace}/{name}"),
     }
 }

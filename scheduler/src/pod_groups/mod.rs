@@ -18,7 +18,7 @@ use kube::{
     Resource,
     core::{ApiResource, DynamicResourceScope},
 };
-use plasma_scheduler_core::{Cluster, PodGroupDocument, Served};
+use plasma_scheduler_core::{Cluster, PodGroupDocument, Served, upstream_key, upstream_names};
 use serde::{Deserialize, Deserializer};
 
 pub(crate) use condition::{INITIALLY_SCHEDULED, Stands};
@@ -147,7 +147,7 @@ impl PodGroups {
 
     /// A PodGroup by its key, as it was seen last.
     pub(crate) fn find(&self, key: &str) -> Option<Target> {
-        let (namespace, name) = key.split_once("/podgroup:")?;
+        let (namespace, name) = upstream_names(key)?;
         Some(Target {
             resource: self.resource.clone()?,
             namespace: namespace.to_owned(),
@@ -171,5 +171,5 @@ impl PodGroups {
 
 /// The key that the core gives a PodGroup.
 fn key_of(document: &PodGroupDocument) -> String {
-    format!("{}/podgroup:{}", document.metadata.namespace, document.metadata.name)
+    upstream_key(&document.metadata.namespace, &document.metadata.name)
 }

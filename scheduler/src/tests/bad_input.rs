@@ -63,14 +63,7 @@ async fn one_object_of_an_unknown_shape_does_not_stop_the_lists_of_pods_nodes_an
         objects.namespaces.insert("odd".to_owned(), namespace);
     }
     let shutdown = CancellationToken::new();
-    let mut observations = observe::start(&cluster.server.client(), &shutdown);
-    let mut scheduler = cluster.scheduler();
-    let listed = async {
-        while !scheduler.state.is_complete() {
-            scheduler.observe(observations.recv().await.unwrap());
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(20), listed).await.unwrap();
+    let mut scheduler = cluster.listed(&shutdown).await;
     assert_eq!(scheduler.state.cluster.pods(), 3);
     assert!(scheduler.state.cluster.has_node("n") && scheduler.state.cluster.has_node("odd"));
     let told = scheduler.state.faults.take(Timestamp::now());

@@ -6,7 +6,7 @@ use clap::Parser as _;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::core::{ApiResource, GroupVersionKind};
 use plasma_api::names;
-use plasma_runtime::prometheus::Registry;
+use plasma_runtime::{CancellationToken, prometheus::Registry};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use crate::{
     args::Args,
     cycle::Scheduler,
     metrics::Metrics,
-    observe::{Change, Observed},
+    observe::{self, Change, Observed},
     storage::Stored,
 };
 
@@ -159,6 +159,19 @@ impl Cluster {
     pub(super) fn scheduler_that_knows(&self) -> Scheduler {
         let mut scheduler = self.scheduler();
         self.shown.tell(&mut scheduler);
+        scheduler
+    }
+
+    /// A scheduler whose own watches have listed everything once.
+    pub(super) async fn listed(&self, shutdown: &CancellationToken) -> Scheduler {
+        let mut observations = observe::start(&self.server.client(), shutdown);
+        let mut scheduler = self.scheduler();
+        let listed = async {
+            while !scheduler.state.is_complete() {
+                scheduler.observe(observations.recv().await.unwrap());
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), listed).await.unwrap();
         scheduler
     }
 

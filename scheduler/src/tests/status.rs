@@ -6,7 +6,6 @@ use plasma_runtime::CancellationToken;
 use serde_json::json;
 
 use super::cluster::{Cluster, runs};
-use crate::observe;
 
 #[tokio::test(start_paused = true)]
 async fn a_gang_without_pods_says_so_until_it_was_scheduled() {
@@ -77,14 +76,7 @@ async fn a_gang_that_cannot_be_read_keeps_no_other_from_being_seen() {
         Api::<Gang>::all(cluster.server.client()).list(&ListParams::default()).await;
     assert!(typed.is_err(), "a list of plain Gangs fails as a whole, so the test shows something");
     let shutdown = CancellationToken::new();
-    let mut observations = observe::start(&cluster.server.client(), &shutdown);
-    let mut scheduler = cluster.scheduler();
-    let listed = async {
-        while !scheduler.state.is_complete() {
-            scheduler.observe(observations.recv().await.unwrap());
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(20), listed).await.unwrap();
+    let scheduler = cluster.listed(&shutdown).await;
     assert!(scheduler.state.find_gang("ns/g").is_some());
     assert!(scheduler.state.find_gang("ns/bad").is_none());
     shutdown.cancel();

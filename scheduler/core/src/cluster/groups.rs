@@ -3,7 +3,7 @@
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
-use super::{Cluster, Hope, Known};
+use super::{Cluster, Hope, Known, upstream_names};
 use crate::{
     gang::GangFacts,
     labels::Text,
@@ -57,6 +57,12 @@ impl Group {
 /// Whether the key is that of a pod of no gang.
 pub fn is_single(key: &str) -> bool {
     key.contains("/pod:")
+}
+
+/// Whether the key is that of a gang which wasn't made for an upstream PodGroup: its pods go together whatever else they are
+/// in.
+pub(crate) fn is_gang(key: &str) -> bool {
+    !is_single(key) && upstream_names(key).is_none()
 }
 
 impl Cluster {
@@ -182,7 +188,7 @@ impl Cluster {
     }
 
     fn turn(&self, key: &Text, group: &Group) -> Option<Turn> {
-        let is_upstream = key.contains("/podgroup:");
+        let is_upstream = upstream_names(key).is_some();
         if is_upstream && !self.knows_pod_groups() {
             return None;
         }

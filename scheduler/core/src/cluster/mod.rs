@@ -33,10 +33,11 @@ use crate::{
 
 pub(crate) use budgets::Budget;
 pub(crate) use changes::{Changes, Moment};
+pub(crate) use groups::is_gang;
 pub use groups::is_single;
 pub(crate) use groups::{Group, Turn};
 use pod_groups::PodGroups;
-pub use pod_groups::Served;
+pub use pod_groups::{Served, upstream_key, upstream_names};
 pub(crate) use promises::Step;
 pub use promises::{ClaimName, VolumeStep, VolumesState};
 pub(crate) use queue::{Hope, Look};

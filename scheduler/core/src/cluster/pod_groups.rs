@@ -44,12 +44,12 @@ struct Members {
 }
 
 /// The key of a PodGroup, and of its pods where they are placed together. No gang has such a name.
-fn key_of(namespace: &str, name: &str) -> String {
+pub fn upstream_key(namespace: &str, name: &str) -> String {
     format!("{namespace}/podgroup:{name}")
 }
 
-/// A PodGroup's name, and its namespace, where the key is one's.
-fn names_of(key: &str) -> Option<(&str, &str)> {
+/// A PodGroup's namespace, and its name, where the key is one's.
+pub fn upstream_names(key: &str) -> Option<(&str, &str)> {
     key.split_once("/podgroup:")
 }
 
@@ -64,7 +64,7 @@ impl Cluster {
         if forgets {
             self.pod_groups.known.clear();
         }
-        let of_gangs = self.groups.keys().filter(|key| names_of(key).is_some());
+        let of_gangs = self.groups.keys().filter(|key| upstream_names(key).is_some());
         let keys: BTreeSet<Text> = self.pod_groups.pods.keys().chain(of_gangs).cloned().collect();
         keys.iter().for_each(|key| self.regroup(key));
     }
@@ -72,7 +72,7 @@ impl Cluster {
     /// A PodGroup is there, or has changed.
     pub fn set_pod_group(&mut self, document: &PodGroupDocument) {
         let meta = &document.metadata;
-        let key = self.shared.texts.share(&key_of(&meta.namespace, &meta.name));
+        let key = self.shared.texts.share(&upstream_key(&meta.namespace, &meta.name));
         let group = PodGroup::read(document);
         if self.pod_groups.known.get(&key) != Some(&group) {
             self.pod_groups.known.insert(key.clone(), group);
@@ -244,8 +244,8 @@ impl Cluster {
     pub(crate) fn pod_group_aside(&self, key: &str, group: &Group) -> Option<Aside> {
         let first = self.members(group).find(|known| known.waits()).or_else(|| self.members(group).next());
         let of_pods = first.and_then(|known| self.placing_pod_group(&known.pod));
-        let upstream = of_pods.or_else(|| names_of(key).map(|_| key.to_owned()))?;
-        let (_, name) = names_of(&upstream)?;
+        let upstream = of_pods.or_else(|| upstream_names(key).map(|_| key.to_owned()))?;
+        let (_, name) = upstream_names(&upstream)?;
         if self.pod_groups.served == Served::No {
             return Some(Aside::Refused(Unsupported::not_served()));
         }
@@ -281,7 +281,7 @@ impl Cluster {
     /// What a pod wants that isn't what its PodGroup says: a group's pods have one scheduler, and the group's priority.
     fn oddity(&self, key: &str, pod: &Pod) -> Option<Unsupported> {
         let group = self.pod_groups.known.get(key)?;
-        let (_, group_name) = names_of(key)?;
+        let (_, group_name) = upstream_names(key)?;
         let (field, why) = if pod.stage.is_terminating || pod.stage.is_finished {
             return None;
         } else if pod.scheduler != self.scheduler {
@@ -312,5 +312,5 @@ impl Cluster {
 }
 
 fn pod_group_key(pod: &Pod) -> Option<String> {
-    pod.pod_group.as_ref().map(|name| key_of(pod.namespace(), name))
+    pod.pod_group.as_ref().map(|name| upstream_key(pod.namespace(), name))
 }

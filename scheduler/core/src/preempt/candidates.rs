@@ -9,7 +9,7 @@ use std::{
 use crate::{
     amounts::Tally,
     around,
-    cluster::{Cluster, Group, Known, is_single},
+    cluster::{Cluster, Group, Known, is_gang, is_single},
     filter,
     labels::Text,
     node::{Node, NodeId, PodId},
@@ -225,11 +225,6 @@ impl<'a> Gathered<'a> {
 
 fn candidate(key: Text) -> Candidate {
     Candidate { key, pods: Vec::new(), priority: i32::MIN, started: i64::MAX, breaks_budget: false }
-}
-
-/// Whether the key is that of a gang, whose pods go together whatever else they are in.
-fn is_gang(key: &str) -> bool {
-    !is_single(key) && !key.contains("/podgroup:")
 }
 
 fn join(group: &mut Candidate, id: PodId, (known, priority): (&Known, i32)) {

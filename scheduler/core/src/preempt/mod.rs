@@ -67,13 +67,12 @@ impl Sought {
     pub(crate) fn has_chance(&self, changes: &Changes, lowest: Option<i32>) -> bool {
         let Some(priority) = self.priority else { return false };
         let has_below = lowest.is_some_and(|lowest| lowest < priority);
+        let has_moved = || self.chances != changes.chances(priority, self.looks_around);
         match self.fate {
-            // Whoever takes its nodes, or changes them, rouses it.
-            Fate::Ending(_) => false,
+            // Whoever takes its nodes, or changes them, rouses it; but what is around it changes elsewhere, too.
+            Fate::Ending(_) => self.looks_around && has_moved(),
             Fate::NotTried => has_below,
-            Fate::InVain | Fate::GivenUp => {
-                has_below && self.chances != changes.chances(priority, self.looks_around)
-            }
+            Fate::InVain | Fate::GivenUp => has_below && has_moved(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Who is evicted, and who never is.
 
+mod elsewhere;
 mod exhaustive;
 mod mirrors;
 mod moved;

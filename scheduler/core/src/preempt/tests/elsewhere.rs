@@ -1,0 +1,28 @@
+//! A group for which a node is kept is looked at again when what it looks at changes on other nodes.
+
+use super::*;
+
+fn in_zone(world: &mut World, node: &str, zone: &str) {
+    world.change_node(node, |node| node["metadata"]["labels"]["zone"] = json!(zone));
+}
+
+#[test]
+fn who_is_spread_and_waits_for_a_node_is_looked_at_again_when_others_change_their_zone() {
+    let mut world = world(&[("a", 2), ("b", 0), ("c", 1)]);
+    for (node, zone) in [("a", "0"), ("b", "1"), ("c", "1")] {
+        in_zone(&mut world, node, zone);
+    }
+    let is_x = |pod: &mut Value| pod["metadata"]["labels"] = json!({ "app": "x" });
+    world.ranked_pod("low", 0, (2, Some("a")), |_| ());
+    world.ranked_pod("other", 0, (1, Some("c")), is_x);
+    world.ranked_pod("spread", MINE, (2, None), |pod| {
+        is_x(pod);
+        pod["spec"]["topologySpreadConstraints"] = json!([{ "maxSkew": 1, "topologyKey": "zone",
+            "whenUnsatisfiable": "DoNotSchedule", "labelSelector": { "matchLabels": { "app": "x" } } }]);
+    });
+    assert_eq!(victims(&decision(&mut world)), ["low"]);
+    world.cluster.set_busy("ns/pod:spread", false);
+    assert!(held(&decision(&mut world)).starts_with("waits for 1 pods to end"));
+    in_zone(&mut world, "c", "0");
+    assert_eq!(victims(&decision(&mut world)), ["other"], "beside it, it would be one too many in its zone");
+}

@@ -55,7 +55,8 @@ pub struct LeaderArgs {
     #[arg(long, env = "LEADER_ELECT_RESOURCE_NAME")]
     pub leader_elect_resource_name: Option<String>,
 
-    /// Who this copy is among the others: its pod's name; if not given, its host's name and a random UUID.
+    /// What this copy is called among the others: its pod's name, or else its host's. A random UUID is put behind it, since
+    /// one that is started again under its name is another: what its last self sent may still arrive.
     #[arg(long, env = "POD_NAME", hide_env_values = true)]
     pub leader_elect_identity: Option<String>,
 }
@@ -77,17 +78,21 @@ impl LeaderArgs {
         self.lease_duration() - self.renew_deadline()
     }
 
-    /// Two copies must never have the same, on one host neither.
+    /// How long one request about the lease may take: of three, the last one is still in time, should the others be lost on
+    /// a dead connection.
+    fn request_timeout(&self) -> Duration {
+        self.renew_deadline() / 3
+    }
+
+    /// No two processes ever have the same, not even two in turn under one name.
     fn identity(&self) -> String {
         let from_kernel = |what| std::fs::read_to_string(format!("/proc/sys/kernel/{what}"));
-        let by_itself = || {
-            let host = from_kernel("hostname").unwrap_or_else(|_| "unknown".to_owned());
-            let unique = from_kernel("random/uuid")
-                .unwrap_or_else(|_| format!("{}.{}", std::process::id(), Timestamp::now().as_nanosecond()));
-            format!("{}_{}", host.trim(), unique.trim())
-        };
         let given = self.leader_elect_identity.as_deref().map(str::trim).filter(|name| !name.is_empty());
-        given.map_or_else(by_itself, str::to_owned)
+        let host = || from_kernel("hostname").unwrap_or_else(|_| "unknown".to_owned());
+        let name = given.map_or_else(host, str::to_owned);
+        let unique = from_kernel("random/uuid")
+            .unwrap_or_else(|_| format!("{}.{}", std::process::id(), Timestamp::now().as_nanosecond()));
+        format!("{}_{}", name.trim(), unique.trim())
     }
 }
 
@@ -201,7 +206,8 @@ struct Candidate {
     /// How long to wait between two tries.
     pause: Duration,
     leadership: Leadership,
-    /// The lease as it was seen last, and since when it has been so, by this machine's clock alone.
+    /// The lease as it was when its holder last gave a sign of life, and since when that is seen, by this machine's clock
+    /// alone.
     seen: Option<(Lease, Instant)>,
 }
 
@@ -209,7 +215,7 @@ impl Candidate {
     fn new(client: &Client, name: &str, args: &LeaderArgs, leadership: Leadership) -> Self {
         let namespace = args.leader_elect_resource_namespace.as_deref().unwrap_or(client.default_namespace());
         Self {
-            leases: Api::namespaced(client.clone(), namespace),
+            leases: Api::namespaced(bounded::bounded(client.clone(), args.request_timeout()), namespace),
             name: args.leader_elect_resource_name.as_deref().unwrap_or(name).to_owned(),
             identity: args.identity(),
             lease_duration: args.lease_duration(),
@@ -287,11 +293,7 @@ impl Candidate {
             self.leases.create(&PostParams::default(), &lease).await?;
             return Ok(true);
         };
-        let is_news = self
-            .seen
-            .as_ref()
-            .is_none_or(|(seen, _)| seen.metadata.resource_version != found.metadata.resource_version);
-        if is_news {
+        if self.seen.as_ref().is_none_or(|(seen, _)| signs_of_life(seen) != signs_of_life(&found)) {
             self.seen = Some((found.clone(), Instant::now()));
         }
         let holder = found.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
@@ -323,9 +325,10 @@ impl Candidate {
             lease_transitions: Some(if is_renewal || before.is_none() {
                 transitions
             } else {
-                transitions + 1
+                transitions.saturating_add(1)
             }),
-            ..LeaseSpec::default()
+            // What coordinated election keeps there isn't ours.
+            ..before.cloned().unwrap_or_default()
         }
     }
 
@@ -357,6 +360,13 @@ impl Candidate {
         }
         Ok(())
     }
+}
+
+/// What whoever takes or renews a lease changes. Anything else, such as an annotation, others may have written: it doesn't say
+/// that the holder lives.
+fn signs_of_life(lease: &Lease) -> impl PartialEq {
+    let spec = lease.spec.as_ref();
+    spec.map(|spec| (&spec.holder_identity, &spec.renew_time, &spec.acquire_time, spec.lease_transitions))
 }
 
 /// Whether another has written the object since it was read.

@@ -21,7 +21,8 @@ struct Server(Arc<Mutex<Kept>>);
 struct Kept {
     lease: Option<Value>,
     version: u64,
-    is_silent: bool,
+    /// So many of the next requests are never answered.
+    unanswered: usize,
     /// Who comes before so many of the next writes, and whom he says holds the lease.
     meddler: (usize, Option<&'static str>),
 }
@@ -49,13 +50,28 @@ impl Server {
         Client::new(Router::new().fallback(answer).with_state(self.clone()), "plasma-system")
     }
 
-    fn holder(&self) -> Value {
-        self.kept().lease.as_ref().map_or(Value::Null, |lease| lease["spec"]["holderIdentity"].clone())
+    fn spec(&self) -> Value {
+        self.kept().lease.as_ref().map_or(Value::Null, |lease| lease["spec"].clone())
+    }
+
+    /// What the holder is called, without the UUID behind it; nothing where nobody is.
+    fn holder(&self) -> String {
+        name_of(self.spec()["holderIdentity"].as_str().unwrap_or_default())
     }
 }
 
+fn name_of(identity: &str) -> String {
+    identity.rsplit_once('_').map_or(identity, |(name, _)| name).to_owned()
+}
+
 async fn answer(State(server): State<Server>, method: Method, body: Bytes) -> Response {
-    if server.kept().is_silent {
+    let is_answered = {
+        let mut kept = server.kept();
+        let left = kept.unanswered.checked_sub(1);
+        kept.unanswered = left.unwrap_or_default();
+        left.is_none()
+    };
+    if !is_answered {
         std::future::pending::<()>().await;
     }
     let mut kept = server.kept();
@@ -133,7 +149,7 @@ async fn who_waits_for_another_is_ready_and_who_leads_then_not_yet() {
 #[tokio::test]
 async fn whoever_has_no_answer_is_not_ready() {
     let (server, health, shutdown) = (Server::default(), Health::default(), CancellationToken::new());
-    server.kept().is_silent = true;
+    server.kept().unanswered = usize::MAX;
     let flags = ["test", "--leader-elect-lease-duration=3", "--leader-elect-renew-deadline=1"];
     let (args, lost) = (Flags::parse_from(flags).leader, CancellationToken::new());
     let (client, ready) = (server.client(), health.gate("leads"));
@@ -149,7 +165,7 @@ async fn one_leads_and_the_other_only_after_the_lease_has_run_out() {
     assert!(first.try_once().await && first.leadership.is_held());
     let begun = Instant::now();
     assert!(!second.try_once().await && !second.leadership.is_held());
-    assert_eq!(second.holder(), "first");
+    assert_eq!(name_of(second.holder()), "first");
     // The first one isn't heard of any more.
     while !second.try_once().await {
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -157,7 +173,7 @@ async fn one_leads_and_the_other_only_after_the_lease_has_run_out() {
     assert!(begun.elapsed() >= Duration::from_secs(3));
     assert!(!first.leadership.is_held(), "it counted itself out before");
     assert_eq!(server.holder(), "second");
-    assert_eq!(server.kept().lease.as_ref().unwrap()["spec"]["leaseTransitions"], 1);
+    assert_eq!(server.spec()["leaseTransitions"], 1);
     assert!(!first.try_once().await);
 }
 
@@ -170,7 +186,7 @@ async fn who_hears_nothing_of_the_api_server_counts_himself_out_in_time() {
     let leads = lead(&server.client(), "the-lease", &args, (&shutdown, &lost), &gate()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(2500)).await;
     assert!(leads.is_held(), "it is renewed");
-    server.kept().is_silent = true;
+    server.kept().unanswered = usize::MAX;
     let silent = Instant::now();
     while leads.is_held() {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -180,7 +196,7 @@ async fn who_hears_nothing_of_the_api_server_counts_himself_out_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_ends_in_order_gives_the_lease_back_and_his_next_self_has_it_at_once() {
+async fn who_ends_in_order_gives_the_lease_back_at_once_and_whoever_was_killed_waits_for_his_own() {
     let server = Server::default();
     let (shutdown, lost) = (CancellationToken::new(), CancellationToken::new());
     let args = Flags::parse_from(["test", "--leader-elect-identity", "me"]).leader;
@@ -193,11 +209,16 @@ async fn who_ends_in_order_gives_the_lease_back_and_his_next_self_has_it_at_once
     // Somebody annotates it just then.
     server.kept().meddler = (1, None);
     leads.give_back().await;
-    assert_eq!(server.holder(), Value::Null);
+    assert_eq!(server.holder(), "");
     assert!(!leads.is_held() && !lost.is_cancelled());
-    assert!(candidate(&server, "another").try_once().await);
-    // Killed, it begins anew under its name: the lease is still its own.
-    assert!(candidate(&server, "another").try_once().await);
+    assert!(candidate(&server, "me").try_once().await);
+    // Killed, it begins anew under its name: what its last self sent may still arrive.
+    let mut next_self = candidate(&server, "me");
+    assert!(!next_self.try_once().await);
+    tokio::time::sleep(Duration::from_millis(2900)).await;
+    assert!(!next_self.try_once().await);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(next_self.try_once().await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,11 +227,11 @@ async fn giving_the_lease_back_takes_no_longer_than_the_api_server_may_take() {
     let tokens = (&CancellationToken::new(), &CancellationToken::new());
     let args = Flags::parse_from(["test"]).leader;
     let leads = lead(&server.client(), "the-lease", &args, tokens, &gate()).await.unwrap();
-    server.kept().is_silent = true;
+    server.kept().unanswered = usize::MAX;
     let begun = Instant::now();
     leads.give_back().await;
     assert!(begun.elapsed() <= GIVE_BACK + Duration::from_millis(10) && !leads.is_held());
-    assert!(!server.holder().is_null());
+    assert_ne!(server.holder(), "");
 }
 
 #[tokio::test(start_paused = true)]
@@ -266,23 +287,97 @@ async fn who_finds_another_in_the_lease_at_a_conflict_has_lost_it() {
     server.kept().meddler = (1, Some("second"));
     assert!(!first.try_once().await);
     assert!(!first.leadership.is_held());
-    assert_eq!((first.holder(), server.holder()), ("second", json!("second")));
+    assert_eq!((first.holder(), server.holder().as_str()), ("second", "second"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_are_never_answered_leave_time_for_another() {
+    let server = Server::default();
+    let tokens = (&CancellationToken::new(), &CancellationToken::new());
+    let args = Flags::parse_from(["test"]).leader;
+    let leads = lead(&server.client(), "the-lease", &args, tokens, &gate()).await.unwrap();
+    for _ in 0..3 {
+        server.kept().unanswered = 2;
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(12) {
+            assert!(leads.is_held(), "{:?}", begun.elapsed());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(server.kept().unanswered, 0);
+    }
+    assert!(!tokens.1.is_cancelled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_its_holder_changes_keeps_a_lease_alive() {
+    let signs = [
+        ("holderIdentity", json!("first_again"), true),
+        ("renewTime", json!("2030-01-01T00:00:00.000000Z"), true),
+        ("acquireTime", json!("2030-01-01T00:00:00.000000Z"), true),
+        ("leaseTransitions", json!(7), true),
+        ("strategy", json!("OldestEmulationVersion"), false),
+    ];
+    for (field, value, lives) in signs {
+        let server = Server::default();
+        let (mut first, mut second) = (candidate(&server, "first"), candidate(&server, "second"));
+        assert!(first.try_once().await && !second.try_once().await);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        {
+            let mut kept = server.kept();
+            kept.version = 100;
+            let lease = kept.lease.as_mut().unwrap();
+            lease["spec"][field] = value;
+            lease["metadata"]["resourceVersion"] = json!("100");
+        }
+        assert!(!second.try_once().await, "{field}: it hasn't run out");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(second.try_once().await, !lives, "{field}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_takes_a_lease_keeps_what_is_not_his_and_its_count_does_not_overflow() {
+    let server = Server::default();
+    let mut first = candidate(&server, "first");
+    assert!(first.try_once().await);
+    first.give_back().await;
+    let others = json!({ "strategy": "OldestEmulationVersion", "preferredHolder": "kube-scheduler" });
+    {
+        let mut kept = server.kept();
+        let spec = &mut kept.lease.as_mut().unwrap()["spec"];
+        spec["leaseTransitions"] = json!(i32::MAX);
+        spec["strategy"] = others["strategy"].clone();
+        spec["preferredHolder"] = others["preferredHolder"].clone();
+    }
+    let mut second = candidate(&server, "second");
+    for _ in 0..2 {
+        assert!(second.try_once().await);
+        let spec = server.spec();
+        assert_eq!((server.holder().as_str(), &spec["leaseTransitions"]), ("second", &json!(i32::MAX)));
+        assert_eq!(
+            json!({ "strategy": spec["strategy"], "preferredHolder": spec["preferredHolder"] }),
+            others
+        );
+    }
 }
 
 #[test]
-fn two_copies_on_one_host_have_two_names() {
+fn two_processes_have_two_names_whatever_they_are_called() {
     let identity = |given: Option<&str>| {
         let mut flags = vec!["test"];
         flags.extend(given.into_iter().flat_map(|given| ["--leader-elect-identity", given]));
         Flags::parse_from(flags).leader.identity()
     };
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
-    for (one, other) in [(identity(None), identity(None)), (identity(Some("")), identity(Some(" ")))] {
+    let host = host.trim();
+    for (given, expected) in
+        [(None, host), (Some(""), host), (Some(" "), host), (Some("scheduler-0"), "scheduler-0")]
+    {
+        let (one, other) = (identity(given), identity(given));
         assert_ne!(one, other);
         let (name, unique) = one.rsplit_once('_').unwrap();
-        assert_eq!((name, unique.len()), (host.trim(), "00000000-0000-4000-8000-000000000000".len()));
+        assert_eq!((name, unique.len()), (expected, "00000000-0000-4000-8000-000000000000".len()));
     }
-    assert_eq!(identity(Some("scheduler-0")), "scheduler-0");
 }
 
 #[tokio::test]
@@ -302,7 +397,7 @@ async fn who_does_not_lead_reads_and_writes_nothing() {
     leases.replace("the-lease", &PostParams::default(), &kept).await.unwrap();
     assert_eq!(server.kept().version, 2);
     // A write that isn't answered is given up before the lease runs out.
-    server.kept().is_silent = true;
+    server.kept().unanswered = usize::MAX;
     let begun = Instant::now();
     assert!(leases.replace("the-lease", &PostParams::default(), &kept).await.is_err());
     assert!(begun.elapsed() < args.last_request() + Duration::from_millis(500));

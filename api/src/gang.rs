@@ -37,7 +37,8 @@ pub struct GangSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_runtime_seconds: Option<i64>,
 
-    /// Gangs with a higher priority get room first; equals go by age.
+    /// Gangs whose pods have a higher `spec.priority` get room first; among equals those for which this is higher, then the
+    /// older ones.
     #[serde(default)]
     pub priority: i32,
 }

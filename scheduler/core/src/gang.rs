@@ -10,7 +10,7 @@ pub struct GangFacts {
     pub job: Option<String>,
     /// How many pods must start together.
     pub min_member: usize,
-    /// Higher goes first.
+    /// Higher goes first among those whose pods are of the same priority.
     pub priority: i32,
     /// When it was created, in seconds; older goes first among equals.
     pub created: i64,

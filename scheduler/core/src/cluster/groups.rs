@@ -3,7 +3,7 @@
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
-use super::{Cluster, Hope, Known, upstream_names};
+use super::{Cluster, Hope, Known, upstream_names, waiting::Waiting};
 use crate::{
     gang::GangFacts,
     labels::Text,
@@ -12,9 +12,10 @@ use crate::{
     pod::Pod,
 };
 
-/// Where a group is in the queue: higher priority first, then the older one, then by name.
+/// Where a group is in the queue: by the least priority of its pods and then its gang's own number, higher first; then the
+/// older one, then by name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Turn(Reverse<i32>, i64, Text);
+pub(crate) struct Turn(Reverse<(i32, i32)>, i64, Text);
 
 impl Turn {
     /// Whose turn it is.
@@ -30,8 +31,8 @@ pub(crate) struct Group {
     pub(crate) gang: Option<GangFacts>,
     /// Its pods that aren't being deleted.
     pub(crate) members: BTreeSet<PodId>,
-    /// How many of them have no node and haven't ended.
-    pub(crate) waiting: usize,
+    /// Those of them that have no node and haven't ended.
+    pub(crate) waiting: Waiting,
     /// A plan of ours for it is being carried out.
     pub(crate) is_busy: bool,
     /// It was told that there is no room, and nothing about it has changed since.
@@ -154,13 +155,15 @@ impl Cluster {
         }
         let group = self.group(key);
         group.members.insert(id);
-        group.waiting += usize::from(known.waits());
+        if known.waits() {
+            group.waiting.add(known.pod.priority);
+        }
     }
 
     pub(super) fn leave(&mut self, key: &Text, id: PodId, known: &Known) {
         let Some(group) = self.groups.get_mut(key) else { return };
-        if group.members.remove(&id) {
-            group.waiting -= usize::from(known.waits());
+        if group.members.remove(&id) && known.waits() {
+            group.waiting.remove(known.pod.priority);
         }
     }
 
@@ -168,7 +171,7 @@ impl Cluster {
     pub(super) fn touch(&mut self, key: &Text) {
         let Some(group) = self.groups.get(key) else { return };
         let is_idle = !group.is_busy && !group.has_journal();
-        let wants = if is_idle && (group.waiting > 0 || group.lacks_pods(self.needed(key, group))) {
+        let wants = if is_idle && (!group.waiting.is_none() || group.lacks_pods(self.needed(key, group))) {
             self.turn(key, group)
         } else {
             None
@@ -192,13 +195,14 @@ impl Cluster {
         if is_upstream && !self.knows_pod_groups() {
             return None;
         }
-        if let Some(gang) = &group.gang {
-            let priority = self.pod_group_priority(key).unwrap_or(gang.priority);
-            return Some(Turn(Reverse(priority), gang.created, key.clone()));
-        }
-        let first = self.known(*group.members.first()?)?;
-        let priority = self.pod_group_priority(key).unwrap_or(first.pod.priority);
-        Some(Turn(Reverse(priority), first.pod.created, key.clone()))
+        // Of a gang that was made for an upstream PodGroup, that decides.
+        let number = group.gang.as_ref().filter(|_| !is_upstream).map_or(0, |gang| gang.priority);
+        let created = match &group.gang {
+            Some(gang) => gang.created,
+            None => self.known(*group.members.first()?)?.pod.created,
+        };
+        let priority = self.pod_group_priority(key).or_else(|| group.waiting.least()).unwrap_or(0);
+        Some(Turn(Reverse((priority, number)), created, key.clone()))
     }
 
     /// A pod that is part of a journalled plan is on its way from the moment it is known.

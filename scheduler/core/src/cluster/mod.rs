@@ -15,6 +15,7 @@ mod shunning;
 mod storage;
 mod strays;
 mod verdicts;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -70,6 +70,64 @@ fn higher_priority_goes_first_then_age() {
     assert_eq!(order.collect::<Vec<_>>(), ["ns/urgent", "ns/old", "held"]);
 }
 
+/// Who is placed, in that order, where there is room for so many GPUs.
+fn placed_in_order(world: &mut World, room: i64) -> Vec<String> {
+    world.node("n", &gpus(room));
+    let placed = plan(world).into_iter().filter_map(|decision| match decision {
+        Decision::Place { group, .. } => Some(group),
+        _ => None,
+    });
+    placed.collect()
+}
+
+#[test]
+fn the_priority_of_its_pods_comes_before_the_number_of_a_gang() {
+    let mut world = World::default();
+    world.ranked_gang("a", 0, &[(1, None)]);
+    world.ranked_gang("b", 5, &[(1, None)]);
+    let mut facts = world.cluster.find_group("ns/a").unwrap().gang.clone().unwrap();
+    facts.priority = 9;
+    world.cluster.set_gang(facts);
+    let mut facts = world.cluster.find_group("ns/b").unwrap().gang.clone().unwrap();
+    facts.priority = 0;
+    world.cluster.set_gang(facts);
+    world.ranked_pod("c", 7, (1, None), |_| ());
+    assert_eq!(placed_in_order(&mut world, 2), ["ns/pod:c", "ns/b"]);
+}
+
+#[test]
+fn a_gang_of_pods_of_several_priorities_is_where_the_least_of_those_that_wait_puts_it() {
+    let mixed = || {
+        let mut world = World::default();
+        world.gang("mixed", &[&gpus(1), &gpus(1)]);
+        for (at, priority) in [9, 3].into_iter().enumerate() {
+            world.ranked_pod(&format!("mixed-{at}"), priority, (1, None), |pod| {
+                pod["metadata"]["labels"] = json!({ "compute.plasma.dev/gang": "mixed" });
+            });
+        }
+        world.ranked_pod("x", 5, (1, None), |_| ());
+        world
+    };
+    assert_eq!(placed_in_order(&mut mixed(), 3), ["ns/pod:x", "ns/mixed"]);
+    // The least one is on a node already, or was made anew with another priority.
+    let change = |node: Option<&str>, priority| {
+        let mut world = mixed();
+        world.ranked_pod("mixed-1", priority, (1, node), |pod| {
+            pod["metadata"]["labels"] = json!({ "compute.plasma.dev/gang": "mixed" });
+        });
+        placed_in_order(&mut world, 3)
+    };
+    assert_eq!(change(Some("elsewhere"), 3), ["ns/mixed", "ns/pod:x"]);
+    assert_eq!(change(None, 6), ["ns/mixed", "ns/pod:x"]);
+    let mut world = mixed();
+    world.ranked_pod("mixed-2", 1, (1, None), |pod| {
+        pod["metadata"]["labels"] = json!({ "compute.plasma.dev/gang": "mixed" });
+    });
+    world.ranked_pod("y", 2, (1, None), |_| ());
+    world.cluster.remove_pod("mixed-2");
+    assert_eq!(placed_in_order(&mut world, 4), ["ns/pod:x", "ns/mixed", "ns/pod:y"]);
+}
+
 #[test]
 fn unlike_pods_find_the_one_way_in_which_they_fit() {
     // Largest first and best fit would put 3 beside 3 and leave 2+2 nowhere: 3+2, 3+2 is the only way.

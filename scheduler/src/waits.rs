@@ -132,8 +132,12 @@ impl Waits {
             free: None,
         };
         let (why, message, blockers) = match why {
-            Aside::Gathering { there, needed } => {
-                (Why::Gathering, format!("{there} of {needed} pods exist"), Vec::new())
+            Aside::Gathering { there, needed, failed } => {
+                let beside = match failed {
+                    0 => String::new(),
+                    failed => format!(", beside {failed} that have failed"),
+                };
+                (Why::Gathering, format!("{there} of {needed} pods exist{beside}"), Vec::new())
             }
             Aside::Gated { gate, pods, of } => {
                 let message = format!("{pods} of {of} pods wait for scheduling gate {gate} to be taken off");

@@ -11,6 +11,8 @@ pub enum Aside {
         there: usize,
         /// How many must.
         needed: usize,
+        /// How many there are beside them that have failed.
+        failed: usize,
     },
     /// Somebody wants them to wait: some pods have a scheduling gate.
     Gated {

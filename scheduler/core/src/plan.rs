@@ -122,10 +122,12 @@ impl Cluster {
         if group.gang.is_none() && is_gang(key) {
             return Some(Err(Aside::GangMissing));
         }
-        let members: Vec<&Known> = self.members(group).collect();
+        let (failed, members): (Vec<&Known>, Vec<&Known>) =
+            self.members(group).partition(|known| known.pod.stage.has_failed);
         let needed = self.needed(key, group);
         if members.len() < needed {
-            return Some(Err(Aside::Gathering { there: members.len(), needed }));
+            let (there, failed) = (members.len(), failed.len());
+            return Some(Err(Aside::Gathering { there, needed, failed }));
         }
         let waiting = || members.iter().copied().filter(|known| known.waits());
         if waiting().next().is_none() {

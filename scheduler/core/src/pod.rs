@@ -57,6 +57,8 @@ pub(crate) struct Stage {
     pub(crate) is_terminating: bool,
     /// It has ended, one way or the other.
     pub(crate) is_finished: bool,
+    /// It has ended, and not well: where it belongs to a group, another takes its place.
+    pub(crate) has_failed: bool,
     /// Its containers have been started once.
     pub(crate) has_started: bool,
     /// Nothing of it runs any more: it holds nothing.

@@ -152,7 +152,13 @@ fn stage(status: &PodStatus, is_terminating: bool) -> Stage {
     let is_finished = matches!(phase, "Succeeded" | "Failed");
     let mut containers = status.container_statuses.iter().chain(&status.init_container_statuses);
     let is_over = is_finished && !containers.any(|container| container.state.running.is_some());
-    Stage { is_terminating, is_finished, has_started: phase != "Pending", is_over }
+    Stage {
+        is_terminating,
+        is_finished,
+        has_failed: phase == "Failed",
+        has_started: phase != "Pending",
+        is_over,
+    }
 }
 
 fn kind(

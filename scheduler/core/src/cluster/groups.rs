@@ -107,18 +107,22 @@ impl Cluster {
         self.groups.contains_key(key)
     }
 
-    /// How many pods of a group are on a node or on their way to one.
+    /// How many pods of a group are on a node or on their way to one. Those that have succeeded there count, those that have
+    /// failed don't.
     pub fn bound_of(&self, key: &str) -> usize {
         let Some(group) = self.groups.get(key) else { return 0 };
         let is_bound = |known: &&Known| known.pod.node.is_some() || known.assumed.is_some();
-        self.members(group).filter(is_bound).count()
+        self.members(group).filter(|known| !known.pod.stage.has_failed).filter(is_bound).count()
     }
 
-    /// The pods of a gang that the API server knows on a node: UID, node, and whether they have started.
+    /// The pods of a gang that the API server knows on a node: UID, node, and whether they have started. Of those that have
+    /// failed only the ones that its journal is about.
     pub fn bound_members(&self, key: &str) -> Vec<(String, String, bool)> {
         let Some(group) = self.groups.get(key) else { return Vec::new() };
+        let journal = || group.gang.iter().flat_map(|gang| &gang.journal);
+        let counts = |pod: &Pod| !pod.stage.has_failed || journal().any(|(planned, _)| **planned == *pod.uid);
         let bound = |known: &Known| {
-            let node = known.pod.node.as_ref()?;
+            let node = known.pod.node.as_ref().filter(|_| counts(&known.pod))?;
             Some((known.pod.uid.to_string(), node.to_string(), known.pod.stage.has_started))
         };
         self.members(group).filter_map(bound).collect()

@@ -61,7 +61,7 @@ fn pods_of_a_gang_wait_for_their_podgroup_then_for_their_gang_and_then_for_each_
     world.pod_group("pg", &gang_of(2));
     assert_eq!(plan(&mut world), ["ns/podgroup:pg needs a gang for uid-pg of 2"]);
     world.upstream_gang("pg");
-    assert_eq!(plan(&mut world), ["ns/podgroup:pg Gathering { there: 1, needed: 2 }"]);
+    assert_eq!(plan(&mut world), ["ns/podgroup:pg Gathering { there: 1, needed: 2, failed: 0 }"]);
     member(&mut world, "p1", |_| ());
     assert_eq!(plan(&mut world), ["ns/podgroup:pg places 2"]);
 }
@@ -71,7 +71,7 @@ fn min_count_is_the_podgroups_whatever_the_gang_said_when_it_was_made() {
     let mut world = world(9, 2);
     world.upstream_gang("pg");
     world.pod_group("pg", &gang_of(3));
-    assert_eq!(plan(&mut world), ["ns/podgroup:pg Gathering { there: 2, needed: 3 }"]);
+    assert_eq!(plan(&mut world), ["ns/podgroup:pg Gathering { there: 2, needed: 3, failed: 0 }"]);
     world.pod_group("pg", &gang_of(2));
     assert_eq!(plan(&mut world), ["ns/podgroup:pg places 2"]);
 }
@@ -201,6 +201,78 @@ fn it_is_placed_when_enough_of_its_pods_are_on_nodes_and_nothing_is_under_way() 
     assert_eq!(placed(&world), Some(2));
     member(&mut world, "foreign", |pod| pod["spec"]["schedulerName"] = json!("default-scheduler"));
     assert_eq!(placed(&world), None);
+}
+
+/// A pod of the PodGroup that was bound, in that phase.
+fn ended(world: &mut World, name: &str, phase: &str) {
+    member(world, name, |pod| {
+        pod["spec"]["nodeName"] = json!("n");
+        pod["status"]["phase"] = json!(phase);
+    });
+}
+
+/// A PodGroup whose pods must start four at a time; so many of them have failed or succeeded, and so many run.
+fn four(gpus_free: i64, (failed, succeeded, running): (usize, usize, usize)) -> World {
+    let mut world = world(gpus_free, 0);
+    world.pod_group("pg", &gang_of(4));
+    world.upstream_gang("pg");
+    (0..failed).for_each(|at| ended(&mut world, &format!("failed-{at}"), "Failed"));
+    (0..succeeded).for_each(|at| ended(&mut world, &format!("succeeded-{at}"), "Succeeded"));
+    (0..running).for_each(|at| ended(&mut world, &format!("running-{at}"), "Running"));
+    world
+}
+
+#[test]
+fn what_takes_the_place_of_failed_pods_starts_together_and_alone_only_beside_enough_that_run() {
+    let mut world = four(3, (4, 0, 0));
+    assert_eq!(world.cluster.bound_of("ns/podgroup:pg"), 0);
+    member(&mut world, "again-0", |_| ());
+    assert_eq!(plan(&mut world), ["ns/podgroup:pg Gathering { there: 1, needed: 4, failed: 4 }"]);
+    (1..4).for_each(|at| member(&mut world, &format!("again-{at}"), |_| ()));
+    assert_eq!(plan(&mut world), ["ns/podgroup:pg held"], "there is room for three");
+    world.node("n", &gpus(4));
+    assert_eq!(plan(&mut world), ["ns/podgroup:pg places 4"]);
+
+    let mut world = four(9, (1, 0, 3));
+    member(&mut world, "again", |_| ());
+    assert_eq!(plan(&mut world), ["ns/podgroup:pg places 1"], "three others of the four run");
+
+    let mut world = four(9, (2, 0, 2));
+    member(&mut world, "again-0", |_| ());
+    assert_eq!(plan(&mut world), ["ns/podgroup:pg Gathering { there: 3, needed: 4, failed: 2 }"]);
+    member(&mut world, "again-1", |_| ());
+    assert_eq!(plan(&mut world), ["ns/podgroup:pg places 2"]);
+}
+
+#[test]
+fn pods_that_have_succeeded_had_their_places_and_who_comes_after_them_may_start_alone() {
+    let mut world = four(9, (0, 3, 1));
+    member(&mut world, "next", |_| ());
+    assert_eq!(plan(&mut world), ["ns/podgroup:pg places 1"]);
+}
+
+#[test]
+fn where_a_plan_has_sent_a_pod_is_known_also_when_it_has_failed_there() {
+    let mut world = four(9, (2, 1, 0));
+    let (key, pod_group) = ("ns/podgroup:pg".to_owned(), Some("uid-pg".to_owned()));
+    let journal = vec![("failed-1".to_owned(), "n".to_owned())];
+    world.cluster.set_gang(GangFacts { key, pod_group, journal, ..GangFacts::default() });
+    let members = world.cluster.bound_members("ns/podgroup:pg");
+    let uids: Vec<&str> = members.iter().map(|(uid, ..)| &**uid).collect();
+    assert_eq!(uids, ["failed-1", "succeeded-0"]);
+}
+
+#[test]
+fn a_podgroup_whose_pods_have_failed_does_not_have_its_places() {
+    let placed = |counts| four(9, counts).cluster.placed_of_pod_group("ns/podgroup:pg");
+    assert_eq!([placed((4, 0, 0)), placed((1, 0, 3)), placed((2, 1, 3))], [None, None, Some(4)]);
+    // One that failed keeps those from being said to have their places that are placed singly, neither.
+    let mut world = world(9, 0);
+    world.pod_group("pg", &basic());
+    ended(&mut world, "failed", "Failed");
+    assert_eq!(world.cluster.placed_of_pod_group("ns/podgroup:pg"), None);
+    ended(&mut world, "runs", "Running");
+    assert_eq!(world.cluster.placed_of_pod_group("ns/podgroup:pg"), Some(1));
 }
 
 /// Something that is heard of a PodGroup, its gang or its pods.

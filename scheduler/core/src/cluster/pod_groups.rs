@@ -93,11 +93,11 @@ impl Cluster {
         gone.iter().for_each(|key| self.remove_pod_group(key));
     }
 
-    /// How many pods of a PodGroup are on nodes, once they are as many as must start together, all of them ours, and no
-    /// plan for them is being carried out.
+    /// How many pods of a PodGroup are on nodes and haven't failed there, once they are as many as must start together, all of
+    /// them ours, and no plan for them is being carried out.
     pub fn placed_of_pod_group(&self, key: &str) -> Option<usize> {
         let group = self.pod_groups.known.get(key).filter(|group| group.problem.is_none())?;
-        let pods = || self.pods_of_pod_group(key);
+        let pods = || self.pods_of_pod_group(key).filter(|known| !known.pod.stage.has_failed);
         let is_settled = |known: &Known| {
             let own = known.group.as_ref().and_then(|key| self.find_group(key));
             own.is_some_and(|group| !group.is_busy && !group.has_journal())

@@ -18,7 +18,7 @@ enum Happens {
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
-    let phase = prop_oneof![Just("Pending"), Just("Running"), Just("Succeeded")];
+    let phase = prop_oneof![Just("Pending"), Just("Running"), Just("Succeeded"), Just("Failed")];
     prop_oneof![
         (0_usize..3, 0_i64..9, any::<bool>()).prop_map(|(node, gpus, cordoned)| Happens::Node {
             node,

@@ -37,7 +37,7 @@ enum Happens {
         app: usize,
     },
     Ending(usize),
-    Finished(usize),
+    Finished(usize, &'static str),
     Gone(usize),
     /// A pod that was sent to a node isn't bound.
     GivenUp(usize),
@@ -117,7 +117,8 @@ fn happens() -> impl Strategy<Value = Happens> {
         2 => (pod(), 0..NODES, 0_i64..4, 0_i32..3, 0_usize..3)
             .prop_map(|(pod, node, gpus, priority, app)| Happens::Foreign { pod, node, gpus, priority, app }),
         1 => pod().prop_map(Happens::Ending),
-        1 => pod().prop_map(Happens::Finished),
+        1 => (pod(), prop_oneof![Just("Succeeded"), Just("Failed")])
+            .prop_map(|(pod, phase)| Happens::Finished(pod, phase)),
         3 => pod().prop_map(Happens::Gone),
         1 => pod().prop_map(Happens::GivenUp),
         1 => pod().prop_map(Happens::Echo),
@@ -280,7 +281,9 @@ impl Scene {
             Happens::Ending(pod) => self.change(*pod, |pod| {
                 pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
             }),
-            Happens::Finished(pod) => self.change(*pod, |pod| pod["status"]["phase"] = json!("Succeeded")),
+            Happens::Finished(pod, phase) => {
+                self.change(*pod, |pod| pod["status"]["phase"] = json!(phase));
+            }
             Happens::Gone(pod) => self.forget(*pod),
             Happens::Echo(pod) => self.change(*pod, |pod| {
                 pod["status"]["conditions"] =

@@ -222,6 +222,18 @@ fn payments(pods: impl IntoIterator<Item = SettledPod>) -> BTreeMap<PodUid, Vec<
     paid
 }
 
+/// Waits until it holds.
+///
+/// # Panics
+/// When it doesn't after so many seconds.
+pub async fn until<F: Future<Output = bool>>(what: &str, seconds: u64, mut holds: impl FnMut() -> F) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < Duration::from_secs(seconds), "not after {seconds} s: {what}");
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
 /// A job of `replicas` pods with `gpus` each, which run a shell command.
 pub fn job(name: &str, (replicas, gpus): (i32, i32), command: &str) -> Value {
     json!({

@@ -14,6 +14,7 @@ mod network;
 mod only_scheduler;
 mod own_node;
 mod pod_groups;
+mod preemption;
 mod receipts;
 mod refusals;
 mod retries;

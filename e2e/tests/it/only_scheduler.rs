@@ -1,10 +1,6 @@
 //! Ours as the cluster's only scheduler: it takes kube-scheduler's lease, and places what every cluster has.
 
-use std::{
-    fmt::Debug,
-    panic::resume_unwind,
-    time::{Duration, Instant},
-};
+use std::{fmt::Debug, panic::resume_unwind};
 
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -19,7 +15,7 @@ use kube::{
     api::{DeleteParams, ListParams, PostParams},
 };
 use plasma_api::{compute_job::Phase, names::SCHEDULER_NAME};
-use plasma_e2e::{World, helm, job, phase, resume_kube_scheduler, stop_kube_scheduler};
+use plasma_e2e::{World, helm, job, phase, resume_kube_scheduler, stop_kube_scheduler, until};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -30,13 +26,13 @@ const DEFAULT: &str = "default-scheduler";
 /// A namespace of the test's own, and its volume.
 const HERE: &str = "e2e-only-scheduler";
 /// How long something may take that takes a moment: the longest is a lease that has to run out.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: u64 = 90;
 
 #[tokio::test]
 async fn in_kube_schedulers_place_it_places_what_every_cluster_has() {
     let world = World::connect().await;
     clean(&world).await;
-    until("kube-scheduler leads", || async { !ours_leads(&world).await }).await;
+    until("kube-scheduler leads", PATIENCE, || async { !ours_leads(&world).await }).await;
     let outcome = tokio::spawn(in_its_place()).await;
     // All as it was, whatever came of it.
     let resumed = resume_kube_scheduler();
@@ -44,7 +40,7 @@ async fn in_kube_schedulers_place_it_places_what_every_cluster_has() {
     clean(&world).await;
     outcome.unwrap_or_else(|fault| resume_unwind(fault.into_panic()));
     assert!(resumed, "kube-scheduler is gone");
-    until("kube-scheduler leads again", || async { !ours_leads(&world).await }).await;
+    until("kube-scheduler leads again", PATIENCE, || async { !ours_leads(&world).await }).await;
 }
 
 async fn in_its_place() {
@@ -53,7 +49,7 @@ async fn in_its_place() {
     named(DEFAULT);
     assert!(!ours_leads(&world).await, "two leaders");
     assert!(stop_kube_scheduler(), "kube-scheduler doesn't run");
-    until("ours leads", || async { ours_leads(&world).await }).await;
+    until("ours leads", PATIENCE, || async { ours_leads(&world).await }).await;
 
     world.namespace(HERE).await;
     an_account(&world).await;
@@ -62,12 +58,12 @@ async fn in_its_place() {
     on_every_node(&world).await;
     with_a_volume(&world).await;
     for (app, running) in [("shuns", 1), ("spread", 3), ("everywhere", 1), ("stores", 1)] {
-        until(&format!("{running} of {app} run"), || async {
+        until(&format!("{running} of {app} run"), PATIENCE, || async {
             pods(&world, app).await.iter().filter(|pod| is(pod, "Running")).count() == running
         })
         .await;
     }
-    until("the one that is shunned is told why", || async {
+    until("the one that is shunned is told why", PATIENCE, || async {
         let waiting: Vec<Pod> =
             pods(&world, "shuns").await.into_iter().filter(|pod| is(pod, "Pending")).collect();
         waiting.len() == 1 && waiting.iter().all(has_no_place)
@@ -204,7 +200,7 @@ where
 async fn an_account(world: &World) {
     let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> =
         Api::namespaced(world.client.clone(), HERE);
-    until("the service account is there", || async {
+    until("the service account is there", PATIENCE, || async {
         accounts.get_opt("default").await.expect("accounts").is_some()
     })
     .await;
@@ -229,17 +225,9 @@ async fn clean(world: &World) {
     let namespaces: Api<Namespace> = Api::all(world.client.clone());
     let volumes: Api<PersistentVolume> = Api::all(world.client.clone());
     let _ = namespaces.delete(HERE, &DeleteParams::default()).await;
-    until("the namespace is gone", || async {
+    until("the namespace is gone", PATIENCE, || async {
         namespaces.get_opt(HERE).await.expect("namespaces").is_none()
     })
     .await;
     let _ = volumes.delete(HERE, &DeleteParams::default()).await;
-}
-
-async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let begun = Instant::now();
-    while !holds().await {
-        assert!(begun.elapsed() < PATIENCE, "not in {PATIENCE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
 }

@@ -17,6 +17,7 @@ mod pod_groups;
 mod preemption;
 mod receipts;
 mod refusals;
+mod resize;
 mod retries;
 mod shares;
 mod volumes;

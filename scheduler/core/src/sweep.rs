@@ -115,23 +115,24 @@ impl Cluster {
             }
             Some(Ok(all)) => all,
         };
-        let Look { has_hope, fate } = self.look_of(turn);
+        let Look { has_hope, sought } = self.look_of(turn);
         // Where the fewest of its pods have no room, neither have more.
         let (alike, places) = if has_hope { self.find_most(key, all) } else { (self.fewest(key, all), None) };
         if let Some(places) = places {
             return Some(self.place(key, &alike, places));
         }
-        let fate = match fate {
-            Some(fate) => fate,
+        let sought = match sought {
+            // It stays what was found out then, with what had happened by then.
+            Some(sought) => sought,
             None => match preempt::make_room(self, key, &alike) {
                 Room::Made(decision) => {
                     return self.settle(turn, Hope::Open, false, Some(decision));
                 }
-                Room::Not(fate) => fate,
+                Room::Not(fate) => Sought::new(self, &alike, fate),
             },
         };
-        let hold = tells.then(|| self.hold(key, &alike, fate));
-        let hope = Hope::Vain(self.vain(&alike), Sought::new(self, &alike, fate));
+        let hold = tells.then(|| self.hold(key, &alike, sought.fate));
+        let hope = Hope::Vain(self.vain(&alike), sought);
         self.settle(turn, hope, true, hold)
     }
 

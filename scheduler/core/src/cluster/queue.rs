@@ -3,11 +3,7 @@
 use std::ops::Bound;
 
 use super::{Cluster, Turn};
-use crate::{
-    order::Ground,
-    outlook::Vain,
-    preempt::{Fate, Sought},
-};
+use crate::{order::Ground, outlook::Vain, preempt::Sought};
 
 /// What a group hopes for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +20,8 @@ pub(crate) enum Hope {
 pub(crate) struct Look {
     /// Whether it may have room.
     pub(crate) has_hope: bool,
-    /// Whether others can be evicted for it, where that is known.
-    pub(crate) fate: Option<Fate>,
+    /// What came of the search whom to evict for it, where another would come to the same.
+    pub(crate) sought: Option<Sought>,
 }
 
 impl Cluster {
@@ -56,11 +52,11 @@ impl Cluster {
         let lowest = self.lowest_priority();
         let Self { queue, outlooks, nodes, shared, changes, .. } = self;
         let Some(Hope::Vain(vain, sought)) = queue.get(turn) else {
-            return Look { has_hope: true, fate: None };
+            return Look { has_hope: true, sought: None };
         };
         let has_hope = outlooks.has_hope(vain, Ground { nodes, shared, changes });
         let is_open = has_hope || sought.has_chance(changes, lowest);
-        Look { has_hope, fate: Some(sought.fate).filter(|_| !is_open) }
+        Look { has_hope, sought: Some(*sought).filter(|_| !is_open) }
     }
 
     fn lowest_priority(&self) -> Option<i32> {

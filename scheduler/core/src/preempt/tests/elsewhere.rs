@@ -26,3 +26,19 @@ fn who_is_spread_and_waits_for_a_node_is_looked_at_again_when_others_change_thei
     in_zone(&mut world, "c", "0");
     assert_eq!(victims(&decision(&mut world)), ["other"], "beside it, it would be one too many in its zone");
 }
+
+#[test]
+fn being_told_why_it_waits_is_no_search_for_whom_to_evict() {
+    let mut world = world(&[("a", 2)]);
+    world.ranked_pod("low", 0, (0, Some("a")), |_| ());
+    world.ranked_pod("equal", MINE, (2, Some("a")), |_| ());
+    world.ranked_pod("large", MINE, (3, None), |_| ());
+    held(&decision(&mut world));
+    // While nobody is below it, a search would be of no use; and room for three comes meanwhile, were one ending pod gone.
+    world.cluster.remove_pod("low");
+    world.node("a", &gpus(3));
+    ends(&mut world, "equal", MINE, (2, Some("a")), None);
+    world.cluster.explain(1);
+    world.ranked_pod("low", 0, (0, Some("a")), |_| ());
+    assert!(matches!(decision(&mut world), Decision::Preempt { .. }), "it takes what the ending pod leaves");
+}

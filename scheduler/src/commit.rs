@@ -65,7 +65,7 @@ impl Binder {
             Bound::Yes | Bound::Started => "bound",
             Bound::Never => "lost",
             Bound::Refused => "refused",
-            Bound::NotYet => "unknown",
+            Bound::NotYet | Bound::Unknown => "unknown",
         };
         self.metrics.binds.with_label_values(&[result]).inc();
         outcome
@@ -96,7 +96,7 @@ impl Binder {
     /// Reads the pod itself, not the watch: what a failed binding did is a fact there.
     pub(crate) async fn look_up(&self, namespace: &str, placement: &Placement) -> Bound {
         match self.pods(namespace).get_opt(&placement.pod).await {
-            Err(_) => Bound::NotYet,
+            Err(_) => Bound::Unknown,
             Ok(None) => Bound::Never,
             Ok(Some(pod)) if is_another_or_ending(&pod, &placement.uid) => Bound::Never,
             Ok(Some(pod)) => match pod.spec.and_then(|spec| spec.node_name).filter(|node| !node.is_empty()) {

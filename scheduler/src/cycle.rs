@@ -254,7 +254,7 @@ impl Scheduler {
     fn go_on_with_volumes(&mut self, now: Timestamp) {
         for (group, ended) in self.awaited.over(&self.state.cluster, now) {
             match ended {
-                Ok(placements) => self.bind(group, placements, now),
+                Ok(placements) => self.bind_if_it_holds(group, placements, now),
                 Err(why) => self.give_volumes_up(group, &why, now),
             }
         }
@@ -269,9 +269,6 @@ impl Scheduler {
     }
 
     fn bind(&mut self, group: String, placements: Vec<Placement>, now: Timestamp) {
-        if self.is_outdated(&group, &placements) {
-            return self.give_up(group, &uids(&placements), now);
-        }
         let gang = self.state.find_gang(&group).cloned();
         if gang.is_none() && !is_single(&group) {
             return self.give_up(group, &uids(&placements), now);
@@ -339,11 +336,11 @@ impl Scheduler {
             Outcome::Refused { group, placements } => self.refused(group, &placements, now),
             Outcome::Unknown { group, placements } => self.lost_sight(group, &placements, now),
             Outcome::StraysRead { unbound } => self.release_strays(&unbound),
-            Outcome::Begun { group, placements, gang, is_bound } => {
+            Outcome::Begun { group, placements, gang, sent } => {
                 self.are_sent(&placements);
                 self.state.wrote(&group, *gang);
                 self.said.forget(&group);
-                self.journals.has_begun(&group, is_bound, now);
+                self.journals.has_begun(&group, sent, now);
                 self.state.cluster.set_busy(&group, false);
             }
             Outcome::CarriedOn { group, placements, step } => {

@@ -19,6 +19,7 @@ use crate::{
     commit::{is_conflict, was_refused},
     pod_groups::group_of,
     state::{self, State},
+    strays::LAST_WORD,
 };
 
 pub(crate) use plan::{Plan, Step};
@@ -137,6 +138,15 @@ fn planned(mut gang: Gang, placements: &[Placement], deadline: Timestamp) -> Res
 #[derive(Default)]
 pub(crate) struct Journals(HashMap<String, Tried>);
 
+/// How the bindings of a plan were sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    /// Every pod is bound.
+    pub(crate) is_bound: bool,
+    /// Nobody knows of every pod whether it is, or will be.
+    pub(crate) may_arrive: bool,
+}
+
 /// What was last done for a plan.
 #[derive(Clone, Copy, Debug)]
 struct Tried {
@@ -144,6 +154,8 @@ struct Tried {
     /// Something is being done now.
     is_under_way: bool,
     stage: Stage,
+    /// Until when bindings that were sent may still be carried out, by the API server.
+    arrive_until: Option<Timestamp>,
 }
 
 /// How far a plan is.
@@ -160,6 +172,16 @@ enum Stage {
 }
 
 impl Tried {
+    /// A plan that somebody else has begun: what he sent he may have sent just now.
+    fn found(now: Timestamp) -> Self {
+        Self { at: now, is_under_way: false, stage: Stage::Binding, arrive_until: Some(now + LAST_WORD) }
+    }
+
+    /// Whether something that was sent may still be carried out.
+    fn may_arrive(&self, now: Timestamp) -> bool {
+        self.arrive_until.is_some_and(|until| now < until)
+    }
+
     /// Whether what was done was done so short a time ago.
     fn is_within(&self, time: SignedDuration, now: Timestamp) -> bool {
         (SignedDuration::ZERO..time).contains(&now.duration_since(self.at))
@@ -179,12 +201,14 @@ impl Tried {
 impl Journals {
     /// A new plan is written down and its bindings are sent.
     pub(crate) fn begins(&mut self, key: &str, now: Timestamp) {
-        self.set(key, Stage::Binding, true, now);
+        let tried = Tried { at: now, is_under_way: true, stage: Stage::Binding, arrive_until: None };
+        self.0.insert(key.to_owned(), tried);
     }
 
-    /// That has ended, with every pod bound or not.
-    pub(crate) fn has_begun(&mut self, key: &str, is_bound: bool, now: Timestamp) {
-        self.set(key, if is_bound { Stage::Bound } else { Stage::Binding }, false, now);
+    /// They were sent.
+    pub(crate) fn has_begun(&mut self, key: &str, sent: Sent, now: Timestamp) {
+        let stage = if sent.is_bound { Stage::Bound } else { Stage::Binding };
+        self.set(key, stage, sent.may_arrive, now);
     }
 
     /// The plan is over.
@@ -193,17 +217,19 @@ impl Journals {
     }
 
     /// What was done for a plan led to this.
-    pub(crate) fn has_tried(&mut self, key: &str, step: &Next, now: Timestamp) {
-        let stage = match step {
+    pub(crate) fn has_tried(&mut self, key: &str, step: &Step, now: Timestamp) {
+        let stage = match step.next {
             Next::Wait => Stage::Binding,
             Next::Finish => Stage::Untold,
-            Next::Undo(_) => Stage::Undoing,
+            Next::Undo { .. } => Stage::Undoing,
         };
-        self.set(key, stage, false, now);
+        self.set(key, stage, step.may_arrive, now);
     }
 
-    fn set(&mut self, key: &str, stage: Stage, is_under_way: bool, now: Timestamp) {
-        self.0.insert(key.to_owned(), Tried { at: now, is_under_way, stage });
+    fn set(&mut self, key: &str, stage: Stage, may_arrive: bool, now: Timestamp) {
+        let before = self.0.get(key).and_then(|tried| tried.arrive_until);
+        let arrive_until = if may_arrive { Some(now + LAST_WORD) } else { before };
+        self.0.insert(key.to_owned(), Tried { at: now, is_under_way: false, stage, arrive_until });
     }
 
     /// The plans for which something is to be done now. Where many pods are on their way, that isn't yet to say which
@@ -218,16 +244,14 @@ impl Journals {
             if tried.is_some_and(|tried| tried.rests(is_crowded, now)) {
                 continue;
             }
-            let plan = Plan::new(state, (key, gang, journal), tried.map(|tried| tried.stage), now);
+            let known = tried.unwrap_or_else(|| Tried::found(now));
+            let plan = Plan::new(state, (key, gang, journal), known, now);
             // The watch may not show yet what was done just now.
             if tried.is_some_and(|tried| tried.is_within(AGAIN, now)) && !plan.is_shown_whole() {
                 continue;
             }
+            self.0.insert(key.clone(), Tried { at: now, is_under_way: true, ..known });
             due.push(plan);
-        }
-        for plan in &due {
-            let stage = self.0.get(&plan.key).map_or(Stage::Binding, |tried| tried.stage);
-            self.set(&plan.key, stage, true, now);
         }
         due
     }
@@ -241,7 +265,7 @@ mod tests {
     fn what_is_bound_is_written_down_when_few_are_on_their_way_and_not_too_late() {
         let at = Timestamp::now();
         let rests = |stage: Stage, is_crowded: bool, seconds: i64| {
-            let tried = Tried { at, is_under_way: false, stage };
+            let tried = Tried { at, is_under_way: false, stage, arrive_until: None };
             tried.rests(is_crowded, at + SignedDuration::from_secs(seconds))
         };
         assert!(!rests(Stage::Bound, false, 0), "at once");

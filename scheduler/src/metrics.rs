@@ -30,7 +30,7 @@ impl Metrics {
                 &["result"],
             )
             .expect("a valid name"),
-            rollbacks: IntCounter::new("plasma_scheduler_rollbacks_total", "Gangs undone at their deadline")
+            rollbacks: IntCounter::new("plasma_scheduler_rollbacks_total", "Plans of gangs that were undone")
                 .expect("a valid name"),
             evictions: IntCounter::new(
                 "plasma_scheduler_evictions_total",

@@ -13,7 +13,7 @@ use crate::{
     commit::Binder,
     event::{self, Told},
     evict::{Evicted, Eviction, Evictor},
-    journal::{self, Journalled, Plan, Step},
+    journal::{self, Journalled, Plan, Sent, Step},
     pod_groups::{Made, Stands, Target, Wanted, group_of},
     report::Reporter,
     said::{News, Recipient},
@@ -40,8 +40,8 @@ pub(crate) enum Outcome {
     Unknown { group: String, placements: Vec<Placement> },
     /// Pods that were left on their way were read: these, by UID, aren't bound.
     StraysRead { unbound: Vec<String> },
-    /// The gang's plan is journalled, and every pod of it is bound or not every one. The gang is as it was written.
-    Begun { group: String, placements: Vec<Placement>, gang: Box<Gang>, is_bound: bool },
+    /// The gang's plan is journalled, and its bindings were sent. The gang is as it was written.
+    Begun { group: String, placements: Vec<Placement>, gang: Box<Gang>, sent: Sent },
     /// A journalled plan was carried on.
     CarriedOn { group: String, placements: Vec<Placement>, step: Step },
     /// Others were evicted for a group, or not.
@@ -104,7 +104,7 @@ impl Work {
             match self.bind_one(&namespace, placement).await {
                 Bound::Yes | Bound::Started => {}
                 Bound::Never | Bound::Refused => return Outcome::Refused { group, placements },
-                Bound::NotYet => return Outcome::Unknown { group, placements },
+                Bound::NotYet | Bound::Unknown => return Outcome::Unknown { group, placements },
             }
         }
         Outcome::Bound { group, placements }
@@ -114,11 +114,11 @@ impl Work {
     async fn bind_one(&self, namespace: &str, placement: &Placement) -> Bound {
         for _ in 0..FAULTS {
             match self.binder.bind(namespace, placement).await {
-                Bound::NotYet => tokio::time::sleep(AGAIN).await,
+                Bound::NotYet | Bound::Unknown => tokio::time::sleep(AGAIN).await,
                 known => return known,
             }
         }
-        Bound::NotYet
+        Bound::Unknown
     }
 
     /// Journals a gang's plan, then binds its pods.
@@ -137,11 +137,14 @@ impl Work {
             Journalled::Unknown => return Outcome::Unknown { group, placements },
         };
         let outcomes = self.binder.bind_all(&namespace, &placements).await;
-        let is_bound = outcomes.iter().all(|outcome| outcome.is_done());
+        let sent = Sent {
+            is_bound: outcomes.iter().all(|outcome| outcome.is_done()),
+            may_arrive: outcomes.iter().any(|outcome| outcome.may_arrive()),
+        };
         if outcomes.contains(&Bound::Never) {
             tracing::warn!("gang {group}: not every pod can be bound as planned");
         }
-        Outcome::Begun { group, placements, gang, is_bound }
+        Outcome::Begun { group, placements, gang, sent }
     }
 
     /// Carries a journalled plan on.

@@ -9,11 +9,11 @@ use std::{
 
 use crate::{
     cluster::Cluster,
-    filter::{Company, Spreading, VolumeNeeds},
+    filter::{Company, Refusal, Spreading, VolumeNeeds},
     labels::{Labels, Selector, Text},
-    node::{NodeId, PodId},
+    node::{Node, NodeId, PodId},
     plan::Alike,
-    pod::Kind,
+    pod::{Kind, Pod},
 };
 
 /// In how many topologies is begun.
@@ -50,10 +50,9 @@ pub(crate) fn place(cluster: &mut Cluster, alike: &[Alike]) -> Option<Vec<NodeId
 
 fn try_beginnings(cluster: &mut Cluster, alike: &[Alike]) -> Option<Vec<NodeId>> {
     let (mut tried, begun) = (BTreeSet::<Text>::new(), cluster.looks());
-    let keys = label_keys(cluster, alike);
-    let surroundings = surroundings(cluster, alike, &keys);
+    let around = Around::new(cluster, alike);
     for _ in 0..BEGINNINGS {
-        let mut attempt = Attempt { keys: &keys, surroundings: surroundings.clone(), placed: Vec::new() };
+        let mut attempt = Attempt { around: around.clone(), placed: Vec::new() };
         let found = attempt.run(cluster, alike, &tried);
         let first = attempt.placed.first().copied();
         attempt.placed.iter().for_each(|(pod, _)| cluster.put_back(*pod));
@@ -70,41 +69,74 @@ fn try_beginnings(cluster: &mut Cluster, alike: &[Alike]) -> Option<Vec<NodeId>>
     None
 }
 
-/// What is around for pods of a kind with the same labels, as far as labels matter.
-type AllSurroundings = HashMap<(*const Kind, Labels), Surroundings>;
-
-/// What is around for each of the pods, before one of them is placed.
-fn surroundings(cluster: &Cluster, alike: &[Alike], keys: &BTreeSet<Text>) -> AllSurroundings {
-    let mut all = AllSurroundings::new();
-    let pods = alike.iter().flat_map(|alike| &alike.pods).filter_map(|id| Some(&cluster.known(*id)?.pod));
-    for pod in pods {
-        all.entry((Arc::as_ptr(&pod.kind), pod.labels.only(keys))).or_insert_with(|| {
-            let kind = &pod.kind;
-            if kind.looks_around() {
-                cluster.looked(cluster.pods());
-            }
-            let (company, spreading) = (cluster.company(pod), cluster.spreading(pod));
-            Surroundings { kind: kind.clone(), company, spreading }
-        });
-    }
-    all
-}
-
-/// One way of placing them.
-struct Attempt<'a> {
-    keys: &'a BTreeSet<Text>,
-    surroundings: AllSurroundings,
-    placed: Vec<(PodId, NodeId)>,
-}
-
+/// What is around for some pods, and comes to be as they are placed.
 #[derive(Clone)]
-struct Surroundings {
+pub(crate) struct Around {
+    /// The labels that matter.
+    keys: Arc<BTreeSet<Text>>,
+    /// For pods of a kind with the same labels, as far as labels matter.
+    surroundings: HashMap<(*const Kind, Labels), Surroundings>,
+}
+
+/// What is around for pods alike.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
     kind: Arc<Kind>,
     company: Company,
     spreading: Spreading,
 }
 
-impl Attempt<'_> {
+impl Around {
+    /// What is around for each of the pods, before one of them is placed.
+    pub(crate) fn new(cluster: &Cluster, alike: &[Alike]) -> Self {
+        let keys = Arc::new(label_keys(cluster, alike));
+        let mut surroundings = HashMap::new();
+        let pods = alike.iter().flat_map(|alike| &alike.pods).filter_map(|id| Some(&cluster.known(*id)?.pod));
+        for pod in pods {
+            surroundings.entry((Arc::as_ptr(&pod.kind), pod.labels.only(&keys))).or_insert_with(|| {
+                let kind = &pod.kind;
+                if kind.looks_around() {
+                    cluster.looked(cluster.pods());
+                }
+                let (company, spreading) = (cluster.company(pod), cluster.spreading(pod));
+                Surroundings { kind: kind.clone(), company, spreading }
+            });
+        }
+        Self { keys, surroundings }
+    }
+
+    /// What is around for one of them.
+    pub(crate) fn of(&self, pod: &Pod) -> Option<&Surroundings> {
+        self.surroundings.get(&(Arc::as_ptr(&pod.kind), pod.labels.only(&self.keys)))
+    }
+
+    /// A pod was placed: whoever comes after it has it around.
+    pub(crate) fn notice(&mut self, cluster: &Cluster, pod: PodId, node: NodeId) {
+        let (Some(known), node) = (cluster.known(pod), &cluster.nodes[node.index()]) else { return };
+        let pod = &known.pod;
+        let namespace_labels = cluster.namespace_labels(pod.namespace());
+        for around in self.surroundings.values_mut() {
+            around.company.count(&around.kind, (&pod.kind, &pod.labels, namespace_labels), node, 1);
+            around.spreading.count(&around.kind, (&pod.kind, &pod.labels), node, 1);
+            around.spreading.sum_up();
+        }
+    }
+}
+
+impl Surroundings {
+    /// What of it keeps a pod from a node.
+    pub(crate) fn refusal(&self, node: &Node) -> Option<Refusal> {
+        self.company.refusal(&self.kind, node).or_else(|| self.spreading.refusal(&self.kind, node))
+    }
+}
+
+/// One way of placing them.
+struct Attempt {
+    around: Around,
+    placed: Vec<(PodId, NodeId)>,
+}
+
+impl Attempt {
     /// Whether every pod found a place; the first one outside of the topologies that were tried.
     fn run(&mut self, cluster: &mut Cluster, alike: &[Alike], tried: &BTreeSet<Text>) -> bool {
         let pods = alike.iter().flat_map(|alike| alike.pods.iter().map(|pod| (&alike.kind, *pod)));
@@ -113,7 +145,7 @@ impl Attempt<'_> {
             let beginning = self.placed.is_empty().then_some(tried);
             let Some(node) = self.find(cluster, pod, beginning) else { return false };
             cluster.assume_at(pod, node);
-            self.notice(cluster, pod, node);
+            self.around.notice(cluster, pod, node);
             self.placed.push((pod, node));
         }
         true
@@ -123,7 +155,7 @@ impl Attempt<'_> {
     fn find(&self, cluster: &Cluster, pod: PodId, tried: Option<&BTreeSet<Text>>) -> Option<NodeId> {
         let pod = &cluster.known(pod)?.pod;
         let kind = &pod.kind;
-        let around = self.surroundings.get(&(Arc::as_ptr(kind), pod.labels.only(self.keys)))?;
+        let around = self.around.of(pod)?;
         let was_tried = |node: NodeId| {
             let label = kind
                 .company
@@ -138,22 +170,9 @@ impl Attempt<'_> {
         cluster.walk(kind).find(|id| {
             let node = &cluster.nodes[id.index()];
             !was_tried(*id)
-                && around.company.refusal(kind, node).is_none()
-                && around.spreading.refusal(kind, node).is_none()
+                && around.refusal(node).is_none()
                 && volumes.as_ref().is_none_or(|volumes| volumes.refusal(node).is_none())
         })
-    }
-
-    /// A pod was placed: whoever comes after it has it around.
-    fn notice(&mut self, cluster: &Cluster, pod: PodId, node: NodeId) {
-        let (Some(known), node) = (cluster.known(pod), &cluster.nodes[node.index()]) else { return };
-        let pod = &known.pod;
-        let namespace_labels = cluster.namespace_labels(pod.namespace());
-        for around in self.surroundings.values_mut() {
-            around.company.count(&around.kind, (&pod.kind, &pod.labels, namespace_labels), node, 1);
-            around.spreading.count(&around.kind, (&pod.kind, &pod.labels), node, 1);
-            around.spreading.sum_up();
-        }
     }
 }
 

@@ -13,10 +13,12 @@ pub enum Bound {
     Started,
     /// The pod is gone, or is bound to another node: this plan can't be finished.
     Never,
-    /// It isn't bound, and the API server refused to bind it for now.
+    /// It has no node, and the API server refused to bind it for now.
     Refused,
-    /// Nobody knows yet.
+    /// It has no node.
     NotYet,
+    /// Nobody knows.
+    Unknown,
 }
 
 impl Bound {
@@ -24,6 +26,24 @@ impl Bound {
     pub fn is_done(self) -> bool {
         matches!(self, Self::Yes | Self::Started)
     }
+
+    /// Whether what was sent to bind it may be carried out after all.
+    pub fn may_arrive(self) -> bool {
+        matches!(self, Self::NotYet | Self::Unknown)
+    }
+}
+
+/// How a plan stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Stand<'a> {
+    /// How each of its bindings does.
+    pub bindings: &'a [Bound],
+    /// How many seconds it is beyond its deadline; before it, if negative.
+    pub seconds_late: i64,
+    /// Whether pods that aren't bound may still go where they were planned, and nobody has begun to undo the plan.
+    pub holds: bool,
+    /// Whether bindings that were sent may still be carried out by the API server.
+    pub may_arrive: bool,
 }
 
 /// What is to be done about a plan.
@@ -33,55 +53,101 @@ pub enum Next {
     Finish,
     /// Some aren't yet, and there is time.
     Wait,
-    /// It can't be finished, or not in time: these pods, by their place in the plan, must not stay.
-    Undo(Vec<usize>),
+    /// It can't be finished, or not in time.
+    Undo {
+        /// These pods, by their place in the plan, must not stay.
+        pods: Vec<usize>,
+        /// Whether the plan is over once these are gone. Otherwise others may still come to be bound.
+        is_all: bool,
+    },
 }
 
-/// Judges a plan by how its bindings stand, so many seconds after its deadline (before it, if negative).
-pub fn next(bindings: &[Bound], seconds_late: i64) -> Next {
+/// Judges a plan by how it stands. Only pods that are bound are undone: of the others there is nothing to undo, once nothing
+/// that was sent for them can arrive any more.
+pub fn next(plan: Stand<'_>) -> Next {
+    let Stand { bindings, seconds_late, holds, may_arrive } = plan;
     if bindings.iter().all(|bound| bound.is_done()) {
         return Next::Finish;
     }
-    if seconds_late <= 0 && !bindings.contains(&Bound::Never) {
+    if seconds_late <= 0 && holds && !bindings.contains(&Bound::Never) {
         return Next::Wait;
     }
-    let must_go = |bound: &Bound| match bound {
-        // What was refused for sure isn't bound, and needs no undoing.
-        Bound::Never | Bound::Refused => false,
+    let must_go = |bound: Bound| match bound {
+        Bound::Yes => true,
         Bound::Started => seconds_late <= SLACK_SECONDS,
-        // A binding that nobody knows of may still arrive: its pod must not be left.
-        Bound::Yes | Bound::NotYet => true,
+        Bound::Never | Bound::Refused | Bound::NotYet | Bound::Unknown => false,
     };
-    let pods = bindings.iter().enumerate().filter(|(_, bound)| must_go(bound));
-    Next::Undo(pods.map(|(place, _)| place).collect())
+    let is_settled = |bound: &Bound| match bound {
+        Bound::Unknown => false,
+        // A request before the one that was refused may still arrive, too.
+        Bound::NotYet | Bound::Refused => !may_arrive,
+        Bound::Yes | Bound::Started | Bound::Never => true,
+    };
+    let pods = bindings.iter().enumerate().filter(|(_, bound)| must_go(**bound));
+    Next::Undo { pods: pods.map(|(place, _)| place).collect(), is_all: bindings.iter().all(is_settled) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const ALL: [Bound; 6] =
+        [Bound::Yes, Bound::Started, Bound::Never, Bound::Refused, Bound::NotYet, Bound::Unknown];
+
+    /// A plan with these bindings that is as it was made, of which nothing is on its way.
+    fn plan(bindings: &[Bound], seconds_late: i64) -> Stand<'_> {
+        Stand { bindings, seconds_late, holds: true, may_arrive: false }
+    }
+
+    fn undo(pods: &[usize], is_all: bool) -> Next {
+        Next::Undo { pods: pods.to_vec(), is_all }
+    }
+
     #[test]
     fn a_plan_is_finished_when_every_pod_is_bound_however_late() {
-        assert_eq!(next(&[Bound::Yes, Bound::Started], i64::MAX), Next::Finish);
+        assert_eq!(next(plan(&[Bound::Yes, Bound::Started], i64::MAX)), Next::Finish);
     }
 
     #[test]
-    fn what_is_unknown_is_waited_for_until_the_deadline_and_then_undone_with_the_rest() {
+    fn what_is_not_bound_is_waited_for_until_the_deadline_and_then_the_rest_is_undone() {
         let bindings = [Bound::Yes, Bound::NotYet, Bound::Started];
-        assert_eq!(next(&bindings, -1), Next::Wait);
-        assert_eq!(next(&bindings, 0), Next::Wait);
-        assert_eq!(next(&bindings, 1), Next::Undo(vec![0, 1, 2]));
+        assert_eq!(next(plan(&bindings, -1)), Next::Wait);
+        assert_eq!(next(plan(&bindings, 0)), Next::Wait);
+        assert_eq!(next(plan(&bindings, 1)), undo(&[0, 2], true));
     }
 
     #[test]
-    fn a_plan_that_lost_a_pod_is_undone_at_once_but_for_that_pod() {
-        assert_eq!(next(&[Bound::Yes, Bound::Never, Bound::NotYet], -30), Next::Undo(vec![0, 2]));
+    fn a_plan_that_lost_a_pod_is_undone_at_once() {
+        assert_eq!(next(plan(&[Bound::Yes, Bound::Never, Bound::NotYet], -30)), undo(&[0], true));
+    }
+
+    #[test]
+    fn a_plan_that_does_not_hold_any_more_is_undone_at_once() {
+        let late = Stand { holds: false, ..plan(&[Bound::Yes, Bound::NotYet], -30) };
+        assert_eq!(next(late), undo(&[0], true));
+    }
+
+    #[test]
+    fn only_what_is_bound_is_undone_and_nothing_is_over_while_more_may_come_to_be() {
+        for bound in ALL {
+            for may_arrive in [false, true] {
+                let bindings = [Bound::Never, bound];
+                let is_all = match bound {
+                    Bound::Unknown => false,
+                    Bound::NotYet | Bound::Refused => !may_arrive,
+                    _ => true,
+                };
+                let gone: &[usize] = if bound.is_done() { &[1] } else { &[] };
+                let stand = Stand { may_arrive, ..plan(&bindings, 1) };
+                assert_eq!(next(stand), undo(gone, is_all), "{bound:?}, may arrive: {may_arrive}");
+            }
+        }
     }
 
     #[test]
     fn what_runs_long_after_the_deadline_is_left_alone() {
         let bindings = [Bound::Started, Bound::Never, Bound::Yes];
-        assert_eq!(next(&bindings, SLACK_SECONDS), Next::Undo(vec![0, 2]));
-        assert_eq!(next(&bindings, SLACK_SECONDS + 1), Next::Undo(vec![2]));
+        assert_eq!(next(plan(&bindings, SLACK_SECONDS)), undo(&[0, 2], true));
+        assert_eq!(next(plan(&bindings, SLACK_SECONDS + 1)), undo(&[2], true));
     }
 }

@@ -25,6 +25,7 @@ mod preempt;
 mod quantity;
 mod question;
 mod read;
+mod replay;
 mod requests;
 mod search;
 mod storage;
@@ -45,8 +46,9 @@ pub use document::{
 };
 pub use filter::{Refusal, VolumeFilter};
 pub use gang::GangFacts;
-pub use journal::{Bound, Next, SLACK_SECONDS, next};
+pub use journal::{Bound, Next, SLACK_SECONDS, Stand, next};
 pub use notice::{NotScheduled, Unplaced};
 pub use plan::{Blocker, Decision, Placement, Victim};
 pub use quantity::{ParseQuantityError, Quantity};
+pub use replay::Outdated;
 pub use unsupported::Unsupported;

@@ -16,8 +16,9 @@ impl Scheduler {
     /// Finishes or undoes the plans that are journalled. Nothing else is planned for their groups meanwhile, whatever becomes
     /// of the journal.
     pub(crate) fn carry_on(&mut self, now: Timestamp) {
-        for plan in self.journals.due(&self.state, self.under_way > super::MANY, now) {
+        for mut plan in self.journals.due(&self.state, self.under_way > super::MANY, now) {
             self.complain_of_strangers(&plan);
+            plan.check(&mut self.state.cluster);
             self.state.cluster.set_busy(&plan.key, true);
             let (group, placements) = (plan.key.clone(), plan.ours());
             self.strays.take(&placements);
@@ -44,7 +45,7 @@ impl Scheduler {
         self.strays.let_go(placements.iter().map(|placement| &*placement.uid));
         self.state.cluster.set_busy(&group, false);
         if !step.is_over {
-            return self.journals.has_tried(&group, &step.next, now);
+            return self.journals.has_tried(&group, &step, now);
         }
         self.journals.ends(&group);
         if let Some(gang) = step.gang {
@@ -53,7 +54,7 @@ impl Scheduler {
         if step.next == Next::Finish {
             self.pauses.forget(&group);
         }
-        if matches!(step.next, Next::Undo(_)) {
+        if matches!(step.next, Next::Undo { .. }) {
             self.metrics.rollbacks.inc();
             // Those that were deleted hold what they hold until the watch shows them gone.
             self.give_up(group, &step.lost, now);
@@ -70,7 +71,7 @@ impl Scheduler {
     pub(super) fn lost_sight(&mut self, group: String, placements: &[Placement], now: Timestamp) {
         self.are_sent(placements);
         if !is_single(&group) {
-            self.journals.has_tried(&group, &Next::Wait, now);
+            self.journals.has_tried(&group, &Step::unknown(), now);
         }
         self.state.cluster.set_busy(&group, true);
         self.pauses.begin(&group, now);
@@ -101,13 +102,15 @@ impl Scheduler {
         self.pauses.begin(&group, now);
     }
 
-    /// Whether pods can't be sent to their nodes after all: a node vanished, or a pod has become another group's, while volumes
-    /// were waited for.
-    pub(super) fn is_outdated(&self, group: &str, placements: &[Placement]) -> bool {
-        let cluster = &self.state.cluster;
-        placements.iter().any(|placement| {
-            !cluster.has_node(&placement.node) || cluster.belongs(group, &placement.uid) == Some(false)
-        })
+    /// Binds pods whose plan waited a while, unless they can't go to their nodes any more.
+    pub(super) fn bind_if_it_holds(&mut self, group: String, placements: Vec<Placement>, now: Timestamp) {
+        match self.state.cluster.outdated(&group, &placements) {
+            None => self.bind(group, placements, now),
+            Some(outdated) => {
+                tracing::info!("{group}: it is planned anew: {outdated}");
+                self.give_up(group, &uids(&placements), now);
+            }
+        }
     }
 
     /// Nothing was bound for a plan, and nothing will be.

@@ -8,9 +8,9 @@ use plasma_api::{
     Gang,
     gang::{Journal, Placement as ApiPlacement},
 };
-use plasma_scheduler_core::{Bound, Next, Placement, next};
+use plasma_scheduler_core::{Bound, Cluster, Next, Outdated, Placement, Stand, next};
 
-use super::Stage;
+use super::{Stage, Tried};
 use crate::{
     commit::Binder,
     report::{Reporter, Written},
@@ -30,6 +30,10 @@ pub(crate) struct Plan {
     /// How many other pods of the gang are bound.
     beside: usize,
     is_undoing: bool,
+    /// Whether bindings that were sent before may still be carried out.
+    may_arrive: bool,
+    /// Why pods that aren't bound can't go any more where they were planned.
+    outdated: Option<Outdated>,
     seconds_late: i64,
 }
 
@@ -54,12 +58,14 @@ pub(crate) struct Step {
     pub(crate) gang: Option<Box<Gang>>,
     /// The pods, by UID, that are lost to the plan and weren't deleted with the others.
     pub(crate) lost: Vec<String>,
+    /// Whether it sent bindings that may be carried out later.
+    pub(crate) may_arrive: bool,
 }
 
 impl Step {
     /// Nobody knows what became of it.
     pub(crate) fn unknown() -> Self {
-        Self { next: Next::Wait, is_over: false, gang: None, lost: Vec::new() }
+        Self { next: Next::Wait, is_over: false, gang: None, lost: Vec::new(), may_arrive: true }
     }
 }
 
@@ -67,14 +73,14 @@ impl Plan {
     pub(super) fn new(
         state: &State,
         (key, gang, journal): (&str, &Gang, &Journal),
-        stage: Option<Stage>,
+        tried: Tried,
         now: Timestamp,
     ) -> Self {
         let placements: Vec<Placement> = journal.placements.iter().map(core_placement).collect();
         let members = state.cluster.bound_members(key).into_iter();
         let members: HashMap<String, (String, bool)> =
             members.map(|(uid, node, has_started)| (uid, (node, has_started))).collect();
-        let is_known_bound = matches!(stage, Some(Stage::Bound | Stage::Untold));
+        let is_known_bound = matches!(tried.stage, Stage::Bound | Stage::Untold);
         let shown =
             |place: &Placement| match (members.get(&place.uid), state.cluster.belongs(key, &place.uid)) {
                 _ if is_known_bound => Shown::Is(Bound::Yes),
@@ -82,6 +88,7 @@ impl Plan {
                 (Some((node, has_started)), _) if *node == place.node => {
                     Shown::Is(if *has_started { Bound::Started } else { Bound::Yes })
                 }
+                (Some(_), _) => Shown::Is(Bound::Never),
                 // A node that vanished before the pod was bound takes it no more.
                 (None, _) if !state.cluster.has_node(&place.node) => Shown::Is(Bound::Never),
                 (_, None) => Shown::Nothing,
@@ -93,11 +100,13 @@ impl Plan {
             key: key.to_owned(),
             namespace: gang.namespace().unwrap_or_default(),
             name: gang.name_any(),
-            gang: (stage == Some(Stage::Bound)).then(|| gang.clone()),
+            gang: (tried.stage == Stage::Bound).then(|| gang.clone()),
             shown,
             beside: members.len().saturating_sub(planned),
             placements,
-            is_undoing: stage == Some(Stage::Undoing),
+            is_undoing: tried.stage == Stage::Undoing,
+            may_arrive: tried.may_arrive(now),
+            outdated: None,
             seconds_late: now.duration_since(journal.deadline.0).as_secs(),
         }
     }
@@ -106,8 +115,11 @@ impl Plan {
         self.shown.iter().all(|shown| matches!(shown, Shown::Is(_) | Shown::Stranger))
     }
 
-    /// The pods that the journal names, and that aren't the gang's.
+    /// The pods that the journal names, and that aren't the gang's; once it is being undone, nobody need hear of them again.
     pub(crate) fn strangers(&self) -> Vec<&str> {
+        if self.is_undoing {
+            return Vec::new();
+        }
         let all = self.placements.iter().zip(&self.shown);
         all.filter(|(_, shown)| **shown == Shown::Stranger).map(|(place, _)| &*place.pod).collect()
     }
@@ -125,68 +137,100 @@ impl Plan {
         all.filter(|(_, shown)| **shown == what).map(|(place, _)| place.clone()).collect()
     }
 
+    /// Whether pods that aren't bound are to be. Where one pod is lost already, or it is too late, none of the others is.
+    fn binds(&self) -> bool {
+        let is_lost = |shown: &Shown| matches!(shown, Shown::Is(Bound::Never) | Shown::Stranger);
+        self.seconds_late <= 0
+            && !self.is_undoing
+            && self.outdated.is_none()
+            && !self.shown.iter().any(is_lost)
+    }
+
+    /// Finds out whether pods that are to be bound may still go where they were planned.
+    pub(crate) fn check(&mut self, cluster: &mut Cluster) {
+        if self.binds() && self.shown.contains(&Shown::Waits) {
+            self.outdated = cluster.outdated(&self.key, &self.placements);
+        }
+    }
+
     /// Does what is to be done next.
     pub(crate) async fn carry_on(&self, binder: &Binder, reporter: &Reporter) -> Step {
-        let outcomes = self.bind(binder).await;
-        let next = next(&outcomes, self.seconds_late);
+        let (outcomes, may_arrive) = self.bind(binder).await;
+        let next = next(Stand {
+            bindings: &outcomes,
+            seconds_late: self.seconds_late,
+            holds: self.outdated.is_none() && !self.is_undoing,
+            may_arrive: self.may_arrive || may_arrive,
+        });
         let written = match &next {
             Next::Wait => Written::No,
             Next::Finish => {
                 let bound = self.beside + self.placements.len();
                 reporter.scheduled((&self.namespace, &self.name), self.gang.clone(), bound).await
             }
-            Next::Undo(places) => self.undo((binder, reporter), &outcomes, places).await,
+            Next::Undo { pods, is_all } => self.undo((binder, reporter), &outcomes, (pods, *is_all)).await,
         };
         let is_lost = |(place, _): &(usize, &Bound)| {
-            matches!(&next, Next::Undo(places) if !places.contains(place))
+            matches!(&next, Next::Undo { pods, .. } if !pods.contains(place))
                 && self.shown[*place] != Shown::Stranger
         };
         let lost = outcomes.iter().enumerate().filter(is_lost).filter(|(_, bound)| !bound.is_done());
         let lost = lost.map(|(place, _)| self.placements[place].uid.clone()).collect();
         match written {
-            Written::Yes(gang) => Step { next, is_over: true, gang, lost },
-            Written::No => Step { next, is_over: false, gang: None, lost },
+            Written::Yes(gang) => Step { next, is_over: true, gang, lost, may_arrive },
+            Written::No => Step { next, is_over: false, gang: None, lost, may_arrive },
         }
     }
 
-    /// Binds what the watch shows without a node. A plan that was given up is only looked at.
-    async fn bind(&self, binder: &Binder) -> Vec<Bound> {
+    /// Binds what the watch shows without a node, or only looks at it. Answers how all stand, and whether something was
+    /// sent of which nobody knows how it ended.
+    async fn bind(&self, binder: &Binder) -> (Vec<Bound>, bool) {
         let (waiting, unseen) = (self.shown_as(Shown::Waits), self.shown_as(Shown::Nothing));
-        // Where one pod is lost already, none of the others is bound either.
-        let is_lost =
-            self.shown.iter().any(|shown| matches!(shown, Shown::Is(Bound::Never) | Shown::Stranger));
-        let waiting = if self.is_undoing || is_lost {
-            binder.look_up_all(&self.namespace, &waiting).await
+        let (mut may_arrive, namespace) = (false, &self.namespace);
+        let unseen = binder.look_up_all(namespace, &unseen).await;
+        let waiting = if self.binds() && !unseen.contains(&Bound::Never) {
+            let sent = binder.bind_all(namespace, &waiting).await;
+            may_arrive = sent.iter().any(|bound| bound.may_arrive());
+            sent
+        } else if self.may_arrive {
+            // What arrives is shown by the watch; what doesn't is read when nothing can any more.
+            vec![Bound::NotYet; waiting.len()]
         } else {
-            binder.bind_all(&self.namespace, &waiting).await
+            binder.look_up_all(namespace, &waiting).await
         };
-        let unseen = binder.look_up_all(&self.namespace, &unseen).await;
         let (mut waiting, mut unseen) = (waiting.into_iter(), unseen.into_iter());
         let outcome = |shown: &Shown| match shown {
             Shown::Is(bound) => *bound,
-            Shown::Waits => waiting.next().unwrap_or(Bound::NotYet),
-            Shown::Nothing => unseen.next().unwrap_or(Bound::NotYet),
+            Shown::Waits => waiting.next().unwrap_or(Bound::Unknown),
+            // Whose it is isn't known, and so not what becomes of it either.
+            Shown::Nothing => unseen.next().filter(|bound| *bound != Bound::NotYet).unwrap_or(Bound::Unknown),
             Shown::Stranger => Bound::Never,
         };
-        self.shown.iter().map(outcome).collect()
+        (self.shown.iter().map(outcome).collect(), may_arrive)
     }
 
-    /// Undoes the bindings at these places.
+    /// Undoes the bindings of these pods. The plan is over with them, or others may still come to be bound.
     async fn undo(
         &self,
         (binder, reporter): (&Binder, &Reporter),
         outcomes: &[Bound],
-        places: &[usize],
+        (pods, is_all): (&[usize], bool),
     ) -> Written {
-        tracing::warn!("gang {}: its plan can't be finished; undoing it", self.key);
+        if !self.is_undoing {
+            let why = self.outdated.as_ref().map_or_else(
+                || "a pod is lost, or not every one is bound by the deadline".to_owned(),
+                ToString::to_string,
+            );
+            tracing::warn!("gang {}: its plan can't be finished; undoing it: {why}", self.key);
+        }
         let (unseen, ours): (Vec<usize>, Vec<usize>) =
-            places.iter().partition(|place| self.shown[**place] == Shown::Nothing);
+            pods.iter().partition(|place| self.shown[**place] == Shown::Nothing);
         let ours = ours.iter().map(|place| &self.placements[*place]);
-        if !binder.undo_all(&self.namespace, ours).await || !unseen.is_empty() {
+        if !binder.undo_all(&self.namespace, ours).await || !unseen.is_empty() || !is_all {
             // While one of them is left, so is the journal: the next round, or a successor, goes on from it.
             return Written::No;
         }
-        let stays = |(place, bound): &(usize, &Bound)| bound.is_done() && !places.contains(place);
+        let stays = |(place, bound): &(usize, &Bound)| bound.is_done() && !pods.contains(place);
         let bound = self.beside + outcomes.iter().enumerate().filter(stays).count();
         reporter.rolled_back((&self.namespace, &self.name), bound).await
     }

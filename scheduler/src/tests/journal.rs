@@ -1,11 +1,11 @@
 //! A journal's end: who finds one carries it on, an end that wasn't written is, and then it is forgotten.
 
 use k8s_openapi::jiff::SignedDuration;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     api_server::Fault,
-    cluster::{Cluster, runs},
+    cluster::{Cluster, is_bound, runs},
 };
 
 #[tokio::test(start_paused = true)]
@@ -62,4 +62,79 @@ async fn a_journal_that_names_a_pod_twice_is_carried_on_all_the_same() {
     let mut scheduler = cluster.scheduler();
     cluster.later(&mut scheduler, 0).await;
     assert_eq!(cluster.status()["phase"], "Scheduled");
+}
+
+/// The node is cordoned.
+fn cordon(cluster: &Cluster) {
+    cluster.server.objects().nodes.get_mut("n").unwrap()["spec"]["unschedulable"] = json!(true);
+}
+
+/// The node gets a taint that nobody tolerates.
+fn taint(cluster: &Cluster) {
+    let taint = json!([{ "key": "broken", "effect": "NoSchedule" }]);
+    cluster.server.objects().nodes.get_mut("n").unwrap()["spec"]["taints"] = taint;
+}
+
+/// Another scheduler's pod takes a GPU.
+fn take(cluster: &Cluster) {
+    let mut objects = cluster.server.objects();
+    let mut theirs = objects.pods["p0"].clone();
+    (theirs["metadata"]["name"], theirs["metadata"]["uid"]) = (json!("theirs"), json!("theirs"));
+    (theirs["metadata"]["labels"], theirs["spec"]["schedulerName"]) = (json!({}), json!("another"));
+    is_bound(&mut theirs);
+    objects.pods.insert("theirs".to_owned(), theirs);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_whose_node_takes_nobody_any_more_is_undone_and_not_finished() {
+    for change in [cordon, taint, take] {
+        let mut cluster = Cluster::with_journal(300);
+        cluster.change_pod("p0", is_bound);
+        change(&cluster);
+        let mut scheduler = cluster.scheduler();
+        cluster.later(&mut scheduler, 0).await;
+        assert_eq!(cluster.lines("DELETE"), ["DELETE pods/p0"]);
+        cluster.later(&mut scheduler, 80).await;
+        assert!(cluster.status()["journal"].is_null(), "{}", cluster.status());
+        assert_eq!(cluster.lines("POST"), [""; 0]);
+        assert!(cluster.pods().contains(&"p1".to_owned()), "what was not bound needs no undoing");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_bound_already_stays_when_its_node_is_cordoned() {
+    let mut cluster = Cluster::with_journal(30);
+    cluster.change_pod("p0", is_bound);
+    cluster.change_pod("p1", is_bound);
+    cordon(&cluster);
+    let mut scheduler = cluster.scheduler();
+    cluster.later(&mut scheduler, 0).await;
+    assert_eq!(cluster.status()["phase"], "Scheduled");
+    assert_eq!(cluster.lines("DELETE"), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_binding_that_was_lost_is_not_sent_again_to_a_node_that_was_cordoned_meanwhile() {
+    let mut cluster = Cluster::new();
+    cluster.server.fail("POST pods/p1/binding", 1, Fault::RequestLost);
+    let mut scheduler = cluster.scheduler();
+    cluster.cycle(&mut scheduler).await;
+    cordon(&cluster);
+    cluster.later(&mut scheduler, 2).await;
+    assert_eq!(cluster.lines("POST pods/p1"), ["POST pods/p1/binding"]);
+    assert_eq!(cluster.lines("DELETE"), ["DELETE pods/p0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_that_is_found_too_late_is_not_begun_and_then_made_anew() {
+    let mut cluster = Cluster::with_journal(-3600);
+    let mut scheduler = cluster.scheduler();
+    cluster.later(&mut scheduler, 0).await;
+    assert_eq!(cluster.lines("POST"), [""; 0]);
+    for _ in 0..8 {
+        cluster.later(&mut scheduler, 10).await;
+    }
+    assert_eq!((cluster.node_of("p0"), cluster.node_of("p1")), (json!("n"), json!("n")));
+    assert_eq!(cluster.status()["phase"], "Scheduled");
+    assert_eq!((cluster.lines("DELETE"), &cluster.status()["journal"]), (Vec::new(), &Value::Null));
 }

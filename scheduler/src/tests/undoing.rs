@@ -9,6 +9,9 @@ use super::{
     cluster::{Cluster, UIDS, is_bound, runs},
 };
 
+/// Longer than any request is carried out by an API server.
+const LONG: i64 = 71;
+
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_another_scheduler_bound_undoes_the_rest() {
     let mut cluster = Cluster::new();
@@ -25,63 +28,123 @@ async fn a_pod_that_another_scheduler_bound_undoes_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_the_deadline_every_pod_is_told_to_be_disrupted_and_then_deleted() {
+async fn at_the_deadline_every_pod_that_is_bound_is_told_to_be_disrupted_and_then_deleted() {
     let mut cluster = Cluster::with_journal(-1);
     cluster.change_pod("p0", runs);
-    cluster.server.fail("POST pods/p1/binding", usize::MAX, Fault::RequestLost);
-    cluster.show();
-    cluster.cycle(&mut cluster.scheduler()).await;
+    let mut scheduler = cluster.scheduler();
+    cluster.later(&mut scheduler, 0).await;
     let asked = cluster.server.asked();
-    for (pod, uid) in ["p0", "p1"].into_iter().zip(UIDS) {
-        let at = |line: String| asked.iter().position(|asked| asked.line == line).unwrap();
-        let (told, deleted) = (at(format!("PATCH pods/{pod}/status")), at(format!("DELETE pods/{pod}")));
-        assert!(told < deleted);
-        assert_eq!(asked[told].body["status"]["conditions"][0]["type"], "DisruptionTarget");
-        assert_eq!(asked[told].body["metadata"]["uid"], uid);
-        assert_eq!(asked[deleted].body["preconditions"]["uid"], uid);
-    }
+    let at = |line: &str| asked.iter().position(|asked| asked.line == line).unwrap();
+    let (told, deleted) = (at("PATCH pods/p0/status"), at("DELETE pods/p0"));
+    assert!(told < deleted);
+    assert_eq!(asked[told].body["status"]["conditions"][0]["type"], "DisruptionTarget");
+    assert_eq!(asked[told].body["metadata"]["uid"], UIDS[0]);
+    assert_eq!(asked[deleted].body["preconditions"]["uid"], UIDS[0]);
+    assert!(cluster.status()["journal"].is_object(), "who led before may have sent a binding just now");
+    cluster.later(&mut scheduler, LONG).await;
     assert_eq!(cluster.status()["phase"], "RollingBack");
     assert!(cluster.status()["journal"].is_null());
+    assert_eq!(cluster.pods(), ["p1"], "what was not bound is not deleted");
+    assert_eq!(cluster.lines("POST"), [""; 0], "what is too late is not begun");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_whose_binding_arrives_after_all_is_undone_like_the_others() {
+    let mut cluster = Cluster::with_journal(-1);
+    cluster.change_pod("p0", runs);
+    let mut scheduler = cluster.scheduler();
+    cluster.later(&mut scheduler, 0).await;
+    assert_eq!(cluster.lines("DELETE"), ["DELETE pods/p0"]);
+    cluster.change_pod("p1", is_bound);
+    cluster.later(&mut scheduler, 2).await;
+    assert_eq!(cluster.lines("DELETE"), ["DELETE pods/p0", "DELETE pods/p1"]);
+    assert!(cluster.status()["journal"].is_null(), "{}", cluster.status());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_never_bound_is_never_deleted_whatever_the_api_server_answers() {
+    for fault in [Fault::Refused(500), Fault::Refused(503), Fault::RequestLost] {
+        let mut cluster = Cluster::new();
+        cluster.server.fail("POST pods", usize::MAX, fault);
+        let mut scheduler = cluster.scheduler();
+        cluster.cycle(&mut scheduler).await;
+        for _ in 0..20 {
+            cluster.later(&mut scheduler, 3).await;
+        }
+        assert!(cluster.status()["journal"].is_object());
+        let sent = cluster.lines("POST").len();
+        for _ in 0..6 {
+            cluster.later(&mut scheduler, 10).await;
+        }
+        assert!(cluster.status()["journal"].is_object(), "a binding may still arrive");
+        cluster.later(&mut scheduler, 12).await;
+        assert_eq!(cluster.lines("POST").len(), sent, "what is too late is not sent again");
+        assert_eq!(cluster.status()["phase"], "RollingBack", "{}", cluster.status());
+        cluster.server.heal();
+        cluster.later(&mut scheduler, 11).await;
+        assert_eq!(cluster.status()["phase"], "Scheduled", "{}", cluster.status());
+        assert_eq!(cluster.lines("DELETE"), [""; 0], "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_a_pod_cannot_be_read_nobody_knows_whether_it_is_bound() {
+    let mut cluster = Cluster::with_journal(-1);
+    cluster.server.fail("GET pods/p1", 2, Fault::Refused(500));
+    let mut scheduler = cluster.scheduler();
+    cluster.later(&mut scheduler, 0).await;
+    for _ in 0..2 {
+        cluster.later(&mut scheduler, LONG).await;
+        assert!(cluster.status()["journal"].is_object(), "{}", cluster.status());
+    }
+    cluster.later(&mut scheduler, 2).await;
+    assert!(cluster.status()["journal"].is_null(), "{}", cluster.status());
+    assert_eq!(cluster.lines("DELETE"), [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_could_not_be_told_is_not_deleted_and_the_journal_stays_until_it_is() {
     for fault in [Fault::Refused(500), Fault::Refused(403), Fault::RequestLost] {
-        let mut cluster = Cluster::with_journal(-1);
-        cluster.change_pod("p0", is_bound);
-        cluster.server.fail("POST pods/p1/binding", usize::MAX, Fault::RequestLost);
-        cluster.server.fail("PATCH pods/p0/status", 1, fault);
+        let mut cluster = Cluster::new();
+        cluster.server.fail("POST pods/p1/binding", usize::MAX, Fault::Refused(403));
         let mut scheduler = cluster.scheduler();
-        cluster.later(&mut scheduler, 0).await;
-        assert_eq!(cluster.pods(), ["p0"]);
+        cluster.cycle(&mut scheduler).await;
+        cluster.server.fail("PATCH pods/p0/status", 1, fault);
+        cluster.later(&mut scheduler, 61).await;
+        assert_eq!(cluster.pods(), ["p0", "p1"]);
         assert!(cluster.status()["journal"].is_object(), "{}", cluster.status());
+        let sent = cluster.lines("POST").len();
         cluster.later(&mut scheduler, 2).await;
-        assert!(cluster.pods().is_empty());
+        assert_eq!(cluster.pods(), ["p1"]);
         assert!(cluster.status()["journal"].is_null(), "{}", cluster.status());
-        assert_eq!(cluster.lines("POST").len(), 1, "what was given up is not bound again");
+        assert_eq!(cluster.lines("POST").len(), sent, "what was given up is not bound again");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_could_not_be_deleted_keeps_the_journal() {
-    let mut cluster = Cluster::with_journal(-1);
-    cluster.server.fail("POST pods/p1/binding", usize::MAX, Fault::RequestLost);
+    let mut cluster = Cluster::new();
+    cluster.server.fail("POST pods/p1/binding", usize::MAX, Fault::Refused(403));
     cluster.server.fail("DELETE pods/p0", 1, Fault::Refused(500));
     let mut scheduler = cluster.scheduler();
-    cluster.later(&mut scheduler, 0).await;
+    cluster.cycle(&mut scheduler).await;
+    cluster.later(&mut scheduler, 61).await;
     assert!(cluster.status()["journal"].is_object());
     cluster.later(&mut scheduler, 2).await;
-    assert!(cluster.pods().is_empty() && cluster.status()["journal"].is_null());
+    assert_eq!(cluster.pods(), ["p1"]);
+    assert!(cluster.status()["journal"].is_null());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_made_anew_under_its_name_is_not_undone() {
-    let cluster = Cluster::with_journal(30);
+    let mut cluster = Cluster::with_journal(30);
     let another = "00000000-0000-4000-8000-00000000ffff";
     cluster.change_pod("p0", |pod| pod["metadata"]["uid"] = json!(another));
-    cluster.cycle(&mut cluster.scheduler()).await;
-    assert_eq!(cluster.pods(), ["p0"]);
-    assert!(cluster.node_of("p0").is_null());
+    let mut scheduler = cluster.scheduler();
+    cluster.later(&mut scheduler, 0).await;
+    assert!(cluster.node_of("p0").is_null() && cluster.node_of("p1").is_null());
+    cluster.later(&mut scheduler, LONG).await;
+    assert_eq!(cluster.pods(), ["p0", "p1"]);
     assert_eq!(cluster.status()["phase"], "RollingBack");
 }
 
@@ -98,12 +161,12 @@ async fn long_after_the_deadline_pods_that_run_are_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_that_was_not_bound_for_sure_is_not_deleted_with_the_others() {
-    let mut cluster = Cluster::with_journal(-1);
-    cluster.change_pod("p0", is_bound);
+async fn where_every_binding_was_refused_for_sure_a_plan_is_over_at_its_deadline() {
+    let mut cluster = Cluster::new();
     cluster.server.fail("POST pods/p1/binding", usize::MAX, Fault::Refused(403));
     let mut scheduler = cluster.scheduler();
-    cluster.later(&mut scheduler, 0).await;
+    cluster.cycle(&mut scheduler).await;
+    cluster.later(&mut scheduler, 61).await;
     assert_eq!(cluster.lines("DELETE"), ["DELETE pods/p0"]);
     assert_eq!(cluster.pods(), ["p1"]);
     assert!(cluster.status()["journal"].is_null());

@@ -115,6 +115,20 @@ async fn a_pod_that_becomes_another_gangs_while_volumes_are_waited_for_is_not_bo
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_was_cordoned_while_volumes_were_waited_for_is_not_used() {
+    let mut cluster = cluster("local");
+    let mut scheduler = cluster.scheduler();
+    cluster.cycle(&mut scheduler).await;
+    cluster.server.objects().nodes.get_mut("n").unwrap()["spec"]["unschedulable"] = json!(true);
+    complete(&cluster);
+    pass(&mut cluster, &mut scheduler, 5).await;
+    assert_eq!(cluster.lines("POST"), [""; 0]);
+    assert_eq!(scheduler.state.cluster.on_their_way(), 0);
+    let status = cluster.status();
+    assert!(status["message"].as_str().unwrap().contains("unschedulable"), "{status}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_volume_that_is_not_bound_keeps_the_whole_gang() {
     let mut cluster = cluster("local");
     let mut scheduler = cluster.scheduler();

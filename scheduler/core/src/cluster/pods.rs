@@ -144,8 +144,12 @@ impl Cluster {
         id.and_then(|id| self.known(*id)).map_or_else(String::new, |known| known.pod.name.to_string())
     }
 
+    pub(crate) fn pod_id(&self, uid: &str) -> Option<PodId> {
+        self.pod_ids.get(uid).copied()
+    }
+
     pub(crate) fn known_by_uid(&self, uid: &str) -> Option<&Known> {
-        self.known(*self.pod_ids.get(uid)?)
+        self.known(self.pod_id(uid)?)
     }
 
     /// Every pod that counts on a node that exists, with that node.

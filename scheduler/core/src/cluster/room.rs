@@ -199,6 +199,11 @@ impl Cluster {
         self.promised.iter().filter(is_below).copied().collect()
     }
 
+    /// Pods for which nodes are kept on which they aren't.
+    pub(crate) fn promised(&self) -> Vec<PodId> {
+        self.promised.iter().copied().collect()
+    }
+
     /// Pods on nodes that are ending, or are to.
     pub(crate) fn ending(&self) -> Vec<PodId> {
         self.ending.iter().copied().collect()

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod chain_down;
+mod contention;
 mod device_plugin;
 mod divided;
 mod examples;

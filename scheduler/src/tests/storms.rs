@@ -2,10 +2,12 @@
 //! get lost, arrive late or twice; copies die, stand still and take over; nodes go, Gangs are deleted, others bind their
 //! pods to the same nodes. What must hold is looked at at each write, and when it is calm again.
 
+mod closed;
 mod controllers;
 mod copy;
 mod dice;
 mod network;
+mod refusals;
 mod rules;
 mod watches;
 mod world;
@@ -28,11 +30,16 @@ const CALM: Duration = Duration::from_secs(260);
 impl Weather {
     fn of(seed: u64) -> Self {
         let mut dice = Dice::new(seed ^ 0x5EED);
+        // Where others' refusals are all that is wrong can be seen who waits for them.
+        let refusals = dice.one_in(3);
+        let seldom = if refusals { 4 } else { 2 };
         Self {
-            faults: dice.pick(&[0, 3, 10, 30]),
+            refusals,
+            nodes_change: dice.one_in(3),
+            faults: if refusals { dice.pick(&[0, 0, 3]) } else { dice.pick(&[0, 3, 10, 30]) },
             copies: dice.pick(&[1, 2]),
-            kills: dice.one_in(2),
-            pauses: dice.one_in(2),
+            kills: dice.one_in(seldom),
+            pauses: dice.one_in(seldom),
             nodes_go: dice.one_in(3),
             foreigners: dice.one_in(3),
             priorities: dice.one_in(2),
@@ -54,16 +61,22 @@ async fn weather(seed: u64) {
     world.note(&format!("{weather:?}"));
     let mut controllers = Controllers::new(world.clone());
     let mut crowd = Crowd::new(&world);
-    let end = Instant::now() + Duration::from_secs(60) + world.throw(|dice| dice.millis(200_000));
+    let least: usize = if weather.refusals { 160 } else { 60 };
+    let end = Instant::now()
+        + Duration::from_millis(1000 * u64::try_from(least).unwrap())
+        + world.throw(|dice| dice.millis(260_000 - 1000 * least));
     while Instant::now() < end {
         tokio::time::sleep(world.throw(|dice| dice.millis(1500))).await;
         controllers.go_on();
         controllers.happen();
         crowd.happen();
+        world.begin_refusal();
+        world.check_patience();
         crowd.look();
     }
     world.note("it is calm");
     world.state().is_calm = true;
+    controllers.mend_nodes();
     let calm = Instant::now();
     while calm.elapsed() < CALM {
         tokio::time::sleep(Duration::from_millis(700)).await;

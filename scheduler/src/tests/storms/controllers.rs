@@ -4,6 +4,7 @@ use plasma_api::names;
 use serde_json::{Value, json};
 
 use super::{
+    closed::{self, ZONE},
     rules::{free, gang_of, gpus, has_ended, holds, is_ours, uid},
     world::World,
 };
@@ -78,10 +79,25 @@ impl Controllers {
             }
             7 => delete(&mut objects, |name, _| name == LONERS[at % 2]),
             8 => self.end(&mut objects, GANGS[at % 3].0),
+            9 | 10 if weather.nodes_change => {
+                let (name, gpus) = NODES[at % 3];
+                if let Some(node) = objects.nodes.get_mut(name) {
+                    closed::change(node, at / 3, gpus);
+                    world.note(&format!("{name} changes: {node}"));
+                }
+            }
             _ => {}
         }
         drop(objects);
         world.has_changed();
+    }
+
+    /// Nodes that are there are as they were made.
+    pub(super) fn mend_nodes(&self) {
+        for (name, gpus) in NODES {
+            self.world.objects().nodes.entry(name.to_owned()).and_modify(|mended| *mended = node(name, gpus));
+        }
+        self.world.has_changed();
     }
 
     /// Another scheduler finds a place for a pod of its own.
@@ -221,10 +237,15 @@ fn number(name: &str) -> usize {
 
 fn node(name: &str, gpus: usize) -> Value {
     let free = json!({ "nvidia.com/gpu": gpus.to_string(), "pods": "20" });
-    json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name }, "status": { "allocatable": free } })
+    json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": { "name": name, "labels": { "zone": ZONE } },
+        "spec": {}, "status": { "allocatable": free },
+    })
 }
 
 fn pod(name: &str, gang: &str, (number, priority): (usize, i32)) -> Value {
+    let is_choosy = gang == "g1" || name == LONERS[1];
+    let selector = if is_choosy { json!({ "zone": ZONE }) } else { json!({}) };
     let labels = if gang.is_empty() { json!({}) } else { json!({ names::GANG_LABEL: gang }) };
     json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -233,7 +254,7 @@ fn pod(name: &str, gang: &str, (number, priority): (usize, i32)) -> Value {
             "resourceVersion": "1",
         },
         "spec": {
-            "schedulerName": names::SCHEDULER_NAME, "priority": priority,
+            "schedulerName": names::SCHEDULER_NAME, "priority": priority, "nodeSelector": selector,
             "containers": [{ "name": "c", "resources": { "requests": { "nvidia.com/gpu": "1" } } }],
         },
         "status": { "phase": "Pending" },

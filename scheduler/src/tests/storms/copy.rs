@@ -31,12 +31,13 @@ async fn lead(connection: &Connection, args: &Args, leadership: &Leadership, los
     let client = leadership.guard(connection.client(), &args.leader);
     let mut scheduler = Scheduler::new(args.clone(), client, Metrics::register(&Registry::new()));
     let mut watches = Watches::new();
+    world.state().closed.begins(copy);
     Shown::default().tell_what_stays(&mut scheduler);
     let mut looked = tokio::time::Instant::now();
     while !lost.is_cancelled() {
         tokio::time::sleep(world.step()).await;
         world.until_resumed(copy).await;
-        watches.go_on(world, &mut scheduler);
+        watches.go_on(connection, &mut scheduler);
         while let Some(outcome) = scheduler.tasks.try_join_next() {
             scheduler.learn(outcome, world.now());
         }
@@ -46,7 +47,7 @@ async fn lead(connection: &Connection, args: &Args, leadership: &Leadership, los
         }
         if scheduler.state.is_complete() {
             scheduler.cycle(world.now());
-            world.remember_plans(&scheduler, watches.pods_until());
+            world.remember_plans(&scheduler, watches.known());
         }
     }
 }

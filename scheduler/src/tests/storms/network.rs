@@ -62,31 +62,39 @@ impl Connection {
 async fn send(State(connection): State<Connection>, method: Method, uri: Uri, body: Bytes) -> Response {
     let line = line(&method, &uri);
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let (fate, there, back) = connection.world.fate(&line);
+    let answer = carry(&connection, &line, &body).await;
+    connection.world.has_answer(&line, &body, answer.as_ref().map(|(code, _)| *code));
+    answer.map_or_else(lost, respond)
+}
+
+/// Carries a request there, and the answer back, if there is one.
+async fn carry(connection: &Connection, line: &str, body: &Value) -> Option<(u16, Value)> {
+    let (fate, there, back) = connection.world.fate(line);
     let world = connection.world.clone();
     world.note(&format!("{} sends {line}: {fate:?}", connection.copy));
     if world.is_dead(connection.copy) {
-        return lost();
+        return None;
     }
+    world.check_target(connection.copy, line, body);
     let arrive = |after: Duration| {
         // Nobody who gives up on it stops it.
-        tokio::spawn(connection.clone().arrive(after, line.clone(), body.clone()))
+        tokio::spawn(connection.clone().arrive(after, line.to_owned(), body.clone()))
     };
     let arrives = match fate {
         Fate::Arrives => arrive(there),
         Fate::IsLost => {
             tokio::time::sleep(there).await;
-            return lost();
+            return None;
         }
         Fate::ReplyIsLost => {
             let _ = tokio::time::timeout(PATIENCE, arrive(there)).await;
-            return lost();
+            return None;
         }
         Fate::IsLate => {
             let later = world.throw(|dice| dice.millis(LONGEST));
             drop(arrive(later.max(PATIENCE)));
             tokio::time::sleep(PATIENCE).await;
-            return lost();
+            return None;
         }
         Fate::IsRepeated { gets_second } => {
             let first = arrive(there);
@@ -99,15 +107,15 @@ async fn send(State(connection): State<Connection>, method: Method, uri: Uri, bo
         }
         Fate::Refused(code) => {
             tokio::time::sleep(there).await;
-            return respond(failure(code));
+            return Some(failure(code));
         }
     };
     match tokio::time::timeout(PATIENCE, arrives).await {
         Ok(Ok(Some(answer))) => {
             tokio::time::sleep(back).await;
             world.until_resumed(connection.copy).await;
-            respond(answer)
+            Some(answer)
         }
-        _ => lost(),
+        _ => None,
     }
 }

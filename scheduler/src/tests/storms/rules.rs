@@ -4,19 +4,39 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use plasma_api::names;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::{cycle::Scheduler, tests::api_server::Objects};
 
 /// What was planned with which knowledge.
 #[derive(Default)]
 pub(super) struct Plans {
-    /// A pod's node, by UID, and up to which event the pods were known when it was chosen.
-    of: BTreeMap<String, (String, usize)>,
+    /// By a pod's UID.
+    of: BTreeMap<String, Planned>,
     /// Other schedulers' pods on nodes, by UID, and since which event.
     foreign: BTreeMap<String, usize>,
 }
 
+/// A pod's node, and what was known when it was chosen.
+struct Planned {
+    node: String,
+    known: Known,
+    at: Instant,
+}
+
+/// Up to which event something is known.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Known {
+    pub(super) pods: usize,
+    pub(super) nodes: usize,
+}
+
 impl Plans {
+    /// When this node was chosen for a pod, if it was.
+    pub(super) fn chosen(&self, uid: &str, node: &str) -> Option<Instant> {
+        self.of.get(uid).filter(|planned| planned.node == node).map(|planned| planned.at)
+    }
+
     /// Pods have changed; so many events have happened.
     pub(super) fn pods_change(&mut self, pods: &BTreeMap<String, Value>, events: usize) {
         for pod in pods.values().filter(|pod| !is_ours(pod) && pod["spec"]["nodeName"].is_string()) {
@@ -25,19 +45,14 @@ impl Plans {
     }
 
     /// Takes in what a scheduler has decided. Answers what of it is news.
-    pub(super) fn remember(
-        &mut self,
-        objects: &Objects,
-        scheduler: &Scheduler,
-        pods_until: usize,
-    ) -> Vec<String> {
+    pub(super) fn remember(&mut self, objects: &Objects, scheduler: &Scheduler, known: Known) -> Vec<String> {
         let mut news = Vec::new();
         for pod in objects.pods.values().filter(|pod| is_ours(pod)) {
             let (uid, name) = (uid(pod), &pod["metadata"]["name"]);
             match scheduler.state.cluster.node_of(&uid) {
-                Some(node) if self.of.get(&uid).is_none_or(|(before, _)| *before != node) => {
+                Some(node) if self.of.get(&uid).is_none_or(|before| before.node != node) => {
                     news.push(format!("{name} is to go to {node}"));
-                    self.of.insert(uid, (node.to_owned(), pods_until));
+                    self.of.insert(uid, Planned { node: node.to_owned(), known, at: Instant::now() });
                 }
                 Some(_) => {}
                 // Where a plan stands in the gang's journal, it is the same plan when somebody reads it there.
@@ -53,13 +68,20 @@ impl Plans {
     }
 
     /// What is wrong with the binding of this pod, which was just carried out.
-    pub(super) fn judge(&self, objects: &Objects, bound: &str) -> Option<String> {
+    /// A node has had so much room at most since so many events were known.
+    pub(super) fn judge(
+        &self,
+        objects: &Objects,
+        bound: &str,
+        most_room: impl Fn(&str, usize) -> usize,
+    ) -> Option<String> {
         let pod = objects.pods.values().find(|pod| uid(pod) == bound)?;
         let node = pod["spec"]["nodeName"].as_str()?;
-        let gpus = gpus(objects.nodes.get(node)?);
-        let known = self.of.get(bound).map_or(0, |(_, known)| *known);
+        objects.nodes.get(node)?;
+        let known = self.of.get(bound).map_or(Known::default(), |planned| planned.known);
+        let gpus = most_room(node, known.nodes);
         let counts = |pod: &&Value| {
-            let is_foreign_and_new = || self.foreign.get(&uid(pod)).is_some_and(|since| *since > known);
+            let is_foreign_and_new = || self.foreign.get(&uid(pod)).is_some_and(|since| *since > known.pods);
             holds(pod, node) && (is_ours(pod) || !is_foreign_and_new())
         };
         let on: Vec<&Value> = objects.pods.values().filter(counts).collect();

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::world::World;
+use super::{network::Connection, rules::Known};
 use crate::{
     cycle::Scheduler,
     observe::{Change, Observed},
@@ -47,13 +47,19 @@ impl Watches {
         Self(KINDS.map(|kind| (kind, Watch::Broken(Instant::now()), 0)).into())
     }
 
-    /// Up to which event the pods are known.
-    pub(super) fn pods_until(&self) -> usize {
-        self.0[0].2
+    /// Up to which event the pods and the nodes are known.
+    pub(super) fn known(&self) -> Known {
+        Known { pods: self.0[0].2, nodes: self.0[1].2 }
     }
 
     /// Tells some of what is to be told.
-    pub(super) fn go_on(&mut self, world: &World, scheduler: &mut Scheduler) {
+    pub(super) fn go_on(&mut self, connection: &Connection, scheduler: &mut Scheduler) {
+        let world = &connection.world;
+        let see = |kind: Kind, node: &Value| {
+            if kind == Kind::Node {
+                world.state().closed.is_shown(connection.copy, node);
+            }
+        };
         for (kind, watch, at) in &mut self.0 {
             let most = world.pace();
             match watch {
@@ -66,7 +72,10 @@ impl Watches {
                 }
                 Watch::Lists(left, end) => {
                     let now = left.len().min(most);
-                    left.drain(..now).for_each(|object| tell(scheduler, *kind, Told::Is(object)));
+                    for object in left.drain(..now) {
+                        see(*kind, &object);
+                        tell(scheduler, *kind, Told::Is(object));
+                    }
                     if left.is_empty() {
                         world.note(&format!("has listed {kind:?}s"));
                         tell(scheduler, *kind, Told::ListEnds);
@@ -87,6 +96,7 @@ impl Watches {
                             event.object["spec"]["nodeName"],
                             if event.is_gone { " gone" } else { "" }
                         ));
+                        see(*kind, &event.object);
                         let told = if event.is_gone { Told::Gone } else { Told::Is };
                         tell(scheduler, *kind, told(event.object));
                     }

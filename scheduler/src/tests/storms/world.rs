@@ -11,14 +11,16 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
+    closed::Closed,
     dice::Dice,
     network::Fate,
-    rules::{self, Plans},
+    refusals::Refusals,
+    rules::{self, Known, Plans},
     watches::{Event, KINDS, Kind},
 };
 use crate::{
     cycle::Scheduler,
-    tests::api_server::{ApiServer, Objects},
+    tests::api_server::{ApiServer, Objects, failure},
 };
 
 /// For how long a binding may be under way of one who doesn't lead any more: the API server has ended it by then.
@@ -39,6 +41,10 @@ pub(super) struct Weather {
     pub(super) foreigners: bool,
     pub(super) priorities: bool,
     pub(super) gangs_go: bool,
+    /// Writes are refused for minutes.
+    pub(super) refusals: bool,
+    /// Nodes are cordoned and tainted, and get other room and other labels.
+    pub(super) nodes_change: bool,
 }
 
 #[derive(Clone)]
@@ -57,7 +63,9 @@ pub(super) struct State {
     events: Vec<Event>,
     /// The objects as the last events left them.
     last: [BTreeMap<String, Value>; 3],
-    plans: Plans,
+    pub(super) plans: Plans,
+    pub(super) refusals: Refusals,
+    pub(super) closed: Closed,
     /// Copies that are dead, and since when.
     dead: BTreeMap<usize, Instant>,
     paused: HashMap<usize, Instant>,
@@ -84,6 +92,8 @@ impl World {
             events: Vec::new(),
             last: Default::default(),
             plans: Plans::default(),
+            refusals: Refusals::default(),
+            closed: Closed::default(),
             dead: BTreeMap::new(),
             paused: HashMap::new(),
             held: Held::default(),
@@ -193,6 +203,12 @@ impl World {
         if is_lone && dead.is_some_and(|since| since.elapsed() > LAST_REQUEST) {
             return None;
         }
+        if let Some(code) = self.refuses(line, body) {
+            self.note(&format!("{copy} may not {line}: {code}"));
+            return Some(failure(code));
+        }
+        let deleted =
+            line.strip_prefix("DELETE pods/").and_then(|name| self.objects().pods.get(name).cloned());
         let answer = self.objects().answer(line, body);
         if !line.starts_with("GET") {
             let what = if line.contains("leases") || line.contains("events") { &Value::Null } else { body };
@@ -202,6 +218,9 @@ impl World {
         if line.ends_with("/binding") && answer.0 < 300 {
             let uid = body["metadata"]["uid"].as_str().unwrap_or_default();
             self.check_binding(uid);
+        }
+        if let Some(pod) = deleted.filter(|_| answer.0 < 300) {
+            self.check_deletion(&pod);
         }
         Some(answer)
     }
@@ -274,10 +293,10 @@ impl World {
     // The rules.
 
     /// What the scheduler has decided: from here on it answers for it.
-    pub(super) fn remember_plans(&self, scheduler: &Scheduler, pods_until: usize) {
+    pub(super) fn remember_plans(&self, scheduler: &Scheduler, known: Known) {
         let news = {
             let objects = self.objects();
-            self.state().plans.remember(&objects, scheduler, pods_until)
+            self.state().plans.remember(&objects, scheduler, known)
         };
         news.iter().for_each(|news| self.note(news));
         self.state().held = Held {
@@ -291,7 +310,8 @@ impl World {
         let broken = {
             let objects = self.objects();
             let state = self.state();
-            state.plans.judge(&objects, uid)
+            let most = |node: &str, until: usize| most_room(&state.events, node, until);
+            state.plans.judge(&objects, uid, most)
         };
         if let Some(broken) = broken {
             self.fail(&broken);
@@ -315,6 +335,18 @@ impl World {
     pub(super) fn half_gangs(&self) -> BTreeSet<String> {
         rules::half_gangs(&self.objects())
     }
+}
+
+/// The most GPUs that a node had since so many events were known.
+fn most_room(events: &[Event], node: &str, until: usize) -> usize {
+    let mut most = 0;
+    for (at, event) in events.iter().enumerate() {
+        if event.kind == Kind::Node && event.object["metadata"]["name"] == node {
+            let gpus = rules::gpus(&event.object);
+            most = if at < until { gpus } else { most.max(gpus) };
+        }
+    }
+    most
 }
 
 fn of_kind(objects: &Objects, kind: Kind) -> &BTreeMap<String, Value> {

@@ -8,6 +8,7 @@ mod aside;
 mod choice;
 mod cluster;
 mod document;
+mod elastic;
 mod filter;
 mod gang;
 mod journal;

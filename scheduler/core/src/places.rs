@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     around,
     cluster::{Cluster, Lifted},
+    elastic::Wanted,
     labels::Text,
     node::NodeId,
     order::Ground,
@@ -98,13 +99,21 @@ impl Cluster {
     }
 
     /// What a group waits for that was looked at in vain.
-    pub(crate) fn vain(&mut self, alike: &[Alike]) -> Vain {
+    pub(crate) fn vain(&mut self, wanted: &Wanted) -> Vain {
+        let alike = &wanted.all;
+        let is_mixed = alike.len() > 1;
+        // Which of several kinds are chosen is no matter of counting.
+        let (chooses, is_searched) = (wanted.has_choice() && is_mixed, wanted.enough > 1);
         let looks_around = around::looks(self, alike);
-        let around = looks_around.then(|| self.changes.surroundings());
-        let is_alone = !looks_around && self.is_alone(alike);
-        let is_counted = alike.len() == 1 && !looks_around && !self.has_reserved(alike);
+        let around = (looks_around || chooses && is_searched).then(|| self.changes.surroundings());
+        let is_alone = !looks_around && !chooses && self.is_alone(alike);
+        let is_counted = !is_mixed && !looks_around && !self.has_reserved(alike);
         let counted = preempt::standing(self, alike).filter(|_| is_counted).map(|(priority, _)| priority);
-        let kinds: Vec<(&Arc<Kind>, i128)> = alike.iter().map(|alike| (&alike.kind, alike.count())).collect();
+        let kind = |(alike, least): (&Alike, usize)| {
+            (alike.kind.clone(), i128::try_from(least).unwrap_or(i128::MAX))
+        };
+        let kinds: Vec<(Arc<Kind>, i128)> = wanted.least().map(kind).collect();
+        let kinds: Vec<(&Arc<Kind>, i128)> = kinds.iter().map(|(kind, least)| (kind, *least)).collect();
         let Self { outlooks, nodes, changes, shared, .. } = self;
         outlooks.vain(&kinds, Beside { around, counted, is_alone }, Ground { nodes, shared, changes })
     }

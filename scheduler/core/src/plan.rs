@@ -104,6 +104,7 @@ impl Decision {
 }
 
 /// Pods of a group that want the same: whatever takes one of them takes any other.
+#[derive(Clone)]
 pub(crate) struct Alike {
     pub(crate) kind: Arc<Kind>,
     /// Ordered by name.

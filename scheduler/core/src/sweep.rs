@@ -8,9 +8,9 @@ use std::ops::Bound;
 
 use crate::{
     cluster::{Cluster, Hope, Look, Turn},
+    elastic::Wanted,
     labels::Text,
-    missing,
-    plan::{Alike, Decision},
+    plan::Decision,
     preempt::{self, Fate, Room, Sought},
 };
 
@@ -116,24 +116,38 @@ impl Cluster {
             Some(Ok(all)) => all,
         };
         let Look { has_hope, sought } = self.look_of(turn);
-        // Where the fewest of its pods have no room, neither have more.
-        let (alike, places) = if has_hope { self.find_most(key, all) } else { (self.fewest(key, all), None) };
-        if let Some(places) = places {
-            return Some(self.place(key, &alike, places));
-        }
+        let wanted = self.wanted(key, all);
+        let found = if has_hope { self.find_most(wanted) } else { Err(wanted) };
+        let wanted = match found {
+            Ok((alike, places)) => return Some(self.place(key, &alike, places)),
+            Err(wanted) => wanted,
+        };
         let sought = match sought {
             // It stays what was found out then, with what had happened by then.
             Some(sought) => sought,
-            None => match preempt::make_room(self, key, &alike) {
+            None => match self.make_room(key, &wanted) {
                 Room::Made(decision) => {
                     return self.settle(turn, Hope::Open, false, Some(decision));
                 }
-                Room::Not(fate) => Sought::new(self, &alike, fate),
+                Room::Not(fate) => Sought::new(self, &wanted.all, fate),
             },
         };
-        let hold = tells.then(|| self.hold(key, &alike, sought.fate));
-        let hope = Hope::Vain(self.vain(&alike), sought);
+        let hold = tells.then(|| self.hold(key, &wanted, sought.fate));
+        let hope = Hope::Vain(self.vain(&wanted), sought);
         self.settle(turn, hope, true, hold)
+    }
+
+    /// Makes room for just enough of a group's pods: for the oldest, or for those that ask for the least.
+    fn make_room(&mut self, key: &Text, wanted: &Wanted) -> Room {
+        let mut fate = Fate::NotTried;
+        for alike in self.fewest(wanted) {
+            match preempt::make_room(self, key, &alike) {
+                Room::Not(Fate::InVain) if fate == Fate::GivenUp => {}
+                Room::Not(other @ (Fate::InVain | Fate::GivenUp | Fate::NotTried)) => fate = other,
+                made_or_waits => return made_or_waits,
+            }
+        }
+        Room::Not(fate)
     }
 
     /// Remembers what the group waits for now.
@@ -152,16 +166,21 @@ impl Cluster {
     }
 
     /// Says why there is no room.
-    fn hold(&mut self, key: &Text, alike: &[Alike], fate: Fate) -> Decision {
+    fn hold(&mut self, key: &Text, wanted: &Wanted, fate: Fate) -> Decision {
+        let held = match fate {
+            Fate::Ending(pods) => {
+                return Decision::Hold {
+                    group: key.to_string(),
+                    message: format!("waits for {pods} pods to end that are ending; nodes are kept for it"),
+                    blockers: Vec::new(),
+                };
+            }
+            _ => self.missing(key, wanted),
+        };
         match fate {
-            Fate::Ending(pods) => Decision::Hold {
-                group: key.to_string(),
-                message: format!("waits for {pods} pods to end that are ending; nodes are kept for it"),
-                blockers: Vec::new(),
-            },
-            Fate::InVain => missing::hold(self, key, alike).and_says(IN_VAIN),
-            Fate::GivenUp => missing::hold(self, key, alike).and_says(GIVEN_UP),
-            Fate::NotTried => missing::hold(self, key, alike),
+            Fate::InVain => held.and_says(IN_VAIN),
+            Fate::GivenUp => held.and_says(GIVEN_UP),
+            Fate::Ending(_) | Fate::NotTried => held,
         }
     }
 

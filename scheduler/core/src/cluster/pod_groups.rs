@@ -5,13 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::{Cluster, Group, Known, is_single, room::Lot};
 use crate::{
-    aside::Aside,
-    document::PodGroupDocument,
-    labels::Text,
-    node::{NodeId, PodId},
-    plan::Alike,
-    pod::Pod,
-    pod_group::PodGroup,
+    aside::Aside, document::PodGroupDocument, labels::Text, node::PodId, pod::Pod, pod_group::PodGroup,
     unsupported::Unsupported,
 };
 
@@ -190,43 +184,8 @@ impl Cluster {
         self.changes.prey();
     }
 
-    /// A node for every pod; where there isn't, for as many of them as must start together, and for these or nobody.
-    pub(crate) fn find_most(&mut self, key: &Text, all: Vec<Alike>) -> (Vec<Alike>, Option<Vec<NodeId>>) {
-        let places = self.find_room(&all);
-        match self.just_enough(key, &all) {
-            Some(fewer) if places.is_none() => {
-                let places = self.find_room(&fewer);
-                (fewer, places)
-            }
-            _ => (all, places),
-        }
-    }
-
-    /// As many of the pods as must start together at least.
-    pub(crate) fn fewest(&self, key: &str, all: Vec<Alike>) -> Vec<Alike> {
-        self.just_enough(key, &all).unwrap_or(all)
-    }
-
-    /// The oldest pods of an upstream PodGroup that are just enough, where more of them wait than must start together.
-    fn just_enough(&self, key: &str, all: &[Alike]) -> Option<Vec<Alike>> {
-        let enough = self.min_count(key)?.saturating_sub(self.bound_of(key)).max(1);
-        let mut pods: Vec<PodId> = all.iter().flat_map(|alike| &alike.pods).copied().collect();
-        if pods.len() <= enough {
-            return None;
-        }
-        pods.sort_by_cached_key(|id| {
-            self.known(*id).map(|known| (known.pod.created, known.pod.name.clone()))
-        });
-        let chosen: BTreeSet<PodId> = pods.into_iter().take(enough).collect();
-        let of_kind = |alike: &Alike| {
-            let pods: Vec<PodId> = alike.pods.iter().filter(|id| chosen.contains(id)).copied().collect();
-            (!pods.is_empty()).then(|| Alike { kind: alike.kind.clone(), pods })
-        };
-        Some(all.iter().filter_map(of_kind).collect())
-    }
-
     /// How many of a PodGroup's pods must start together, where it says so.
-    pub(super) fn min_count(&self, key: &str) -> Option<usize> {
+    pub(crate) fn min_count(&self, key: &str) -> Option<usize> {
         self.pod_groups.known.get(key)?.min_count
     }
 

@@ -1,12 +1,12 @@
 //! Amounts as planning counts them: by a small number instead of a name, in whole units, CPUs in thousandths.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::quantity::{Quantity, Resources};
 
 /// A resource, by its place in [`ResourceNames`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ResourceId(u16);
+pub(crate) struct ResourceId(u32);
 
 impl ResourceId {
     /// How many pods.
@@ -14,21 +14,26 @@ impl ResourceId {
     const CPU: Self = Self(1);
 
     pub(crate) fn index(self) -> usize {
-        usize::from(self.0)
+        self.0 as usize
     }
 }
 
-/// The names of all resources that were ever seen: a handful.
+/// What every node has: these names are never forgotten.
+const EVERYWHERE: [&str; 4] = ["pods", "cpu", "memory", "ephemeral-storage"];
+
+/// The names of the resources that somebody mentions: a handful, unless somebody means harm.
 #[derive(Debug)]
 pub(crate) struct ResourceNames {
     names: Vec<String>,
     ids: HashMap<String, ResourceId>,
+    /// Numbers that are nobody's any more.
+    vacant: Vec<ResourceId>,
 }
 
 impl Default for ResourceNames {
     fn default() -> Self {
-        let mut names = Self { names: Vec::new(), ids: HashMap::new() };
-        for name in ["pods", "cpu", "memory", "ephemeral-storage"] {
+        let mut names = Self { names: Vec::new(), ids: HashMap::new(), vacant: Vec::new() };
+        for name in EVERYWHERE {
             names.id(name);
         }
         names
@@ -36,16 +41,33 @@ impl Default for ResourceNames {
 }
 
 impl ResourceNames {
-    /// The resource of that name. After 65,535 of them, all new ones are the last one: an API server with so many names
-    /// has other troubles, and what is confused with another is counted as more than it is, not less.
+    /// The resource of that name. There are more numbers than names fit into memory.
     pub(crate) fn id(&mut self, name: &str) -> ResourceId {
         if let Some(id) = self.ids.get(name) {
             return *id;
         }
-        let id = ResourceId(u16::try_from(self.names.len()).unwrap_or(u16::MAX));
-        self.names.push(name.to_owned());
+        let id = self.vacant.pop().unwrap_or_else(|| {
+            self.names.push(String::new());
+            ResourceId(u32::try_from(self.names.len() - 1).unwrap_or(u32::MAX))
+        });
+        name.clone_into(&mut self.names[id.index()]);
         self.ids.insert(name.to_owned(), id);
         id
+    }
+
+    /// Forgets the names that nobody mentions any more: others get their numbers.
+    pub(crate) fn retain(&mut self, mentioned: &HashSet<ResourceId>) {
+        let Self { names, ids, vacant } = self;
+        ids.retain(|_, id| {
+            let stays = id.index() < EVERYWHERE.len() || mentioned.contains(id);
+            if !stays {
+                names[id.index()] = String::new();
+                vacant.push(*id);
+            }
+            stays
+        });
+        // Lowest first, whatever order they were found in.
+        vacant.sort_unstable_by(|a, b| b.cmp(a));
     }
 
     /// A resource's name.
@@ -105,37 +127,67 @@ impl Amounts {
     }
 }
 
-/// Amounts of every resource, by its number; what isn't there is zero.
+/// So many resources have a place of their own in each tally that names one of them: more than a cluster has, so that whoever
+/// asks for thousands of names makes only those nodes' tallies long that he asks about.
+const COMMON: usize = 32;
+
+/// Amounts of every resource; what isn't there is zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally(Vec<i64>);
+pub(crate) struct Tally {
+    /// By their numbers.
+    common: Vec<i64>,
+    /// Of higher numbers, those that aren't zero, in order.
+    rare: Vec<(ResourceId, i64)>,
+}
 
 impl Tally {
     /// One amount.
     pub(crate) fn get(&self, id: ResourceId) -> i64 {
-        self.0.get(id.index()).copied().unwrap_or(0)
+        match self.common.get(id.index()) {
+            Some(amount) => *amount,
+            None if id.index() < COMMON => 0,
+            None => self.rare_at(id).map_or(0, |at| self.rare[at].1),
+        }
+    }
+
+    /// The resources of which there is something.
+    pub(crate) fn named(&self) -> impl Iterator<Item = ResourceId> {
+        let common = (0..).map(ResourceId).zip(&self.common).filter(|(_, amount)| **amount != 0);
+        common.map(|(id, _)| id).chain(self.rare.iter().map(|(id, _)| *id))
     }
 
     /// Adds amounts; saturates, so that nonsense looks full, never free.
     pub(crate) fn add(&mut self, amounts: &Amounts) {
         for (id, amount) in amounts.iter() {
-            let entry = self.entry(id);
-            *entry = entry.saturating_add(amount);
+            self.set(id, self.get(id).saturating_add(amount));
         }
     }
 
     /// Takes amounts away.
     pub(crate) fn subtract(&mut self, amounts: &Amounts) {
         for (id, amount) in amounts.iter() {
-            let entry = self.entry(id);
-            *entry = entry.saturating_sub(amount);
+            self.set(id, self.get(id).saturating_sub(amount));
         }
     }
 
-    fn entry(&mut self, id: ResourceId) -> &mut i64 {
-        if self.0.len() <= id.index() {
-            self.0.resize(id.index() + 1, 0);
+    fn set(&mut self, id: ResourceId, amount: i64) {
+        if id.index() < COMMON {
+            if self.common.len() <= id.index() {
+                self.common.resize(id.index() + 1, 0);
+            }
+            self.common[id.index()] = amount;
+            return;
         }
-        &mut self.0[id.index()]
+        match self.rare_at(id) {
+            Ok(at) if amount == 0 => drop(self.rare.remove(at)),
+            Ok(at) => self.rare[at].1 = amount,
+            Err(_) if amount == 0 => {}
+            Err(at) => self.rare.insert(at, (id, amount)),
+        }
+    }
+
+    fn rare_at(&self, id: ResourceId) -> Result<usize, usize> {
+        self.rare.binary_search_by_key(&id, |(named, _)| *named)
     }
 }
 
@@ -156,6 +208,40 @@ mod tests {
         assert_eq!(as_quantity(ResourceId::CPU, 1500).to_string(), "1500m");
         assert_eq!(as_quantity(gpu, 2).to_string(), "2");
         assert_eq!(names.name(gpu), "x/gpu");
+    }
+
+    #[test]
+    fn a_resource_of_a_thousand_is_counted_as_any_other_and_makes_no_tally_long() {
+        let mut names = ResourceNames::default();
+        let name = |number: u32| format!("x/{number}");
+        (0..70_000).for_each(|number| drop(names.amounts(&resources(&[(&name(number), "1")]))));
+        let asked = ["x/3", "x/40", "x/65535", "x/69999"].map(|name| (name, "2"));
+        let (some, mut tally) = (names.amounts(&resources(&asked)), Tally::default());
+        tally.add(&some);
+        tally.add(&some);
+        for number in [3, 4, 40, 65_531, 65_535, 65_536, 69_998, 69_999] {
+            let is_asked = asked.iter().any(|(asked, _)| *asked == name(number));
+            assert_eq!(tally.get(names.id(&name(number))), if is_asked { 4 } else { 0 }, "{number}");
+        }
+        assert_eq!(tally.named().map(|id| names.name(id)).collect::<Vec<_>>(), asked.map(|(name, _)| name));
+        assert!(tally.common.len() + tally.rare.len() <= COMMON + asked.len());
+        tally.subtract(&some);
+        tally.subtract(&some);
+        assert_eq!((tally.named().count(), tally.rare.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_nobody_mentions_is_forgotten_and_its_number_is_anothers() {
+        let mut names = ResourceNames::default();
+        let [a, b, c] = ["x/a", "x/b", "x/c"].map(|name| names.id(name));
+        names.retain(&[b].into());
+        assert_eq!((names.name(a), names.name(b), names.name(c)), ("", "x/b", ""));
+        assert_eq!(names.id("x/b"), b);
+        let [d, e, f] = ["x/d", "x/a", "x/f"].map(|name| names.id(name));
+        assert_eq!((d, e), (a, c));
+        assert!(![a, b, c].contains(&f));
+        assert_eq!((names.name(a), names.name(c), names.name(f)), ("x/d", "x/a", "x/f"));
+        assert_eq!(names.id("cpu"), ResourceId::CPU, "every node has it");
     }
 
     #[test]

@@ -101,6 +101,11 @@ impl Node {
         self.allocatable.get(resource).saturating_sub(self.used.get(resource))
     }
 
+    /// The resources of which something is offered, held or kept here.
+    pub(crate) fn resources(&self) -> impl Iterator<Item = ResourceId> {
+        [&self.allocatable, &self.used, &self.kept].into_iter().flat_map(Tally::named)
+    }
+
     /// How many pods that ask for this fit, whatever else they want.
     pub(crate) fn room(&self, asked: &Amounts) -> i64 {
         let asked = asked.iter().filter(|(_, amount)| *amount > 0);

@@ -125,6 +125,16 @@ pub(crate) struct Kind {
     pub(crate) volumes: Option<Box<KindVolumes>>,
 }
 
+impl Kind {
+    /// What of it matters once its pod has a node: not any more which nodes it wanted. So a DaemonSet's pods, each of which
+    /// wants a node of its own, are of one kind.
+    pub(crate) fn on_its_node(self) -> Self {
+        let nothing = Self::default();
+        let Self { node_selector, affinity, tolerations, features, .. } = nothing;
+        Self { node_selector, affinity, tolerations, features, ..self }
+    }
+}
+
 /// What pods alike want of volumes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct KindVolumes {

@@ -24,9 +24,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Drops what nobody mentions any more.
-    pub(crate) fn forget_unused(&mut self) {
+    /// Drops what nobody mentions any more: neither these resources, which pods and nodes name, nor a kind.
+    pub(crate) fn forget_unused(&mut self, mut resources: HashSet<ResourceId>) {
         self.kinds.retain(|kind| Arc::strong_count(kind) > 1);
+        resources.extend(self.kinds.iter().flat_map(|kind| kind.requests.iter().map(|(id, _)| id)));
+        self.resources.retain(&resources);
         self.texts.forget_unused();
     }
 
@@ -65,7 +67,8 @@ pub(crate) fn pod(document: &PodDocument, shared: &mut Shared) -> Pod {
             None
         }
     };
-    let kind = kind(&spec, (&namespace, &labels), holds.clone().unwrap_or_default(), shared);
+    let kind = kind(&spec, (&namespace, &labels), holds.clone().unwrap_or_default(), shared)
+        .map(|kind| if is_bound { kind.on_its_node() } else { kind });
     let kind = kind.unwrap_or_else(|fault| {
         problem.get_or_insert(fault);
         // Whom it wants near it or not isn't known.

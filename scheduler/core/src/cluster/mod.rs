@@ -67,6 +67,8 @@ pub struct Cluster {
     pub(crate) shared: Shared,
     pub(crate) nodes: Vec<Node>,
     node_ids: HashMap<Text, NodeId>,
+    /// Places in the list of nodes that are free.
+    vacant_nodes: Vec<NodeId>,
     pods: Vec<Option<Known>>,
     /// Places in the list of pods that are free.
     vacant: Vec<PodId>,
@@ -175,6 +177,7 @@ impl Cluster {
             shared,
             nodes: Vec::new(),
             node_ids: HashMap::new(),
+            vacant_nodes: Vec::new(),
             pods: Vec::new(),
             vacant: Vec::new(),
             pod_ids: HashMap::new(),
@@ -270,8 +273,17 @@ impl Cluster {
         self.forgotten += 1;
         if self.forgotten > 10_000.max(self.pod_ids.len()) {
             self.forgotten = 0;
-            self.shared.forget_unused();
+            self.forget_unused();
         }
+    }
+
+    /// Drops what nobody mentions any more.
+    pub(crate) fn forget_unused(&mut self) {
+        self.forget_nodes();
+        let of_pods = self.pods.iter().flatten().filter_map(|known| known.pod.holds.as_ref());
+        let of_pods = of_pods.flat_map(|holds| holds.iter().map(|(id, _)| id));
+        let resources = of_pods.chain(self.nodes.iter().flat_map(Node::resources)).collect();
+        self.shared.forget_unused(resources);
     }
 }
 

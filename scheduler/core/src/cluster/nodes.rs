@@ -1,5 +1,7 @@
 //! Nodes come, change and go.
 
+use std::collections::HashSet;
+
 use super::{Cluster, Fault};
 use crate::{
     document::NodeDocument,
@@ -26,6 +28,7 @@ impl Cluster {
         let Some(id) = self.node_ids.get(name).copied() else { return };
         self.nodes[id.index()].exists = false;
         self.node_changed(id, false);
+        self.tidy();
     }
 
     fn node_changed(&mut self, id: NodeId, may_have_grown: bool) {
@@ -48,15 +51,35 @@ impl Cluster {
         gone.iter().for_each(|name| self.remove_node(name));
     }
 
-    /// The place of a node; a new one where it isn't known. Names that come back get their old place.
+    /// The place of a node; another one where it isn't known. Names that come back soon get their old place.
     pub(super) fn node_id(&mut self, name: &Text) -> NodeId {
         if let Some(id) = self.node_ids.get(name) {
             return *id;
         }
-        let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
-        self.nodes.push(Node::named(name.clone()));
+        let id = self.vacant_nodes.pop().unwrap_or_else(|| {
+            self.nodes.push(Node::default());
+            NodeId(u32::try_from(self.nodes.len() - 1).unwrap_or(u32::MAX))
+        });
+        self.nodes[id.index()] = Node::named(name.clone());
         self.node_ids.insert(name.clone(), id);
         id
+    }
+
+    /// Gives up the places of nodes that are gone, and with which no pod has to do any more: others get them.
+    pub(super) fn forget_nodes(&mut self) {
+        let places = self.pods.iter().flatten().flat_map(|known| [known.on, known.assumed, known.reserved]);
+        let places: HashSet<NodeId> = places.flatten().collect();
+        let Self { nodes, node_ids, vacant_nodes, .. } = self;
+        node_ids.retain(|_, id| {
+            let stays = nodes[id.index()].exists || places.contains(id);
+            if !stays {
+                nodes[id.index()] = Node::default();
+                vacant_nodes.push(*id);
+            }
+            stays
+        });
+        // Lowest first, whatever order they were found in.
+        vacant_nodes.sort_unstable_by(|a, b| b.cmp(a));
     }
 
     /// Whether there is such a node.

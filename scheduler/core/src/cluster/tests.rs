@@ -15,6 +15,7 @@ enum Happens {
     PodGone(usize),
     Assumed { pod: usize, node: usize },
     Released(usize),
+    Forgotten,
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
@@ -31,6 +32,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         (0_usize..6).prop_map(Happens::PodGone),
         (0_usize..6, 0_usize..3).prop_map(|(pod, node)| Happens::Assumed { pod, node }),
         (0_usize..6).prop_map(Happens::Released),
+        Just(Happens::Forgotten),
     ]
 }
 
@@ -62,6 +64,7 @@ fn apply(world: &mut World, event: &Happens) {
         Happens::PodGone(index) => world.cluster.remove_pod(&uid(index)),
         Happens::Assumed { pod, node } => world.cluster.assume(&uid(pod), &name(node)),
         Happens::Released(pod) => world.cluster.release(&uid(pod)),
+        Happens::Forgotten => world.cluster.forget_unused(),
     }
 }
 
@@ -205,4 +208,25 @@ fn a_node_that_says_the_same_again_gives_nobody_hope() {
     assert_eq!(world.cluster.changes.version(), before);
     world.change_node("a", |node| node["metadata"]["labels"]["zone"] = json!("b"));
     assert_ne!(world.cluster.changes.version(), before);
+}
+
+#[test]
+fn nodes_of_ever_new_names_and_their_resources_take_no_more_place_than_those_that_are_there() {
+    let mut world = World::default();
+    world.node("stays", &gpus(8));
+    world.pod("on-a-node-that-is-gone", &[], pod(0, 1, Some(0), "Running"));
+    let most = 10_000;
+    for number in 0..3 * most {
+        let name = format!("fresh-{number}");
+        let resource = format!("example.com/{number}");
+        world.node(&name, &[(resource.as_str(), 1)]);
+        world.cluster.remove_node(&name);
+    }
+    assert!(world.cluster.nodes.len() <= most + 3, "{}", world.cluster.nodes.len());
+    let highest = world.cluster.shared.resources.id("example.com/another").index();
+    assert!(highest <= most + 10, "{highest}");
+    // What is there is as it was.
+    assert_eq!(free(&mut world.cluster), [("stays".to_owned(), 8, 110, 0)]);
+    world.node("n0", &gpus(4));
+    assert_eq!(free(&mut world.cluster)[0], ("n0".to_owned(), 3, 109, 1));
 }

@@ -60,6 +60,8 @@ enum Happens {
     /// Somebody who was to be evicted can't be.
     Spared(usize),
     Explained,
+    /// What nobody mentions any more is dropped: nodes that come back get others' places.
+    Forgotten,
 }
 
 /// What a pod asks for.
@@ -130,6 +132,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => Just(Happens::ReservationsEnd),
         1 => pod().prop_map(Happens::Spared),
         1 => Just(Happens::Explained),
+        1 => Just(Happens::Forgotten),
     ]
 }
 
@@ -266,6 +269,7 @@ impl Scene {
             Happens::BudgetGone => self.world.cluster.remove_budget("ns/b"),
             Happens::ReservationsEnd => drop(self.world.cluster.end_reservations(i64::MAX / 2, 0)),
             Happens::Explained => drop(self.world.cluster.explain(2)),
+            Happens::Forgotten => self.world.cluster.forget_unused(),
             other => self.happen_to_pod(other),
         }
     }

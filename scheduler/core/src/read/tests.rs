@@ -127,8 +127,27 @@ fn alike_pods_have_one_kind() {
     let (a, b) = (read("a", json!({ "index": "0" })), read("b", json!({ "index": "1" })));
     assert!(Arc::ptr_eq(&a.kind, &b.kind));
     drop((a, b));
-    shared.forget_unused();
+    shared.forget_unused(HashSet::new());
     assert!(shared.kinds.is_empty());
+}
+
+#[test]
+fn pods_of_a_daemon_set_are_of_one_kind_once_they_are_on_their_nodes() {
+    let mut shared = Shared::default();
+    let mut read = |node: &str, is_there: bool| {
+        let mut spec = stored();
+        spec["tolerations"] = json!([{ "key": "a", "operator": "Exists" }]);
+        let field = json!({ "key": "metadata.name", "operator": "In", "values": [node] });
+        let terms = json!({ "nodeSelectorTerms": [{ "matchFields": [field] }] });
+        spec["affinity"] =
+            json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": terms } });
+        spec["nodeName"] = if is_there { json!(node) } else { Value::Null };
+        let document = json!({ "metadata": { "name": node, "namespace": "n", "uid": node }, "spec": spec });
+        pod(&serde_json::from_value(document).unwrap(), &mut shared)
+    };
+    assert!(Arc::ptr_eq(&read("a", true).kind, &read("b", true).kind));
+    let (a, b) = (read("a", false), read("b", false));
+    assert!(!Arc::ptr_eq(&a.kind, &b.kind) && a.kind.affinity.is_some() && !a.kind.tolerations.is_empty());
 }
 
 #[test]

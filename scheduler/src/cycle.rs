@@ -243,8 +243,8 @@ impl Scheduler {
         if placements.iter().all(|placement| placement.volumes.is_empty()) {
             return self.bind(group, placements, now);
         }
-        let until = now + SignedDuration::from_secs(i64::from(self.args.gang_deadline_seconds));
-        self.awaited.begin(&group, placements.clone(), (now, until));
+        let patience = SignedDuration::from_secs(i64::from(self.args.gang_deadline_seconds));
+        self.awaited.begin(&group, placements.clone(), (now, patience));
         let why_not = Some("asking for their volumes failed".to_owned());
         let otherwise = Outcome::Asked { group: group.clone(), why_not };
         self.spawn(otherwise, |work| work.ask_for_volumes(group, placements));
@@ -331,7 +331,7 @@ impl Scheduler {
                 self.said.forget(&group);
                 self.state.cluster.set_busy(&group, false);
             }
-            Outcome::Asked { group, why_not: None } => self.awaited.asked(&group),
+            Outcome::Asked { group, why_not: None } => self.awaited.asked(&group, now),
             Outcome::Asked { group, why_not: Some(why) } => self.give_volumes_up(group, &why, now),
             Outcome::Refused { group, placements } => self.refused(group, &placements, now),
             Outcome::Unknown { group, placements } => self.lost_sight(group, &placements, now),

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::{
     api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim},
     jiff::{SignedDuration, Timestamp},
@@ -18,6 +19,8 @@ use serde_json::{Value, json};
 const TRIES: usize = 5;
 /// How long is waited between.
 const AGAIN: Duration = Duration::from_millis(500);
+/// How many steps of a group are under way at once.
+const AT_ONCE: usize = 16;
 
 /// After how long it is said that volumes are waited for.
 const TOLD_AFTER: SignedDuration = SignedDuration::from_secs(2);
@@ -50,12 +53,12 @@ impl VolumeBinder {
         Self { client }
     }
 
-    /// Does what must be done for the volumes of all these pods. `Err` says what can't be done.
+    /// Does what must be done for the volumes of all these pods. `Err` says what can't be done: what of the rest is under way
+    /// then is dropped, and may have been done.
     pub(crate) async fn ask(&self, placements: &[Placement]) -> Result<(), String> {
-        for step in placements.iter().flat_map(|placement| &placement.volumes) {
-            self.step(step).await?;
-        }
-        Ok(())
+        let steps = placements.iter().flat_map(|placement| &placement.volumes);
+        let steps: Vec<_> = steps.map(|step| self.step(step)).collect();
+        stream::iter(steps).buffer_unordered(AT_ONCE).try_collect().await
     }
 
     async fn step(&self, step: &VolumeStep) -> Result<(), String> {
@@ -147,20 +150,21 @@ pub(crate) struct Awaited(BTreeMap<String, Awaits>);
 struct Awaits {
     placements: Vec<Placement>,
     since: Timestamp,
-    until: Timestamp,
-    /// Everything was asked for: now it is up to others.
-    is_asked: bool,
+    /// How long others have for them, from when all are asked for.
+    patience: SignedDuration,
+    /// Until when that is; nothing while some are still to be asked for.
+    until: Option<Timestamp>,
 }
 
 impl Awaited {
-    /// Volumes are being asked for, now, and waited for until then.
+    /// Volumes are being asked for, now, and then waited for so long.
     pub(crate) fn begin(
         &mut self,
         group: &str,
         placements: Vec<Placement>,
-        (since, until): (Timestamp, Timestamp),
+        (since, patience): (Timestamp, SignedDuration),
     ) {
-        self.0.insert(group.to_owned(), Awaits { placements, since, until, is_asked: false });
+        self.0.insert(group.to_owned(), Awaits { placements, since, patience, until: None });
     }
 
     /// The groups that have waited for their volumes for long enough to say so, and a claim that is still to be bound.
@@ -176,10 +180,10 @@ impl Awaited {
         long.filter_map(|(group, awaits)| Some((group.clone(), claim(awaits)?))).collect()
     }
 
-    /// All were asked for.
-    pub(crate) fn asked(&mut self, group: &str) {
+    /// All were asked for: from now on it is up to others.
+    pub(crate) fn asked(&mut self, group: &str, now: Timestamp) {
         if let Some(awaits) = self.0.get_mut(group) {
-            awaits.is_asked = true;
+            awaits.until = Some(now + awaits.patience);
         }
     }
 
@@ -195,6 +199,7 @@ impl Awaited {
         now: Timestamp,
     ) -> Vec<(String, Result<Vec<Placement>, String>)> {
         let ended = |awaits: &Awaits| {
+            let until = awaits.until?;
             let states = awaits.placements.iter().map(|placement| cluster.volumes_state(&placement.uid));
             let mut pending = None;
             for state in states {
@@ -206,15 +211,14 @@ impl Awaited {
             }
             match pending {
                 None => Some(Ok(awaits.placements.clone())),
-                Some(claim) if now >= awaits.until => {
+                Some(claim) if now >= until => {
                     Some(Err(format!("claim {claim} wasn't bound in time; it is waited for again")))
                 }
                 Some(_) => None,
             }
         };
-        let asked = self.0.iter().filter(|(_, awaits)| awaits.is_asked);
         let over: Vec<_> =
-            asked.filter_map(|(group, awaits)| Some((group.clone(), ended(awaits)?))).collect();
+            self.0.iter().filter_map(|(group, awaits)| Some((group.clone(), ended(awaits)?))).collect();
         for (group, _) in over.iter().filter(|(_, ended)| ended.is_ok()) {
             self.forget(group);
         }

@@ -1,12 +1,16 @@
 //! Volumes come before pods: all that a gang needs are bound before its first pod is, and what can't be had is planned anew.
 
+use std::time::Duration;
+
+use k8s_openapi::jiff::SignedDuration;
+use plasma_scheduler_core::{ClaimName, Placement, VolumeStep};
 use serde_json::{Value, json};
 
 use super::{
     api_server::{Fault, touch},
     cluster::Cluster,
 };
-use crate::cycle::Scheduler;
+use crate::{cycle::Scheduler, volumes::VolumeBinder};
 
 const CLAIMS: [&str; 2] = ["c0", "c1"];
 const SELECTED: &str = "volume.kubernetes.io/selected-node";
@@ -217,6 +221,54 @@ async fn volumes_that_nobody_binds_are_given_up_in_time() {
     assert_eq!(scheduler.state.cluster.bound_of("ns/g"), 0);
     assert!(cluster.status()["message"].as_str().unwrap().contains("in time"), "{}", cluster.status());
     assert_eq!(cluster.lines("POST"), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provisioner_has_its_time_from_when_every_volume_is_asked_for() {
+    let mut cluster = cluster("made");
+    let mut scheduler = cluster.scheduler();
+    cluster.shown.tell(&mut scheduler);
+    scheduler.look(cluster.now);
+    scheduler.cycle(cluster.now);
+    // The API server takes its time.
+    cluster.now += SignedDuration::from_secs(50);
+    while let Some(outcome) = scheduler.tasks.join_next().await {
+        scheduler.learn(outcome, cluster.now);
+    }
+    cluster.later(&mut scheduler, 59).await;
+    assert_eq!(scheduler.state.cluster.bound_of("ns/g"), 2);
+    cluster.later(&mut scheduler, 1).await;
+    assert_eq!(scheduler.state.cluster.bound_of("ns/g"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_groups_volumes_are_asked_for_at_once_but_not_all_of_them() {
+    let cluster = cluster("made");
+    let names: Vec<String> = (0..50).map(|number| format!("many-{number}")).collect();
+    let claim = |name: &String| {
+        let mut claim = cluster.server.objects().claims["c0"].clone();
+        (claim["metadata"]["name"], claim["metadata"]["uid"]) = (json!(name), json!(format!("uid-{name}")));
+        (name.clone(), claim)
+    };
+    let claims: Vec<(String, Value)> = names.iter().map(claim).collect();
+    cluster.server.objects().claims.extend(claims);
+    cluster.server.objects().answers_after = Duration::from_millis(20);
+    let placement = |name: &String| {
+        let uid = format!("uid-{name}");
+        let claim = ClaimName { namespace: "ns".to_owned(), name: name.clone(), uid };
+        let volumes = vec![VolumeStep::Provision { claim, node: "n".to_owned() }];
+        Placement { pod: name.clone(), uid: name.clone(), node: "n".to_owned(), volumes }
+    };
+    let placements: Vec<Placement> = names.iter().map(placement).collect();
+    let binder = VolumeBinder::new(cluster.server.client());
+    binder.ask(&placements).await.unwrap();
+    {
+        let objects = cluster.server.objects();
+        assert!(names.iter().all(|name| objects.claims[name]["metadata"]["annotations"][SELECTED] == "n"));
+        assert_eq!(objects.under_way.1, 16);
+    }
+    cluster.server.objects().claims.remove("many-20");
+    assert!(binder.ask(&placements).await.unwrap_err().contains("many-20"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,9 +11,14 @@ use super::world::World;
 /// Where pods that choose their nodes want to be; where all nodes are when they begin.
 pub(super) const ZONE: &str = "a";
 
-/// What each copy was shown of each node.
+/// What each copy was shown.
 #[derive(Default)]
-pub(super) struct Closed(BTreeMap<(usize, String), Since>);
+pub(super) struct Closed {
+    /// Of each node.
+    nodes: BTreeMap<(usize, String), Since>,
+    /// Since when it has been shown everything once.
+    complete: BTreeMap<usize, Instant>,
+}
 
 /// Since when a copy knows a node to be closed.
 #[derive(Clone, Copy, Default)]
@@ -28,7 +33,7 @@ impl Closed {
     /// A copy is shown a node.
     pub(super) fn is_shown(&mut self, copy: usize, node: &Value) {
         let key = (copy, node["metadata"]["name"].as_str().unwrap_or_default().to_owned());
-        let since = self.0.entry(key).or_default();
+        let since = self.nodes.entry(key).or_default();
         let set = |since: &mut Option<Instant>, is_closed: bool| {
             *since = is_closed.then(|| since.unwrap_or_else(Instant::now));
         };
@@ -38,12 +43,18 @@ impl Closed {
 
     /// A copy begins to watch: it knows nothing.
     pub(super) fn begins(&mut self, copy: usize) {
-        self.0.retain(|(whose, _), _| *whose != copy);
+        self.nodes.retain(|(whose, _), _| *whose != copy);
+        self.complete.remove(&copy);
+    }
+
+    /// A copy has been shown everything: what others have planned, and left, it carries on from now on.
+    pub(super) fn completes(&mut self, copy: usize) {
+        self.complete.entry(copy).or_insert_with(Instant::now);
     }
 
     /// Since when a copy knows that a node takes no such pod.
     pub(super) fn since(&self, copy: usize, node: &str, pod: &Value) -> Option<Instant> {
-        let since = self.0.get(&(copy, node.to_owned()))?;
+        let since = self.nodes.get(&(copy, node.to_owned()))?;
         let by_zone = since.by_zone.filter(|_| pod["spec"]["nodeSelector"]["zone"].is_string());
         since.to_all.into_iter().chain(by_zone).min()
     }
@@ -84,7 +95,8 @@ pub(super) fn change(node: &mut Value, how: usize, gpus: usize) {
 }
 
 impl World {
-    /// A copy sends a request: a binding isn't one to a node that it knew to be closed when it chose it.
+    /// A copy sends a request: a binding isn't one to a node that it knew to be closed when it chose it, or found that another
+    /// copy did.
     pub(super) fn check_target(&self, copy: usize, line: &str, body: &Value) {
         if !line.ends_with("/binding") {
             return;
@@ -95,7 +107,7 @@ impl World {
             let objects = self.objects();
             let Some(pod) = objects.pods.values().find(|pod| pod["metadata"]["uid"] == uid) else { return };
             let state = self.state();
-            let chosen = state.plans.chosen(uid, node);
+            let chosen = state.plans.chosen(uid, node).max(state.closed.complete.get(&copy).copied());
             let closed = state.closed.since(copy, node, pod);
             let is_wrong = chosen.zip(closed).is_some_and(|(chosen, closed)| closed <= chosen);
             is_wrong.then(|| pod["metadata"]["name"].clone())

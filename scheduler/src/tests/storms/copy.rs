@@ -46,6 +46,7 @@ async fn lead(connection: &Connection, args: &Args, leadership: &Leadership, los
             scheduler.look(world.now());
         }
         if scheduler.state.is_complete() {
+            world.state().closed.completes(copy);
             scheduler.cycle(world.now());
             world.remember_plans(&scheduler, watches.known());
         }

@@ -62,9 +62,7 @@ impl Connection {
 async fn send(State(connection): State<Connection>, method: Method, uri: Uri, body: Bytes) -> Response {
     let line = line(&method, &uri);
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let answer = carry(&connection, &line, &body).await;
-    connection.world.has_answer(&line, &body, answer.as_ref().map(|(code, _)| *code));
-    answer.map_or_else(lost, respond)
+    carry(&connection, &line, &body).await.map_or_else(lost, respond)
 }
 
 /// Carries a request there, and the answer back, if there is one.

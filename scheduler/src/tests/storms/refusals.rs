@@ -17,9 +17,6 @@ use super::{
 const AFTERMATH: Duration = Duration::from_secs(90);
 /// For how long somebody may wait beside room for him, where nothing but a refusal of others is wrong.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// After how long what became of a request is known to everybody.
-const LAST_WORD: Duration = Duration::from_secs(80);
-
 /// What is refused, and of whom.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
@@ -74,8 +71,6 @@ pub(super) struct Refusals {
     now: Option<Refusal>,
     /// Since when somebody waits beside room for him.
     waits: BTreeMap<String, Instant>,
-    /// Pods, by UID, of which a binding was sent, and whether it may have been carried out unseen, and until when.
-    sent: BTreeMap<String, Option<Instant>>,
 }
 
 impl World {
@@ -110,30 +105,10 @@ impl World {
         (refusal.until > Instant::now() && refusal.means(line, body)).then_some(refusal.code)
     }
 
-    /// Who sent a binding has this answer, or none.
-    pub(super) fn has_answer(&self, line: &str, body: &Value, code: Option<u16>) {
-        if !line.ends_with("/binding") {
-            return;
-        }
-        let uid = body["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-        let is_refused = code.is_some_and(|code| (400..500).contains(&code) && !matches!(code, 408 | 429));
-        let sent = &mut self.state().refusals.sent;
-        if is_refused {
-            sent.entry(uid).or_insert(None);
-        } else {
-            sent.insert(uid, Some(Instant::now() + LAST_WORD));
-        }
-    }
-
-    /// A pod that is on no node is deleted by the scheduler: it may be on its way there, for all that he knows.
+    /// The scheduler has deleted a pod: not one that is on no node, of which there is nothing to undo.
     pub(super) fn check_deletion(&self, pod: &Value) {
-        let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
-        let known = self.state().refusals.sent.get(uid).copied();
-        if pod["spec"]["nodeName"].is_null() && known == Some(None) {
-            self.fail(&format!(
-                "{} is deleted, each binding of which was refused for sure",
-                pod["metadata"]["name"]
-            ));
+        if pod["spec"]["nodeName"].is_null() {
+            self.fail(&format!("{} is deleted, and was on no node", pod["metadata"]["name"]));
         }
     }
 

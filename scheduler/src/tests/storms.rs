@@ -36,6 +36,8 @@ impl Weather {
         Self {
             refusals,
             nodes_change: dice.one_in(3),
+            failed_stay: dice.one_in(3),
+            never_end: dice.one_in(4),
             faults: if refusals { dice.pick(&[0, 0, 3]) } else { dice.pick(&[0, 3, 10, 30]) },
             copies: dice.pick(&[1, 2]),
             kills: dice.one_in(seldom),
@@ -76,7 +78,7 @@ async fn weather(seed: u64) {
     }
     world.note("it is calm");
     world.state().is_calm = true;
-    controllers.mend_nodes();
+    controllers.mend();
     let calm = Instant::now();
     while calm.elapsed() < CALM {
         tokio::time::sleep(Duration::from_millis(700)).await;

@@ -14,6 +14,8 @@ use crate::tests::api_server::Objects;
 const NODES: [(&str, usize); 3] = [("n0", 3), ("n1", 2), ("n2", 4)];
 /// The least and the most pods of each gang.
 pub(super) const GANGS: [(&str, usize, usize); 3] = [("g0", 3, 3), ("g1", 2, 2), ("g2", 2, 4)];
+/// The gang whose pods that have failed stay, where any do: others take their places.
+const REPLACING: &str = "g2";
 /// Pods of no gang.
 const LONERS: [&str; 2] = ["s0", "s1"];
 
@@ -92,8 +94,11 @@ impl Controllers {
         world.has_changed();
     }
 
-    /// Nodes that are there are as they were made.
-    pub(super) fn mend_nodes(&self) {
+    /// Nodes that are there are as they were made, and nothing keeps pods from ending.
+    pub(super) fn mend(&self) {
+        for pod in self.world.objects().pods.values_mut() {
+            pod["metadata"]["finalizers"] = Value::Null;
+        }
         for (name, gpus) in NODES {
             self.world.objects().nodes.entry(name.to_owned()).and_modify(|mended| *mended = node(name, gpus));
         }
@@ -119,6 +124,7 @@ impl Controllers {
 
     /// A gang that lost a pod begins anew, whole. So does one whose Gang is gone.
     fn restart_what_is_broken(&mut self, objects: &mut Objects) {
+        let weather = self.world.weather();
         for (gang, ..) in GANGS {
             let is_lost = |pod: &Value| {
                 let is_evicted = || {
@@ -128,7 +134,9 @@ impl Controllers {
                         .flatten()
                         .any(|condition| condition["reason"] == "PreemptionByScheduler")
                 };
-                gang_of(pod) == gang && (has_ended(pod) || is_evicted() || pod["status"]["lost"] == true)
+                let has_failed = has_ended(pod) && !(weather.failed_stay && gang == REPLACING);
+                gang_of(pod) == gang
+                    && (has_failed || is_evicted() && !never_ends(pod) || pod["status"]["lost"] == true)
             };
             if !objects.gangs.contains_key(gang) || objects.pods.values().any(is_lost) {
                 delete(objects, |_, pod| gang_of(pod) == gang);
@@ -160,7 +168,11 @@ impl Controllers {
                 objects.gangs.insert(gang.to_owned(), gang_object);
             }
             for number in 0..self.wanted[at] {
-                self.make_pod(objects, &format!("{gang}-{number}"), gang, priority);
+                let mut name = format!("{gang}-{number}");
+                while objects.pods.get(&name).is_some_and(has_ended) {
+                    name.push('x');
+                }
+                self.make_pod(objects, &name, gang, priority);
             }
         }
         for (at, name) in LONERS.into_iter().enumerate() {
@@ -174,7 +186,11 @@ impl Controllers {
             return;
         }
         self.made += 1;
-        objects.pods.insert(name.to_owned(), pod(name, gang, (self.made, priority)));
+        let mut pod = pod(name, gang, (self.made, priority));
+        if self.world.weather().never_end && self.world.throw(|dice| dice.one_in(5)) {
+            pod["metadata"]["finalizers"] = json!(["example.com/keep"]);
+        }
+        objects.pods.insert(name.to_owned(), pod);
     }
 
     fn priority(&self, at: usize) -> i32 {
@@ -191,12 +207,15 @@ fn collect(world: &World, objects: &mut Objects) {
         }
     }
     objects.pods.retain(|_, pod| {
-        pod["metadata"]["deletionTimestamp"].is_null() || !world.throw(|dice| dice.one_in(4))
+        pod["metadata"]["deletionTimestamp"].is_null()
+            || never_ends(pod)
+            || !world.throw(|dice| dice.one_in(4))
     });
 }
 
 /// Kubelets start what is bound, and refuse what came too much.
 fn run(world: &World, objects: &mut Objects) {
+    let fails = world.weather().failed_stay && !world.state().is_calm;
     let nodes: Vec<(String, usize)> =
         objects.nodes.iter().map(|(name, node)| (name.clone(), gpus(node))).collect();
     for (node, gpus) in nodes {
@@ -215,9 +234,17 @@ fn run(world: &World, objects: &mut Objects) {
             free = free.saturating_sub(1);
             if is_pending && world.throw(|dice| dice.one_in(3)) {
                 pod["status"]["phase"] = json!("Running");
+            } else if fails && gang_of(pod) == REPLACING && world.throw(|dice| dice.one_in(100)) {
+                world.note(&format!("{} fails", pod["metadata"]["name"]));
+                pod["status"]["phase"] = json!("Failed");
             }
         }
     }
+}
+
+/// Whether a pod goes on ending once it is deleted.
+fn never_ends(pod: &Value) -> bool {
+    pod["metadata"]["finalizers"].is_array()
 }
 
 /// Pods are deleted, as the API server does it: those on nodes end in time.
@@ -227,12 +254,12 @@ fn delete(objects: &mut Objects, whom: impl Fn(&str, &Value) -> bool) {
             return true;
         }
         pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-        pod["spec"]["nodeName"].is_string() && !has_ended(pod)
+        never_ends(pod) || pod["spec"]["nodeName"].is_string() && !has_ended(pod)
     });
 }
 
 fn number(name: &str) -> usize {
-    name.rsplit_once('-').and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
+    name.rsplit_once('-').and_then(|(_, number)| number.trim_end_matches('x').parse().ok()).unwrap_or(0)
 }
 
 fn node(name: &str, gpus: usize) -> Value {
@@ -266,7 +293,7 @@ fn pod(name: &str, gang: &str, (number, priority): (usize, i32)) -> Value {
 pub(super) fn standing(objects: &Objects) -> Vec<(String, i32, usize, usize)> {
     let mut groups: std::collections::BTreeMap<String, (i32, usize, usize)> =
         std::collections::BTreeMap::new();
-    for pod in objects.pods.values().filter(|pod| is_ours(pod)) {
+    for pod in objects.pods.values().filter(|pod| is_ours(pod) && !has_ended(pod)) {
         let gang = gang_of(pod);
         let group = if gang.is_empty() { uid(pod) } else { gang };
         let priority = i32::try_from(pod["spec"]["priority"].as_i64().unwrap()).unwrap();

@@ -67,6 +67,32 @@ impl Plans {
         news
     }
 
+    /// What is wrong with a plan for too few pods, by the history of all pods: when, how, and whether then it was gone.
+    pub(super) fn falls_short<'a>(
+        &self,
+        gang: &Value,
+        pods: impl Iterator<Item = (usize, &'a Value, bool)>,
+    ) -> Option<String> {
+        let name = gang["metadata"]["name"].as_str()?;
+        let placements = gang["status"]["journal"]["placements"].as_array()?;
+        let planned: BTreeSet<&str> =
+            placements.iter().filter_map(|place| place["podUid"].as_str()).collect();
+        let known =
+            planned.iter().map(|uid| self.of.get(*uid).map_or(0, |planned| planned.known.pods)).min()?;
+        let mut held: BTreeSet<String> = BTreeSet::new();
+        for (at, pod, is_gone) in pods.filter(|(_, pod, _)| gang_of(pod) == name) {
+            if !is_gone && pod["spec"]["nodeName"].is_string() && !has_ended(pod) {
+                held.insert(uid(pod));
+            } else if at < known {
+                held.remove(&uid(pod));
+            }
+        }
+        let beside = held.iter().filter(|uid| !planned.contains(&***uid)).count();
+        let least = usize::try_from(gang["spec"]["minMember"].as_u64()?).ok()?;
+        let message = || format!("{} pods of {name} are sent off beside {beside}, of {least}", planned.len());
+        (planned.len() + beside < least).then(message)
+    }
+
     /// What is wrong with the binding of this pod, which was just carried out.
     /// A node has had so much room at most since so many events were known.
     pub(super) fn judge(
@@ -143,7 +169,9 @@ pub(super) fn half_gangs(objects: &Objects) -> BTreeSet<String> {
     let is_half = |(name, gang): (&String, &Value)| {
         let needed = usize::try_from(gang["spec"]["minMember"].as_u64().unwrap()).unwrap();
         let (bound, _) = members(objects, name);
-        (bound > 0 && bound < needed).then(|| format!("{name} ({})", uid(gang)))
+        // It was whole once where one of its pods has failed: whether there is room for another is looked at elsewhere.
+        let has_lost = objects.pods.values().any(|pod| gang_of(pod) == *name && has_ended(pod));
+        (bound > 0 && bound < needed && !has_lost).then(|| format!("{name} ({})", uid(gang)))
     };
     objects.gangs.iter().filter_map(is_half).collect()
 }

@@ -45,6 +45,10 @@ pub(super) struct Weather {
     pub(super) refusals: bool,
     /// Nodes are cordoned and tainted, and get other room and other labels.
     pub(super) nodes_change: bool,
+    /// Pods of a gang fail, and stay beside those that take their places.
+    pub(super) failed_stay: bool,
+    /// Some pods that are deleted go on ending as long as the storm lasts.
+    pub(super) never_end: bool,
 }
 
 #[derive(Clone)]
@@ -219,6 +223,10 @@ impl World {
             let uid = body["metadata"]["uid"].as_str().unwrap_or_default();
             self.check_binding(uid);
         }
+        let begins_plan = !body["status"]["journal"].is_null() && line.starts_with("PUT gangs/");
+        if begins_plan && answer.0 < 300 {
+            self.check_plan(body);
+        }
         if let Some(pod) = deleted.filter(|_| answer.0 < 300) {
             self.check_deletion(&pod);
         }
@@ -315,6 +323,19 @@ impl World {
         };
         if let Some(broken) = broken {
             self.fail(&broken);
+        }
+    }
+
+    /// No plan leaves a gang with fewer pods on nodes than its least, for all that was known.
+    fn check_plan(&self, gang: &Value) {
+        let wrong = {
+            let state = self.state();
+            let pods = state.events.iter().enumerate().filter(|(_, event)| event.kind == Kind::Pod);
+            let pods = pods.map(|(at, event)| (at, &event.object, event.is_gone));
+            state.plans.falls_short(gang, pods)
+        };
+        if let Some(wrong) = wrong {
+            self.fail(&wrong);
         }
     }
 

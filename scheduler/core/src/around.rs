@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    cluster::Cluster,
+    cluster::{self, Cluster},
     filter::{Company, Refusal, Spreading, VolumeNeeds},
     labels::{Labels, Selector, Text},
     node::{Node, NodeId, PodId},
@@ -29,8 +29,15 @@ pub(crate) fn matters(cluster: &Cluster, alike: &[Alike]) -> bool {
 
 /// Whether what is around decides, beside what is free.
 pub(crate) fn looks(cluster: &Cluster, alike: &[Alike]) -> bool {
-    let looks = |Alike { kind, .. }: &Alike| kind.looks_around() || kind.volumes.is_some();
-    alike.iter().any(looks) || is_shunned(cluster, alike)
+    surrounded(cluster, alike).matter()
+}
+
+/// What of what is around decides, beside what is free.
+pub(crate) fn surrounded(cluster: &Cluster, alike: &[Alike]) -> cluster::Surroundings {
+    cluster::Surroundings {
+        pods: alike.iter().any(|alike| alike.kind.looks_around()) || is_shunned(cluster, alike),
+        storage: alike.iter().any(|alike| alike.kind.volumes.is_some()),
+    }
 }
 
 /// Whether a pod on some node wants one of these not to be near it.

@@ -114,6 +114,7 @@ fn ruled_out(cluster: &Cluster, alike: &[Alike]) -> BTreeMap<Refusal, BTreeSet<u
         let kind = &pod.kind;
         let looks = kind.looks_around() || cluster.shunning(&pod.labels, pod.namespace()).next().is_some();
         let around = looks.then(|| (cluster.company(pod), cluster.spreading(pod)));
+        cluster.looked(cluster.nodes.len() + if looks { cluster.pods() } else { 0 });
         let by_others = |kind: &PodKind, node| {
             let (company, spreading) = around.as_ref()?;
             company.refusal(kind, node).or_else(|| spreading.refusal(kind, node))

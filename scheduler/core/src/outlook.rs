@@ -6,7 +6,7 @@ use std::{cell::Cell, collections::HashMap, sync::Arc};
 
 use crate::{
     choice::room,
-    cluster::Moment,
+    cluster::{Moment, Surroundings},
     filter,
     node::{Node, NodeId},
     order::{END, Ground, Measure, Orders, Place, begin, measure, place},
@@ -120,8 +120,8 @@ pub(crate) struct Vain {
     pub(crate) kinds: Box<[(KindId, i128)]>,
     /// How much hope there had been for all of them.
     gains: u64,
-    /// What had happened around, where its pods look around.
-    around: Option<u64>,
+    /// What had happened around, of what decides beside room.
+    around: Option<(Surroundings, u64)>,
     /// Its priority, where nothing but its kind and how many it is decides whether there is room.
     counted: Option<i32>,
     /// Whether nothing but its kinds, how many it is and its priority decides whether others can be evicted for it.
@@ -130,7 +130,7 @@ pub(crate) struct Vain {
 
 /// What beside its kinds decides whether there is room for a group.
 pub(crate) struct Beside {
-    pub(crate) around: Option<u64>,
+    pub(crate) around: Option<(Surroundings, u64)>,
     pub(crate) counted: Option<i32>,
     pub(crate) is_alone: bool,
 }
@@ -258,7 +258,7 @@ impl Outlooks {
             gains = gains.wrapping_add(outlook.gains);
             has_failed |= vain.counted.is_some_and(|priority| outlook.has_failed(*pods, priority));
         }
-        let is_moved = vain.around.is_some_and(|around| around != ground.changes.surroundings());
+        let is_moved = vain.around.is_some_and(|(which, then)| then != ground.changes.surroundings(which));
         is_moved || gains != vain.gains && !has_failed
     }
 }

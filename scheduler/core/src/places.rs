@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     around,
-    cluster::{Cluster, Lifted},
+    cluster::{Cluster, Lifted, Surroundings},
     elastic::Wanted,
     labels::Text,
     node::NodeId,
@@ -104,8 +104,10 @@ impl Cluster {
         let is_mixed = alike.len() > 1;
         // Which of several kinds are chosen is no matter of counting.
         let (chooses, is_searched) = (wanted.has_choice() && is_mixed, wanted.enough > 1);
-        let looks_around = around::looks(self, alike);
-        let around = (looks_around || chooses && is_searched).then(|| self.changes.surroundings());
+        let surrounded = around::surrounded(self, alike);
+        let looks_around = surrounded.matter();
+        let surrounded = Surroundings { pods: surrounded.pods || chooses && is_searched, ..surrounded };
+        let around = surrounded.matter().then(|| (surrounded, self.changes.surroundings(surrounded)));
         let is_alone = !looks_around && !chooses && self.is_alone(alike);
         let is_counted = !is_mixed && !looks_around && !self.has_reserved(alike);
         let counted = preempt::standing(self, alike).filter(|_| is_counted).map(|(priority, _)| priority);

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use plasma_scheduler_core::Decision;
 use serde_json::{Value, json};
 
 use crate::{
@@ -204,6 +205,7 @@ fn victims() -> Figures {
         bench.plan();
     }
     figures.push(ms("  a pod ends beside them", per_event(bench.spent)));
+    figures.extend(bound_beside()?);
     bench.begin();
     for at in 0..20 {
         bench.gang(&format!("split-{at}"), 9, &[((8, 64), 2_000), ((7, 150), 2_000), ((8, 192), 1_001)])?;
@@ -212,6 +214,32 @@ fn victims() -> Figures {
     figures.push(ms("20 mixed gangs of 5001 that don't fit", bench.spent));
     figures.push(ms("  the longest plan", bench.worst));
     Ok(figures)
+}
+
+/// Pods are bound one by one beside 1,000 kinds of pods, each of which has sought in vain whom to evict.
+fn bound_beside() -> Figures {
+    let mut bench = crowded(1)?;
+    for at in 0..KINDS {
+        let mut pod = pod(&format!("large-{at}"), (8, 193 + at));
+        pod["spec"]["priority"] = json!(9);
+        bench.tell(&pod)?;
+    }
+    bench.plan();
+    bench.begin();
+    for at in 0..EVENTS {
+        let mut small = pod(&format!("small-{at}"), (0, 1));
+        small["spec"]["priority"] = json!(9);
+        bench.tell(&small)?;
+        let node = match bench.plan().pop() {
+            Some(Decision::Place { placements, .. }) => placements[0].node.clone(),
+            other => return Err(format!("{other:?}").into()),
+        };
+        small["spec"]["nodeName"] = json!(node);
+        bench.tell(&small)?;
+        bench.cluster.set_busy(&format!("ns/pod:small-{at}"), false);
+        bench.plan();
+    }
+    Ok(vec![ms("a pod is bound beside 1000 kinds that no eviction helps", per_event(bench.spent))])
 }
 
 fn daemons() -> Figures {

@@ -40,6 +40,22 @@ impl History {
     }
 }
 
+/// What beside room decides where pods may go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Surroundings {
+    /// Other pods, and where these are.
+    pub(crate) pods: bool,
+    /// Volumes, and who uses them.
+    pub(crate) storage: bool,
+}
+
+impl Surroundings {
+    /// Whether anything does.
+    pub(crate) fn matter(self) -> bool {
+        self.pods || self.storage
+    }
+}
+
 /// The histories of changes.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
@@ -52,11 +68,14 @@ pub(crate) struct Changes {
     /// How much has happened to nodes that wasn't a trial.
     lasting: u64,
     around: u64,
+    storage: u64,
     prey: u64,
     /// How often room was made for whoever looks for somebody to evict; and by the going of pods that those of a higher
     /// priority could have evicted, by the priority of these.
     chances: u64,
     evictable_gone: BTreeMap<i32, u64>,
+    /// How often somebody came to be evictable for those of a higher priority than that.
+    evictable_come: BTreeMap<i32, u64>,
     /// How much has happened that was no trial.
     version: u64,
 }
@@ -82,10 +101,22 @@ impl Changes {
         }
     }
 
-    /// Somebody may be evicted who couldn't be before.
-    pub(crate) fn prey(&mut self) {
+    /// Pods with volumes may have hope.
+    pub(crate) fn storage(&mut self) {
+        if self.trials == 0 {
+            self.storage += 1;
+            self.version += 1;
+        }
+    }
+
+    /// Who could be evicted is to be found anew. By those of a higher priority than that, where one is named, somebody may be
+    /// who couldn't be before.
+    pub(crate) fn prey(&mut self, more_above: Option<i32>) {
         self.prey += 1;
         self.version += 1;
+        if let Some(priority) = more_above {
+            *self.evictable_come.entry(priority).or_default() += 1;
+        }
     }
 
     /// Something about a group that may wait.
@@ -118,9 +149,9 @@ impl Changes {
         self.lasting
     }
 
-    /// Grows with whatever pods that look around may wait for, but for more room.
-    pub(crate) fn surroundings(&self) -> u64 {
-        self.around
+    /// Grows with whatever pods for which these matter may wait for, but for more room.
+    pub(crate) fn surroundings(&self, which: Surroundings) -> u64 {
+        (if which.pods { self.around } else { 0 }) + if which.storage { self.storage } else { 0 }
     }
 
     /// There may be more room than before, were all gone who could be evicted: where it was made by the going of a pod that
@@ -135,9 +166,10 @@ impl Changes {
     }
 
     /// Grows with whatever makes it worth another search whom to evict for a group of this priority.
-    pub(crate) fn chances(&self, priority: i32, looks_around: bool) -> u64 {
+    pub(crate) fn chances(&self, priority: i32, which: Surroundings) -> u64 {
         let gone: u64 = self.evictable_gone.range(priority..).map(|(_, gone)| gone).sum();
-        self.chances + self.prey + gone + if looks_around { self.around } else { 0 }
+        let come: u64 = self.evictable_come.range(..priority).map(|(_, come)| come).sum();
+        self.chances + gone + come + self.surroundings(which)
     }
 
     /// Grows with whatever changes who could be evicted.

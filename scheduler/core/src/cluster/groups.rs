@@ -91,10 +91,20 @@ impl Cluster {
         let Some(group) = self.groups.get_mut(key) else { return };
         if group.is_busy != is_busy {
             group.is_busy = is_busy;
-            self.changes.prey();
+            self.evictable_anew(key);
             let key = self.shared.texts.share(key);
             self.touch(&key);
         }
+    }
+
+    /// Whether the group's pods may be evicted is found anew: while a plan for it is carried out, they may not.
+    pub(super) fn evictable_anew(&mut self, key: &str) {
+        let Some(group) = self.groups.get(key) else { return };
+        let is_idle = !group.is_busy && !group.has_journal();
+        let on_nodes =
+            group.members.iter().filter_map(|id| self.known(*id)).filter(|known| known.on.is_some());
+        let least = on_nodes.map(|known| known.pod.priority).min();
+        self.changes.prey(least.filter(|_| is_idle));
     }
 
     /// Whether the group waits to be planned over.

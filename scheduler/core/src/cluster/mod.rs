@@ -33,7 +33,7 @@ use crate::{
 };
 
 pub(crate) use budgets::Budget;
-pub(crate) use changes::{Changes, Moment};
+pub(crate) use changes::{Changes, Moment, Surroundings};
 pub(crate) use groups::is_gang;
 pub use groups::is_single;
 pub(crate) use groups::{Group, Turn};
@@ -243,7 +243,7 @@ impl Cluster {
                 self.assume(uid, node);
             }
         }
-        self.changes.prey();
+        self.evictable_anew(&key);
         self.touch(&key);
     }
 
@@ -252,6 +252,7 @@ impl Cluster {
         if let Some(group) = self.groups.get_mut(key) {
             group.gang = None;
             let key = self.shared.texts.share(key);
+            self.evictable_anew(&key);
             self.touch(&key);
         }
     }

@@ -181,7 +181,7 @@ impl Cluster {
         }
         self.touch(key);
         // Whom one may evict has changed too.
-        self.changes.prey();
+        self.changes.prey(Some(i32::MIN));
     }
 
     /// How many of a PodGroup's pods must start together, where it says so.

@@ -232,7 +232,7 @@ impl Cluster {
         let (was_on, on) = (left.and_then(|left| left.on), known.on);
         let is_there_now = known.pod.node.is_some() && left.is_some_and(|left| left.pod.node.is_none());
         if is_there_now && was_on.is_some() {
-            self.changes.prey();
+            self.changes.prey(Some(known.pod.priority));
         }
         let Some(known) = self.known(id) else { return };
         if was_on != on {

@@ -169,6 +169,9 @@ impl Cluster {
         if known.on.is_some() {
             shared_claims(&known.pod).for_each(|claim| self.storage.leave_claim(claim, id));
         }
+        if !known.steps.is_empty() || !known.pod.claims.is_empty() {
+            self.changes.storage();
+        }
     }
 }
 

@@ -106,7 +106,7 @@ impl Cluster {
         } else {
             self.ending.remove(&id);
         }
-        self.changes.prey();
+        self.changes.prey(Some(i32::MIN));
     }
 
     /// The pod is to be evicted: from now on it counts as one that is ending.

@@ -143,7 +143,7 @@ impl Cluster {
     /// Whoever waits for volumes has new hope.
     fn storage_changed(&mut self, is_new: bool) {
         if is_new {
-            self.changes.around();
+            self.changes.storage();
         }
     }
 }

@@ -214,3 +214,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_volume_that_somebody_gives_back_gives_hope_on_nodes_where_he_was_not() {
+    let mut world = World::default();
+    world.node("small", &gpus(1));
+    world.node("large", &gpus(2));
+    world.class("local", "kubernetes.io/no-provisioner", |_| ());
+    let expression =
+        json!({ "key": "kubernetes.io/hostname", "operator": "In", "values": ["small", "large"] });
+    world.volume("only", "local", |volume| {
+        volume["spec"]["nodeAffinity"] =
+            json!({ "required": { "nodeSelectorTerms": [{ "matchExpressions": [expression] }] } });
+    });
+    let place = |world: &mut World, pod: &str, asked: i64| {
+        world.claim(pod, "local", |_| ());
+        world.pod(pod, &gpus(asked), |document| {
+            document["spec"]["volumes"] =
+                json!([{ "name": "data", "persistentVolumeClaim": { "claimName": pod } }]);
+        });
+        placed(world).map(|places| places[0].node.clone())
+    };
+    assert_eq!(place(&mut world, "first", 1).as_deref(), Some("small"));
+    assert_eq!(place(&mut world, "second", 2), None, "there is one volume");
+    world.cluster.remove_pod("first");
+    assert_eq!(placed(&mut world).map(|places| places[0].node.clone()).as_deref(), Some("large"));
+}

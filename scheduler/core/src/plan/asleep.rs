@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    StorageKind,
     gang::GangFacts,
     testing::{World, gpus},
 };
@@ -56,6 +57,17 @@ enum Happens {
         allowed: i64,
     },
     BudgetGone,
+    /// A claim that isn't bound; only one pod may use it at once, or all on one node.
+    Claim {
+        claim: usize,
+        is_for_one: bool,
+    },
+    /// A volume that the nodes of one zone reach.
+    Volume {
+        volume: usize,
+        zone: usize,
+    },
+    StorageGone(StorageKind, usize),
     ReservationsEnd,
     /// Somebody who was to be evicted can't be.
     Spared(usize),
@@ -84,6 +96,7 @@ enum How {
     Spread,
     InZone(usize),
     WithPort,
+    WithClaim(usize),
     WithoutPreempting,
 }
 
@@ -96,6 +109,7 @@ fn asks() -> impl Strategy<Value = Asks> {
         1 => Just(How::Spread),
         1 => (0_usize..2).prop_map(How::InZone),
         1 => Just(How::WithPort),
+        2 => (0_usize..2).prop_map(How::WithClaim),
         1 => Just(How::WithoutPreempting),
     ];
     let group = option::weighted(0.6, 0_usize..4);
@@ -129,6 +143,10 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => (1_usize..4).prop_map(|min_count| Happens::PodGroup { min_count }),
         1 => (0_usize..3, 0_i64..2).prop_map(|(app, allowed)| Happens::Budget { app, allowed }),
         1 => Just(Happens::BudgetGone),
+        1 => (0_usize..2, any::<bool>()).prop_map(|(claim, is_for_one)| Happens::Claim { claim, is_for_one }),
+        2 => (0_usize..2, 0_usize..2).prop_map(|(volume, zone)| Happens::Volume { volume, zone }),
+        1 => (prop_oneof![Just(StorageKind::Claim), Just(StorageKind::Volume)], 0_usize..2)
+            .prop_map(|(kind, which)| Happens::StorageGone(kind, which)),
         1 => Just(Happens::ReservationsEnd),
         1 => pod().prop_map(Happens::Spared),
         1 => Just(Happens::Explained),
@@ -155,6 +173,8 @@ impl Scene {
         for gang in 0..3 {
             scene.gang(gang, 2, 0);
         }
+        scene.world.class("local", "kubernetes.io/no-provisioner", |_| ());
+        (0..2).for_each(|claim| scene.claim(claim, false));
         scene.world.pod_group("u", &json!({ "schedulingPolicy": { "gang": { "minCount": 2 } } }));
         scene.world.upstream_gang("u");
         scene
@@ -163,6 +183,22 @@ impl Scene {
     fn gang(&mut self, gang: usize, min_member: usize, priority: i32) {
         let key = format!("ns/g{gang}");
         self.world.cluster.set_gang(GangFacts { key, min_member, priority, ..GangFacts::default() });
+    }
+
+    fn claim(&mut self, claim: usize, is_for_one: bool) {
+        self.world.claim(&format!("s{claim}"), "local", |claim| {
+            let mode = if is_for_one { "ReadWriteOncePod" } else { "ReadWriteOnce" };
+            claim["spec"]["accessModes"] = json!([mode]);
+        });
+    }
+
+    fn volume(&mut self, volume: usize, zone: usize) {
+        let expression = json!({ "key": "zone", "operator": "In", "values": [zone.to_string()] });
+        self.world.volume(&format!("s{volume}"), "local", |volume| {
+            volume["spec"]["accessModes"] = json!(["ReadWriteOnce", "ReadWriteOncePod"]);
+            volume["spec"]["nodeAffinity"] =
+                json!({ "required": { "nodeSelectorTerms": [{ "matchExpressions": [expression] }] } });
+        });
     }
 
     fn tell(&mut self, pod: usize, document: Value) {
@@ -232,6 +268,10 @@ impl Scene {
                 How::WithPort => {
                     pod["spec"]["containers"][0]["ports"] = json!([{ "containerPort": 80, "hostPort": 80 }]);
                 }
+                How::WithClaim(claim) => {
+                    let claim = json!({ "claimName": format!("s{claim}") });
+                    pod["spec"]["volumes"] = json!([{ "name": "data", "persistentVolumeClaim": claim }]);
+                }
                 How::WithoutPreempting if is_upstream => {}
                 How::WithoutPreempting => pod["spec"]["preemptionPolicy"] = json!("Never"),
             }
@@ -265,6 +305,13 @@ impl Scene {
                     "spec": { "selector": { "matchLabels": { "app": app.to_string() } } },
                     "status": { "disruptionsAllowed": allowed } });
                 self.world.cluster.set_budget(&serde_json::from_value(budget).unwrap());
+            }
+            Happens::Claim { claim, is_for_one } => self.claim(*claim, *is_for_one),
+            Happens::Volume { volume, zone } => self.volume(*volume, *zone),
+            Happens::StorageGone(kind, which) => {
+                let name =
+                    if *kind == StorageKind::Claim { format!("ns/s{which}") } else { format!("s{which}") };
+                self.world.cluster.remove_storage(*kind, &name);
             }
             Happens::BudgetGone => self.world.cluster.remove_budget("ns/b"),
             Happens::ReservationsEnd => drop(self.world.cluster.end_reservations(i64::MAX / 2, 0)),
@@ -333,7 +380,7 @@ impl Scene {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(3000))]
 
     #[test]
     fn whoever_is_not_looked_at_again_would_have_found_nothing(events in vec(happens(), 1..50)) {

@@ -54,12 +54,16 @@ impl Candidates {
     ) -> Self {
         let herd = cluster.herd(key, priority);
         let useful = Useful::new(cluster, alike, &herd.gains);
+        if !useful.add_up {
+            return Self { groups: Vec::new(), ending, promised, add_up: false };
+        }
+        cluster.looked(herd.groups.len());
         let mut groups = herd.groups.clone();
         if !around::matters(cluster, alike) {
             groups.retain(|group| useful.any_of(cluster, &group.pods));
         }
         sort_by_budgets(cluster, &mut groups);
-        Self { groups, ending, promised, add_up: useful.add_up }
+        Self { groups, ending, promised, add_up: true }
     }
 
     /// Those of them on nodes that get room first when one group after the other goes, the cheapest first: on about twice as
@@ -252,6 +256,7 @@ struct Useful {
 
 impl Useful {
     fn new(cluster: &Cluster, alike: &[Alike], gains: &HashMap<NodeId, Tally>) -> Self {
+        cluster.looked(cluster.nodes.len() * alike.len());
         let (mut nodes, mut places) = (HashSet::new(), vec![0_i128; alike.len()]);
         for (id, node) in cluster.existing() {
             let gain = gains.get(&id);

@@ -9,13 +9,16 @@ use super::{
 use crate::{
     amounts::Tally,
     around,
-    cluster::{Changes, Cluster},
+    cluster::{Changes, Cluster, Surroundings},
     labels::Text,
     node::{NodeId, PodId},
     outlook::{KindId, Vain, id_of},
     plan::Alike,
     pod::Kind,
 };
+
+/// For those whose fate is remembered nothing around matters.
+const ALONE: Surroundings = Surroundings { pods: false, storage: false };
 
 /// Groups of lower priority, the cheapest first, and what nodes gain by their going.
 #[derive(Debug)]
@@ -50,7 +53,7 @@ impl Prey {
         let counted = sought.priority.filter(|_| vain.is_alone).and_then(|priority| {
             let fates = self.fates.get(&priority)?;
             Some(
-                fates.chances == changes.chances(priority, false) && fates.by_kinds.contains_key(&vain.kinds),
+                fates.chances == changes.chances(priority, ALONE) && fates.by_kinds.contains_key(&vain.kinds),
             )
         });
         counted.unwrap_or(false)
@@ -61,7 +64,7 @@ impl Prey {
         if self.at != changes.evictable() {
             (self.herds, self.at) = (HashMap::new(), changes.evictable());
         }
-        self.fates.retain(|priority, fates| fates.chances == changes.chances(*priority, false));
+        self.fates.retain(|priority, fates| fates.chances == changes.chances(*priority, ALONE));
     }
 }
 
@@ -93,7 +96,7 @@ impl Cluster {
         if let Some(key) = self.fate_key(alike) {
             let kinds = alike.iter().map(|alike| alike.kind.clone()).collect();
             let fates = self.prey.fates.entry(priority).or_default();
-            fates.chances = self.changes.chances(priority, false);
+            fates.chances = self.changes.chances(priority, ALONE);
             fates.by_kinds.insert(key, (fate, kinds));
         }
     }

@@ -8,7 +8,8 @@ use plasma_scheduler_core::{Cluster, Placement};
 
 /// How often they are looked for.
 const EVERY: SignedDuration = SignedDuration::from_secs(5);
-/// For how long a request whose end isn't known may still be carried out by the API server: its own limit, and some more.
+/// For how long a request whose end isn't known may still be carried out by the API server: its own limit (`--request-timeout`,
+/// 60 seconds if nothing else is said), and some more.
 pub(crate) const LAST_WORD: SignedDuration = SignedDuration::from_secs(70);
 
 /// The pods, by UID, that tasks are working on, and those that were left.

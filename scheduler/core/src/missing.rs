@@ -45,8 +45,9 @@ pub(crate) fn hold(cluster: &mut Cluster, group: &str, alike: &[Alike]) -> Decis
 /// Which kinds, and how many pods of each.
 type Key = Box<[(KindId, usize)]>;
 
-/// What is missing for groups alike, as it was at the beginning of a plan or since: within one, there comes to be less room
-/// and not more. With each answer the kinds that it is about, which keeps them where they are in memory.
+/// What is missing for groups alike, as it was at the beginning of a plan or since. Within one, there comes to be less room; only
+/// what was kept for others and isn't any more makes some, and the next plan's answers count that. With each answer the kinds
+/// that it is about, which keeps them where they are in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Explanations {
     by_kinds: HashMap<Key, (Arc<Missing>, Vec<Arc<PodKind>>)>,

@@ -1,4 +1,17 @@
 //! The groups that wait, in their order, and what each hopes for.
+//!
+//! What was answered with no is remembered, so that nobody asks again before the answer could be another. The words for it:
+//!
+//! | word | is about | says |
+//! | --- | --- | --- |
+//! | `Outlook` | one kind of pod | before which node there is no place, how many places there are at most, and what failed |
+//! | `Vain` | one group | which kinds it found no room for, and how much hope there had been: with more there may be room |
+//! | `Sought` | one group | what came of the search whom to evict for it, and what chances there had been |
+//! | `Fate` | one such search | why no room is made |
+//! | `Prey` | all priorities | the `Herd` of each (who may be evicted by it), and the fates of groups alike |
+//! | `Hope` | one group in the queue | that it wasn't looked at yet, that it can only wait, or both of `Vain` and `Sought` |
+//! | `Look` | one group, now | which of the two questions is asked again |
+//! | `Explanations` | groups alike | what they are told is missing, as long as no node changes |
 
 use std::ops::Bound;
 

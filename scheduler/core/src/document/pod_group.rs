@@ -30,7 +30,7 @@ pub(crate) struct PodGroupSpec {
     pub(crate) resource_claims: Option<Vec<Skip>>,
     pub(crate) scheduling_constraints: Option<Constraints>,
     pub(crate) scheduling_policy: Policy,
-    // Nothing to do with placement.
+    // Nothing to do with placement: the class is in the priority, and what a Workload's template says is copied into this.
     priority_class_name: Skip,
     workload_ref: Skip,
 }

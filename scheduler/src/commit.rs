@@ -24,6 +24,32 @@ const DELETED_AT_ONCE: usize = 16;
 /// How many bindings are on the wire at once: more would only wait at the API server instead of here.
 const ON_THE_WIRE: usize = 128;
 
+/// Why something isn't written, in the API server's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Obstacle {
+    pub(crate) words: String,
+    /// The API server said no, and would say so again; otherwise it had a fault, which may be over in a moment.
+    pub(crate) is_refusal: bool,
+}
+
+impl Obstacle {
+    pub(crate) fn new(what: &str, fault: &kube::Error) -> Self {
+        let words = match fault {
+            kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+            other => other.to_string(),
+        };
+        Self { words: format!("{what}: {words}"), is_refusal: was_refused(fault) && !is_conflict(fault) }
+    }
+}
+
+/// How bindings that were sent ended.
+pub(crate) struct Answers {
+    /// In the placements' order.
+    pub(crate) outcomes: Vec<Bound>,
+    /// Why the first of those isn't bound that aren't, and could be.
+    pub(crate) obstacle: Option<Obstacle>,
+}
+
 /// Binds pods, and deletes those that must not stay bound.
 #[derive(Clone)]
 pub(crate) struct Binder {
@@ -37,10 +63,12 @@ impl Binder {
         Self { client, metrics, wire: Arc::new(Semaphore::new(ON_THE_WIRE)) }
     }
 
-    /// Binds each pod to its node; the outcomes are in the placements' order.
-    pub(crate) async fn bind_all(&self, namespace: &str, placements: &[Placement]) -> Vec<Bound> {
+    /// Binds each pod to its node.
+    pub(crate) async fn bind_all(&self, namespace: &str, placements: &[Placement]) -> Answers {
         let bind = |placement: Placement| async move { self.bind(namespace, &placement).await };
-        stream::iter(placements.to_vec()).map(bind).buffered(AT_ONCE).collect().await
+        let answers: Vec<_> = stream::iter(placements.to_vec()).map(bind).buffered(AT_ONCE).collect().await;
+        let (outcomes, obstacles): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
+        Answers { outcomes, obstacle: obstacles.into_iter().flatten().next() }
     }
 
     /// How the bindings stand, in the placements' order. Binds nothing.
@@ -49,15 +77,15 @@ impl Binder {
         stream::iter(placements.to_vec()).map(look_up).buffered(AT_ONCE).collect().await
     }
 
-    /// Binds a pod to its node.
-    pub(crate) async fn bind(&self, namespace: &str, placement: &Placement) -> Bound {
-        let outcome = match self.post_binding(namespace, placement).await {
-            Ok(()) => Bound::Yes,
+    /// Binds a pod to its node. Where it isn't, and could be: why.
+    pub(crate) async fn bind(&self, namespace: &str, placement: &Placement) -> (Bound, Option<Obstacle>) {
+        let (outcome, fault) = match self.post_binding(namespace, placement).await {
+            Ok(()) => (Bound::Yes, None),
             Err(fault) => {
                 tracing::debug!("binding {namespace}/{} to {}: {fault}", placement.pod, placement.node);
                 match self.look_up(namespace, placement).await {
-                    Bound::NotYet if was_refused(&fault) => Bound::Refused,
-                    found => found,
+                    Bound::NotYet if was_refused(&fault) => (Bound::Refused, Some(fault)),
+                    found => (found, Some(fault).filter(|_| found.may_arrive())),
                 }
             }
         };
@@ -68,7 +96,8 @@ impl Binder {
             Bound::NotYet | Bound::Unknown => "unknown",
         };
         self.metrics.binds.with_label_values(&[result]).inc();
-        outcome
+        let what = || format!("pod {} isn't bound", placement.pod);
+        (outcome, fault.map(|fault| Obstacle::new(&what(), &fault)))
     }
 
     async fn post_binding(&self, namespace: &str, placement: &Placement) -> Result<(), kube::Error> {

@@ -217,6 +217,7 @@ impl Scheduler {
             }
             Decision::Preempt { group, priority, victims, nominations, message } => {
                 self.said.forget(&group);
+                self.pauses.interrupt(&group);
                 tracing::info!("{group}: {message}");
                 let Some(about) = self.reference(&group, &nominations) else {
                     return self.make_no_room(group, victims.iter().map(|victim| victim.uid.as_str()), now);
@@ -240,6 +241,7 @@ impl Scheduler {
     /// Sends pods on their way to their nodes; their volumes first, which can take long and keep nobody else waiting.
     fn place(&mut self, group: String, placements: Vec<Placement>, now: Timestamp) {
         self.strays.take(&placements);
+        self.pauses.interrupt(&group);
         if placements.iter().all(|placement| placement.volumes.is_empty()) {
             return self.bind(group, placements, now);
         }
@@ -273,12 +275,15 @@ impl Scheduler {
         if gang.is_none() && !is_single(&group) {
             return self.give_up(group, &uids(&placements), now);
         }
+        if gang.is_some() && !self.journals.begins(&group, now) {
+            return self.give_up(group, &uids(&placements), now);
+        }
         self.under_way += placements.len();
-        let otherwise = Outcome::Unknown { group: group.clone(), placements: placements.clone() };
+        let (whose, sent) = (group.clone(), placements.clone());
+        let otherwise = Outcome::Unknown { group: whose, placements: sent, obstacle: None };
         let Some(gang) = gang else {
             return self.spawn(otherwise, |work| work.bind_single(group, placements));
         };
-        self.journals.begins(&group, now);
         let deadline = now + SignedDuration::from_secs(i64::from(self.args.gang_deadline_seconds));
         self.spawn(otherwise, |work| work.bind_gang(gang, placements, deadline));
     }
@@ -333,8 +338,12 @@ impl Scheduler {
             }
             Outcome::Asked { group, why_not: None } => self.awaited.asked(&group, now),
             Outcome::Asked { group, why_not: Some(why) } => self.give_volumes_up(group, &why, now),
-            Outcome::Refused { group, placements } => self.refused(group, &placements, now),
-            Outcome::Unknown { group, placements } => self.lost_sight(group, &placements, now),
+            Outcome::Refused { group, placements, obstacle } => {
+                self.refused(group, (&placements, obstacle), now);
+            }
+            Outcome::Unknown { group, placements, obstacle } => {
+                self.lost_sight(group, (&placements, obstacle), now);
+            }
             Outcome::StraysRead { unbound } => self.release_strays(&unbound),
             Outcome::Begun { group, placements, gang, sent } => {
                 self.are_sent(&placements);

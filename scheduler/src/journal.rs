@@ -16,7 +16,7 @@ use plasma_api::{
 use plasma_scheduler_core::{Next, Placement};
 
 use crate::{
-    commit::{is_conflict, was_refused},
+    commit::{Obstacle, is_conflict, was_refused},
     pod_groups::group_of,
     state::{self, State},
     strays::LAST_WORD,
@@ -49,10 +49,10 @@ pub(crate) enum JournalError {
 pub(crate) enum Journalled {
     /// It does: the gang as it was written.
     Yes(Box<Gang>),
-    /// It doesn't, and won't any more.
-    No,
+    /// It doesn't, and won't any more. Nothing is said where somebody was merely faster.
+    No(Option<Obstacle>),
     /// Nobody knows, and nothing more is tried.
-    Unknown,
+    Unknown(Obstacle),
 }
 
 /// Writes the plan into the gang's status, and finds out whether it stands there.
@@ -68,16 +68,20 @@ pub(crate) async fn write_for_sure(
         Ok(planned) => planned,
         Err(fault) => {
             tracing::debug!("gang {key}: the plan can't be journalled: {fault}");
-            return Journalled::No;
+            let is_begun = matches!(fault, JournalError::Open);
+            let obstacle = Obstacle { words: fault.to_string(), is_refusal: true };
+            return Journalled::No((!is_begun).then_some(obstacle));
         }
     };
+    let obstacle =
+        |fault: &kube::Error| Obstacle::new(&format!("the plan of Gang {key} isn't written"), fault);
     let written = gangs.replace_status(&planned.name_any(), &PostParams::default(), &planned).await;
     let fault = match written {
         Ok(written) => return Journalled::Yes(Box::new(written)),
         // At a conflict it may be ours that stands there already.
         Err(fault) if was_refused(&fault) && !is_conflict(&fault) => {
             tracing::warn!("gang {key}: the API server refuses its plan: {fault}");
-            return Journalled::No;
+            return Journalled::No(Some(obstacle(&fault)));
         }
         Err(fault) => fault,
     };
@@ -85,12 +89,12 @@ pub(crate) async fn write_for_sure(
     for _ in 0..TRIES {
         match settle(&gangs, &planned).await {
             Ok(Some(gang)) => return Journalled::Yes(Box::new(gang)),
-            Ok(None) => return Journalled::No,
+            Ok(None) => return Journalled::No((!is_conflict(&fault)).then(|| obstacle(&fault))),
             Err(fault) => tracing::debug!("gang {key}: {fault}"),
         }
         tokio::time::sleep(AGAIN.unsigned_abs()).await;
     }
-    Journalled::Unknown
+    Journalled::Unknown(obstacle(&fault))
 }
 
 /// Finds out whether the plan stands in the gang's status. Where it doesn't, and might still arrive, the gang is written in
@@ -199,10 +203,16 @@ impl Tried {
 }
 
 impl Journals {
-    /// A new plan is written down and its bindings are sent.
-    pub(crate) fn begins(&mut self, key: &str, now: Timestamp) {
+    /// A new plan is to be written down and its bindings sent. Not while something is being done for another one of the
+    /// group: what becomes of that is still to be learned.
+    #[must_use]
+    pub(crate) fn begins(&mut self, key: &str, now: Timestamp) -> bool {
+        if self.0.get(key).is_some_and(|tried| tried.is_under_way) {
+            return false;
+        }
         let tried = Tried { at: now, is_under_way: true, stage: Stage::Binding, arrive_until: None };
         self.0.insert(key.to_owned(), tried);
+        true
     }
 
     /// They were sent.
@@ -260,6 +270,15 @@ impl Journals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_plan_begins_while_another_one_of_the_group_is_in_hand() {
+        let (mut journals, now) = (Journals::default(), Timestamp::now());
+        assert!(journals.begins("g", now));
+        assert!(!journals.begins("g", now));
+        journals.ends("g");
+        assert!(journals.begins("g", now), "it is over");
+    }
 
     #[test]
     fn what_is_bound_is_written_down_when_few_are_on_their_way_and_not_too_late() {

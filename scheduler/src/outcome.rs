@@ -10,12 +10,12 @@ use plasma_scheduler_core::{Bound, Nomination, Placement, is_single};
 use tokio::sync::Semaphore;
 
 use crate::{
-    commit::Binder,
+    commit::{Binder, Obstacle},
     event::{self, Told},
     evict::{Evicted, Eviction, Evictor},
     journal::{self, Journalled, Plan, Sent, Step},
     pod_groups::{Made, Stands, Target, Wanted, group_of},
-    report::Reporter,
+    report::{Reporter, Whose},
     said::{News, Recipient},
     volumes::VolumeBinder,
     waits::Why,
@@ -35,9 +35,9 @@ pub(crate) enum Outcome {
     /// The volumes of a group's pods were asked for, or can't be had as planned.
     Asked { group: String, why_not: Option<String> },
     /// Nothing was bound, and nothing will be.
-    Refused { group: String, placements: Vec<Placement> },
+    Refused { group: String, placements: Vec<Placement>, obstacle: Option<Obstacle> },
     /// Nobody knows how far the plan came.
-    Unknown { group: String, placements: Vec<Placement> },
+    Unknown { group: String, placements: Vec<Placement>, obstacle: Option<Obstacle> },
     /// Pods that were left on their way were read: these, by UID, aren't bound.
     StraysRead { unbound: Vec<String> },
     /// The gang's plan is journalled, and its bindings were sent. The gang is as it was written.
@@ -72,8 +72,8 @@ pub(crate) async fn unless_it_panics(task: impl Future<Output = Outcome>, otherw
 pub(crate) struct Telling {
     pub(crate) group: String,
     pub(crate) news: News,
-    /// Whether it has a gang that can say it.
-    pub(crate) has_gang: bool,
+    /// The UID of its gang, where it has one that can say it.
+    pub(crate) gang: Option<String>,
     /// The PodGroup of its pods, where they have one.
     pub(crate) pod_group: Option<Target>,
 }
@@ -101,24 +101,28 @@ impl Work {
     pub(crate) async fn bind_single(self, group: String, placements: Vec<Placement>) -> Outcome {
         let namespace = group.split_once('/').map_or("", |(namespace, _)| namespace).to_owned();
         for placement in &placements {
-            match self.bind_one(&namespace, placement).await {
+            let (bound, obstacle) = self.bind_one(&namespace, placement).await;
+            match bound {
                 Bound::Yes | Bound::Started => {}
-                Bound::Never | Bound::Refused => return Outcome::Refused { group, placements },
-                Bound::NotYet | Bound::Unknown => return Outcome::Unknown { group, placements },
+                Bound::Never | Bound::Refused => return Outcome::Refused { group, placements, obstacle },
+                Bound::NotYet | Bound::Unknown => return Outcome::Unknown { group, placements, obstacle },
             }
         }
         Outcome::Bound { group, placements }
     }
 
     /// Binds a pod, trying again at once where nobody knows whether it is bound.
-    async fn bind_one(&self, namespace: &str, placement: &Placement) -> Bound {
+    async fn bind_one(&self, namespace: &str, placement: &Placement) -> (Bound, Option<Obstacle>) {
+        let mut last = None;
         for _ in 0..FAULTS {
-            match self.binder.bind(namespace, placement).await {
-                Bound::NotYet | Bound::Unknown => tokio::time::sleep(AGAIN).await,
-                known => return known,
+            let (bound, obstacle) = self.binder.bind(namespace, placement).await;
+            if !bound.may_arrive() {
+                return (bound, obstacle);
             }
+            last = obstacle;
+            tokio::time::sleep(AGAIN).await;
         }
-        Bound::Unknown
+        (Bound::Unknown, last)
     }
 
     /// Journals a gang's plan, then binds its pods.
@@ -133,10 +137,12 @@ impl Work {
         // The plan is durable before its first binding: a successor finishes or undoes what we began.
         let gang = match journal::write_for_sure(&self.client, gang, &placements, deadline).await {
             Journalled::Yes(gang) => gang,
-            Journalled::No => return Outcome::Refused { group, placements },
-            Journalled::Unknown => return Outcome::Unknown { group, placements },
+            Journalled::No(obstacle) => return Outcome::Refused { group, placements, obstacle },
+            Journalled::Unknown(obstacle) => {
+                return Outcome::Unknown { group, placements, obstacle: Some(obstacle) };
+            }
         };
-        let outcomes = self.binder.bind_all(&namespace, &placements).await;
+        let outcomes = self.binder.bind_all(&namespace, &placements).await.outcomes;
         let sent = Sent {
             is_bound: outcomes.iter().all(|outcome| outcome.is_done()),
             may_arrive: outcomes.iter().any(|outcome| outcome.may_arrive()),
@@ -192,16 +198,19 @@ impl Work {
     /// Tells a group, and its pods, what it waits for.
     pub(crate) async fn tell(self, telling: Telling) -> Outcome {
         let _in_turn = self.telling.acquire().await;
-        let Telling { group, news, has_gang, pod_group } = telling;
+        let Telling { group, news, gang: teller, pod_group } = telling;
         let (namespace, name) = group.split_once('/').unwrap_or_default();
         let is_of_pods = is_single(&group) || news.waits.why.is_of_pods();
         let gang_name = name.strip_prefix("podgroup:").unwrap_or(name);
-        let (mut is_written, gang) = match news.is_for_gang && has_gang && !is_of_pods {
-            true => self.reporter.tell_gang((namespace, gang_name), &news).await,
-            false => (true, None),
+        let (mut is_written, gang) = match &teller {
+            Some(uid) if news.is_for_gang && !is_of_pods => {
+                let whose = Whose { namespace, name: gang_name, uid };
+                self.reporter.tell_gang(whose, &news).await
+            }
+            _ => (true, None),
         };
         if let Some(pod_group) = pod_group.filter(|_| news.is_for_gang && news.waits.why != Why::Gathering) {
-            let alarms = news.alarms && !has_gang;
+            let alarms = news.alarms && teller.is_none();
             is_written &= pod_group.tell(&self.client, &Stands::waits(&news.waits), alarms).await;
         }
         let tell = |pod: Recipient| {

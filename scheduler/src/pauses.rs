@@ -12,6 +12,8 @@ const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 #[derive(Default)]
 pub(crate) struct Pauses {
     until: BTreeSet<(Timestamp, String)>,
+    /// When each group's last pause ends. One that began before that doesn't count any more.
+    ends: BTreeMap<String, Timestamp>,
     last: BTreeMap<String, SignedDuration>,
 }
 
@@ -21,6 +23,12 @@ impl Pauses {
         let pause = self.last.get(key).map_or(FIRST_PAUSE, |last| (*last * 2).min(LONGEST_PAUSE));
         self.last.insert(key.to_owned(), pause);
         self.until.insert((now + pause, key.to_owned()));
+        self.ends.insert(key.to_owned(), now + pause);
+    }
+
+    /// Something else begins for the group: whoever ends that says when it is over.
+    pub(crate) fn interrupt(&mut self, key: &str) {
+        self.ends.remove(key);
     }
 
     /// The group has come so far that its next pause is a first one.
@@ -37,7 +45,11 @@ impl Pauses {
     pub(crate) fn over(&mut self, now: Timestamp) -> Vec<String> {
         let mut over = Vec::new();
         while self.until.first().is_some_and(|(end, _)| *end <= now) {
-            over.extend(self.until.pop_first().map(|(_, key)| key));
+            let Some((end, key)) = self.until.pop_first() else { break };
+            if self.ends.get(&key) == Some(&end) {
+                self.ends.remove(&key);
+                over.push(key);
+            }
         }
         over
     }
@@ -64,5 +76,18 @@ mod tests {
         pauses.forget("g");
         pauses.begin("g", now);
         assert_eq!(pauses.over(now + FIRST_PAUSE), ["g"]);
+    }
+
+    #[test]
+    fn a_pause_ends_nothing_that_began_after_it() {
+        let (mut pauses, now) = (Pauses::default(), Timestamp::now());
+        pauses.begin("g", now);
+        pauses.interrupt("g");
+        assert_eq!(pauses.over(now + FIRST_PAUSE), [""; 0]);
+        pauses.forget("g");
+        pauses.begin("g", now);
+        pauses.begin("g", now + FIRST_PAUSE);
+        assert_eq!(pauses.over(now + FIRST_PAUSE), [""; 0], "it was tried again, and waits anew");
+        assert_eq!(pauses.over(now + FIRST_PAUSE * 3), ["g"]);
     }
 }

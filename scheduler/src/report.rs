@@ -28,6 +28,21 @@ pub(crate) struct Reporter {
     client: Client,
 }
 
+/// Which gang's status is written.
+#[derive(Clone, Copy)]
+pub(crate) struct Whose<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    /// One made anew under its name is another one.
+    pub(crate) uid: &'a str,
+}
+
+impl std::fmt::Display for Whose<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "gang {}/{}", self.namespace, self.name)
+    }
+}
+
 /// What is to stand in a gang's status.
 struct Verdict {
     phase: GangPhase,
@@ -59,12 +74,7 @@ impl Reporter {
     }
 
     /// Every pod of the plan is bound, and so many of the gang's in all. The gang may be known as it was just written.
-    pub(crate) async fn scheduled(
-        &self,
-        (namespace, name): (&str, &str),
-        known: Option<Gang>,
-        bound: usize,
-    ) -> Written {
+    pub(crate) async fn scheduled(&self, whose: Whose<'_>, known: Option<Gang>, bound: usize) -> Written {
         let message = format!("{bound} pods are bound");
         let verdict = Verdict {
             phase: GangPhase::Scheduled,
@@ -74,11 +84,11 @@ impl Reporter {
             scheduled: statement(Holds::True, "Scheduled", &message),
             ends_plan: true,
         };
-        self.write_and_tell((namespace, name), known, verdict, Some((false, "Scheduled", &message))).await
+        self.write_and_tell(whose, known, verdict, Some((false, "Scheduled", &message))).await
     }
 
     /// The plan was undone; so many pods of the gang are bound all the same.
-    pub(crate) async fn rolled_back(&self, (namespace, name): (&str, &str), bound: usize) -> Written {
+    pub(crate) async fn rolled_back(&self, whose: Whose<'_>, bound: usize) -> Written {
         let message =
             "not every pod could be bound; those that were are deleted, and made anew by their owner";
         let verdict = Verdict {
@@ -89,15 +99,11 @@ impl Reporter {
             scheduled: statement(Holds::False, "RolledBack", message),
             ends_plan: true,
         };
-        self.write_and_tell((namespace, name), None, verdict, Some((true, "GangRolledBack", message))).await
+        self.write_and_tell(whose, None, verdict, Some((true, "GangRolledBack", message))).await
     }
 
     /// What a gang waits for. Whether it stands there now, and the gang where it was written.
-    pub(crate) async fn tell_gang(
-        &self,
-        (namespace, name): (&str, &str),
-        news: &News,
-    ) -> (bool, Option<Gang>) {
+    pub(crate) async fn tell_gang(&self, whose: Whose<'_>, news: &News) -> (bool, Option<Gang>) {
         let Waits { why, message, blockers, bound } = &news.waits;
         let verdict = Verdict {
             phase: why.phase(),
@@ -108,7 +114,7 @@ impl Reporter {
             ends_plan: false,
         };
         let event = news.alarms.then_some((true, "FailedScheduling", message.as_str()));
-        match self.write_status((namespace, name), None, verdict).await {
+        match self.write_status(whose, None, verdict).await {
             Ok(Some(Change { gang, before, has_changed: true, .. })) => {
                 // One that began anew doesn't know what was told before, but for what stands there.
                 if let (false, Some(event)) = (says_like(before.as_ref(), gang.status.as_ref()), event) {
@@ -118,7 +124,7 @@ impl Reporter {
             }
             Ok(_) => (true, None),
             Err(fault) => {
-                tracing::warn!("gang {namespace}/{name}: its status can't be written: {fault}");
+                tracing::warn!("{whose}: its status can't be written: {fault}");
                 (false, None)
             }
         }
@@ -126,12 +132,12 @@ impl Reporter {
 
     async fn write_and_tell(
         &self,
-        (namespace, name): (&str, &str),
+        whose: Whose<'_>,
         known: Option<Gang>,
         verdict: Verdict,
         event: Option<(bool, &str, &str)>,
     ) -> Written {
-        match self.write_status((namespace, name), known, verdict).await {
+        match self.write_status(whose, known, verdict).await {
             Ok(Some(Change { gang, has_changed, .. })) => {
                 if let (true, Some(event)) = (has_changed, event) {
                     self.publish(&gang, event).await;
@@ -140,7 +146,7 @@ impl Reporter {
             }
             Ok(None) => Written::Yes(None),
             Err(fault) => {
-                tracing::warn!("gang {namespace}/{name}: its status can't be written: {fault}");
+                tracing::warn!("{whose}: its status can't be written: {fault}");
                 Written::No
             }
         }
@@ -151,18 +157,20 @@ impl Reporter {
         event::publish(&self.client, Told { about, is_warning, reason, note }).await;
     }
 
-    /// Writes the gang's status where it would change. Nothing where the gang is gone.
+    /// Writes the gang's status where it would change. Nothing where the gang is gone, or is another one.
     async fn write_status(
         &self,
-        (namespace, name): (&str, &str),
+        whose: Whose<'_>,
         known: Option<Gang>,
         verdict: Verdict,
     ) -> Result<Option<Change>, kube::Error> {
+        let Whose { namespace, name, uid } = whose;
         let gangs: Api<Gang> = Api::namespaced(self.client.clone(), namespace);
         let found = match known {
             Some(gang) => Some(gang),
             None => gangs.get_opt(name).await?,
         };
+        let found = found.filter(|gang| gang.metadata.uid.as_deref() == Some(uid));
         let Some(mut gang) = found else { return Ok(None) };
         let before = gang.status.clone();
         if before.as_ref().is_some_and(|status| status.journal.is_some()) && !verdict.ends_plan {

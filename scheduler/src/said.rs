@@ -16,6 +16,10 @@ pub(crate) const PODS_PEACE: SignedDuration = SignedDuration::from_secs(60);
 /// of an earlier job goes.
 const GRACE: SignedDuration = SignedDuration::from_secs(10);
 
+/// For how long a group that couldn't be sent to its places isn't said to have none: while it tries again, others may have
+/// them, and more nodes wouldn't help.
+const OBSTRUCTED: SignedDuration = SignedDuration::from_secs(60);
+
 /// What is to be said of a group now.
 #[derive(Debug, PartialEq)]
 pub(crate) struct News {
@@ -45,6 +49,8 @@ pub(crate) struct Said {
     entries: HashMap<String, Entry>,
     /// What may be over in a moment, and since when it is so.
     early: HashMap<String, (Why, Timestamp)>,
+    /// Which groups couldn't be sent to their places, and when that was last so.
+    obstructed: HashMap<String, Timestamp>,
 }
 
 struct Entry {
@@ -95,9 +101,13 @@ impl Said {
 
     /// Whether it is too early to say this.
     pub(crate) fn is_early(&mut self, key: &str, why: Why, now: Timestamp) -> bool {
-        if !why.is_of_pods() {
+        if why.is_obstacle() {
+            self.obstructed.insert(key.to_owned(), now);
+        }
+        if !why.passes() {
             self.early.remove(key);
-            return false;
+            let obstructed = self.obstructed.get(key).filter(|_| why == Why::NoRoom);
+            return obstructed.is_some_and(|since| now.duration_since(*since) < OBSTRUCTED);
         }
         let before = self.early.get(key).filter(|(before, _)| *before == why).map(|(_, since)| *since);
         let since = before.unwrap_or(now);
@@ -120,6 +130,7 @@ impl Said {
     /// It doesn't hold any more.
     pub(crate) fn forget(&mut self, key: &str) {
         self.entries.remove(key);
+        self.early.remove(key);
     }
 
     /// How many of the groups for which this holds wait for room, and how many are refused.
@@ -134,6 +145,7 @@ impl Said {
     pub(crate) fn retain(&mut self, is_there: impl Fn(&str) -> bool) {
         self.entries.retain(|key, _| is_there(key));
         self.early.retain(|key, _| is_there(key));
+        self.obstructed.retain(|key, _| is_there(key));
     }
 }
 

@@ -9,6 +9,7 @@ mod conditions;
 mod ending;
 mod journal;
 mod left;
+mod obstacles;
 mod pod_groups;
 mod preempting;
 mod simulation;

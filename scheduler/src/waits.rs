@@ -6,7 +6,7 @@ use plasma_api::{
 };
 use plasma_scheduler_core::{Aside, Blocker};
 
-use crate::{kept::Kind, state::State};
+use crate::{commit::Obstacle, kept::Kind, state::State};
 
 /// The field that keeps pods from being scheduled.
 const UNSUPPORTED: &str = "UnsupportedField";
@@ -48,6 +48,10 @@ pub(crate) enum Why {
     GangMissing,
     /// The labels of some pods name the gang, but not its job.
     OfAnotherJob,
+    /// The API server doesn't let its pods be bound, or its plan be written.
+    BindingRefused,
+    /// It should, and has a fault of its own.
+    BindingFailed,
 }
 
 /// What is to stand in a pod's condition `PodScheduled`.
@@ -75,6 +79,8 @@ impl Why {
             Self::VolumesPending => "VolumesPending",
             Self::GangMissing => "GangMissing",
             Self::OfAnotherJob => "OfAnotherJob",
+            Self::BindingRefused => "BindingRefused",
+            Self::BindingFailed => "BindingFailed",
         }
     }
 
@@ -93,7 +99,9 @@ impl Why {
                 | Self::NoGang
                 | Self::VolumesNotBound
                 | Self::GangMissing
-                | Self::OfAnotherJob,
+                | Self::OfAnotherJob
+                | Self::BindingRefused
+                | Self::BindingFailed,
                 _,
             ) => Word::Says("SchedulerError"),
             (Self::VolumesPending, _) => Word::Says("VolumesPending"),
@@ -105,9 +113,20 @@ impl Why {
         }
     }
 
-    /// Whether it is said on pods alone: there is no gang, or what they are isn't its concern. It may be over in a moment.
+    /// Whether it is said on pods alone: there is no gang, what they are isn't its concern, or its status has a plan in it or
+    /// can't be written.
     pub(crate) fn is_of_pods(self) -> bool {
-        matches!(self, Self::GangMissing | Self::OfAnotherJob)
+        self.passes() || self == Self::BindingRefused
+    }
+
+    /// Whether it may be over in a moment.
+    pub(crate) fn passes(self) -> bool {
+        matches!(self, Self::GangMissing | Self::OfAnotherJob | Self::BindingFailed)
+    }
+
+    /// Whether it had its places, and couldn't be sent there.
+    pub(crate) fn is_obstacle(self) -> bool {
+        matches!(self, Self::BindingRefused | Self::BindingFailed)
     }
 
     /// Whether it is worth an event: every gang gathers for a moment, and volumes take a while.
@@ -178,6 +197,12 @@ impl Waits {
     pub(crate) fn for_volumes(why: &str, bound: usize) -> Self {
         let message = format!("its volumes can't be had as planned, so it is planned anew: {why}");
         Self { why: Why::VolumesNotBound, message, blockers: Vec::new(), bound }
+    }
+
+    /// It has its places, and its pods can't be bound, or its plan can't be written.
+    pub(crate) fn for_obstacle(obstacle: Obstacle, bound: usize) -> Self {
+        let why = if obstacle.is_refusal { Why::BindingRefused } else { Why::BindingFailed };
+        Self { why, message: obstacle.words, blockers: Vec::new(), bound }
     }
 
     /// The gang that its PodGroup needs can't be made.

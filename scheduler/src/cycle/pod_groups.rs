@@ -14,6 +14,7 @@ impl Scheduler {
     pub(super) fn make_gang(&mut self, group: String, (uid, min_count, priority): (String, usize, i32)) {
         let found = self.state.pod_groups.find(&group).filter(|found| found.uid == uid);
         let Some(pod_group) = found else { return };
+        self.pauses.interrupt(&group);
         self.state.cluster.set_busy(&group, true);
         let wanted = Wanted { pod_group, min_count, priority };
         let made = Made::Not("making it failed".to_owned());

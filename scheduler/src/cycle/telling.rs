@@ -19,17 +19,22 @@ impl Scheduler {
         let news = if waits.why == Why::OfAnotherJob {
             self.said.news(&group, waits, cluster.strangers(&group), now)
         } else {
-            // Of pods that are on their way, only their volumes are news.
-            let is_on_its_way = waits.why == Why::VolumesPending;
-            let pods = cluster.unplaced(&group).filter(|pod| pod.is_on_its_way == is_on_its_way);
+            // Of pods that are on their way, only what keeps them from arriving is news.
+            let why = waits.why;
+            let is_meant = |on_its_way: bool| match why {
+                Why::BindingRefused | Why::BindingFailed => true,
+                Why::VolumesPending => on_its_way,
+                _ => !on_its_way,
+            };
+            let pods = cluster.unplaced(&group).filter(|pod| is_meant(pod.is_on_its_way));
             self.said.news(&group, waits, pods, now)
         };
         let Some(news) = news else { return };
         let pod_group = cluster.pod_group_of(&group).and_then(|key| pod_groups.find(&key));
-        let has_gang = self.state.find_gang(&group).is_some();
+        let gang = self.state.find_gang(&group).and_then(|gang| gang.metadata.uid.clone());
         let otherwise =
             Outcome::Told { group: group.clone(), is_told: false, has_alarmed: false, gang: None };
-        let telling = Telling { group, news, has_gang, pod_group };
+        let telling = Telling { group, news, gang, pod_group };
         self.spawn(otherwise, |work| work.tell(telling));
     }
 }

@@ -7,9 +7,11 @@ use plasma_scheduler_core::{Next, Placement, is_single};
 
 use super::{Scheduler, uids};
 use crate::{
+    commit::Obstacle,
     journal::{Plan, Step},
     kept::Kind,
     outcome::Outcome,
+    waits::Waits,
 };
 
 impl Scheduler {
@@ -19,6 +21,7 @@ impl Scheduler {
         for mut plan in self.journals.due(&self.state, self.under_way > super::MANY, now) {
             self.complain_of_strangers(&plan);
             plan.check(&mut self.state.cluster);
+            self.pauses.interrupt(&plan.key);
             self.state.cluster.set_busy(&plan.key, true);
             let (group, placements) = (plan.key.clone(), plan.ours());
             self.strays.take(&placements);
@@ -44,12 +47,18 @@ impl Scheduler {
     pub(super) fn carried_on(&mut self, group: String, placements: &[Placement], step: Step, now: Timestamp) {
         self.strays.let_go(placements.iter().map(|placement| &*placement.uid));
         self.state.cluster.set_busy(&group, false);
+        if let Some(obstacle) = step.obstacle.clone() {
+            self.tell_obstacle(&group, obstacle, now);
+        }
         if !step.is_over {
             return self.journals.has_tried(&group, &step, now);
         }
-        self.journals.ends(&group);
-        if let Some(gang) = step.gang {
+        if let Some(gang) = step.gang.clone() {
+            self.journals.ends(&group);
             self.state.wrote(&group, *gang);
+        } else {
+            // The gang is gone, or another one; the watch still shows its plan.
+            self.journals.has_tried(&group, &step, now);
         }
         if step.next == Next::Finish {
             self.pauses.forget(&group);
@@ -68,13 +77,27 @@ impl Scheduler {
     }
 
     /// Nobody knows how far a plan's task came. What it wrote and bound is seen by the watches; what it left is found again.
-    pub(super) fn lost_sight(&mut self, group: String, placements: &[Placement], now: Timestamp) {
+    pub(super) fn lost_sight(
+        &mut self,
+        group: String,
+        (placements, obstacle): (&[Placement], Option<Obstacle>),
+        now: Timestamp,
+    ) {
         self.are_sent(placements);
         if !is_single(&group) {
             self.journals.has_tried(&group, &Step::unknown(), now);
         }
         self.state.cluster.set_busy(&group, true);
         self.pauses.begin(&group, now);
+        if let Some(obstacle) = obstacle {
+            self.tell_obstacle(&group, obstacle, now);
+        }
+    }
+
+    /// Says what keeps a group's pods from being bound that have their places.
+    fn tell_obstacle(&mut self, group: &str, obstacle: Obstacle, now: Timestamp) {
+        let waits = Waits::for_obstacle(obstacle, self.state.cluster.bound_of(group));
+        self.tell(group.to_owned(), waits, now);
     }
 
     /// Reads the pods that were left on their way.
@@ -114,9 +137,17 @@ impl Scheduler {
     }
 
     /// Nothing was bound for a plan, and nothing will be.
-    pub(super) fn refused(&mut self, group: String, placements: &[Placement], now: Timestamp) {
+    pub(super) fn refused(
+        &mut self,
+        group: String,
+        (placements, obstacle): (&[Placement], Option<Obstacle>),
+        now: Timestamp,
+    ) {
         self.under_way -= placements.len();
         self.journals.ends(&group);
-        self.give_up(group, &uids(placements), now);
+        self.give_up(group.clone(), &uids(placements), now);
+        if let Some(obstacle) = obstacle {
+            self.tell_obstacle(&group, obstacle, now);
+        }
     }
 }

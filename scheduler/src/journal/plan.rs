@@ -12,8 +12,8 @@ use plasma_scheduler_core::{Bound, Cluster, Next, Outdated, Placement, Stand, ne
 
 use super::{Stage, Tried};
 use crate::{
-    commit::Binder,
-    report::{Reporter, Written},
+    commit::{Answers, Binder, Obstacle},
+    report::{Reporter, Whose, Written},
     state::State,
 };
 
@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) key: String,
     namespace: String,
     name: String,
+    /// The gang's UID: one made anew under its name knows nothing of this plan.
+    uid: String,
     /// The gang as it was seen last, unless its end couldn't be written into that.
     gang: Option<Gang>,
     placements: Vec<Placement>,
@@ -60,12 +62,15 @@ pub(crate) struct Step {
     pub(crate) lost: Vec<String>,
     /// Whether it sent bindings that may be carried out later.
     pub(crate) may_arrive: bool,
+    /// Why a pod isn't bound that was to be.
+    pub(crate) obstacle: Option<Obstacle>,
 }
 
 impl Step {
     /// Nobody knows what became of it.
     pub(crate) fn unknown() -> Self {
-        Self { next: Next::Wait, is_over: false, gang: None, lost: Vec::new(), may_arrive: true }
+        let lost = Vec::new();
+        Self { next: Next::Wait, is_over: false, gang: None, lost, may_arrive: true, obstacle: None }
     }
 }
 
@@ -100,6 +105,7 @@ impl Plan {
             key: key.to_owned(),
             namespace: gang.namespace().unwrap_or_default(),
             name: gang.name_any(),
+            uid: gang.uid().unwrap_or_default(),
             gang: (tried.stage == Stage::Bound).then(|| gang.clone()),
             shown,
             beside: members.len().saturating_sub(planned),
@@ -155,7 +161,7 @@ impl Plan {
 
     /// Does what is to be done next.
     pub(crate) async fn carry_on(&self, binder: &Binder, reporter: &Reporter) -> Step {
-        let (outcomes, may_arrive) = self.bind(binder).await;
+        let (Answers { outcomes, obstacle }, may_arrive) = self.bind(binder).await;
         let next = next(Stand {
             bindings: &outcomes,
             seconds_late: self.seconds_late,
@@ -166,7 +172,7 @@ impl Plan {
             Next::Wait => Written::No,
             Next::Finish => {
                 let bound = self.beside + self.placements.len();
-                reporter.scheduled((&self.namespace, &self.name), self.gang.clone(), bound).await
+                reporter.scheduled(self.whose(), self.gang.clone(), bound).await
             }
             Next::Undo { pods, is_all } => self.undo((binder, reporter), &outcomes, (pods, *is_all)).await,
         };
@@ -176,22 +182,28 @@ impl Plan {
         };
         let lost = outcomes.iter().enumerate().filter(is_lost).filter(|(_, bound)| !bound.is_done());
         let lost = lost.map(|(place, _)| self.placements[place].uid.clone()).collect();
-        match written {
-            Written::Yes(gang) => Step { next, is_over: true, gang, lost, may_arrive },
-            Written::No => Step { next, is_over: false, gang: None, lost, may_arrive },
-        }
+        let (is_over, gang) = match written {
+            Written::Yes(gang) => (true, gang),
+            Written::No => (false, None),
+        };
+        Step { next, is_over, gang, lost, may_arrive, obstacle }
+    }
+
+    fn whose(&self) -> Whose<'_> {
+        Whose { namespace: &self.namespace, name: &self.name, uid: &self.uid }
     }
 
     /// Binds what the watch shows without a node, or only looks at it. Answers how all stand, and whether something was
     /// sent of which nobody knows how it ended.
-    async fn bind(&self, binder: &Binder) -> (Vec<Bound>, bool) {
+    async fn bind(&self, binder: &Binder) -> (Answers, bool) {
         let (waiting, unseen) = (self.shown_as(Shown::Waits), self.shown_as(Shown::Nothing));
-        let (mut may_arrive, namespace) = (false, &self.namespace);
+        let (mut may_arrive, mut obstacle, namespace) = (false, None, &self.namespace);
         let unseen = binder.look_up_all(namespace, &unseen).await;
         let waiting = if self.binds() && !unseen.contains(&Bound::Never) {
             let sent = binder.bind_all(namespace, &waiting).await;
-            may_arrive = sent.iter().any(|bound| bound.may_arrive());
-            sent
+            may_arrive = sent.outcomes.iter().any(|bound| bound.may_arrive());
+            obstacle = sent.obstacle;
+            sent.outcomes
         } else if self.may_arrive {
             // What arrives is shown by the watch; what doesn't is read when nothing can any more.
             vec![Bound::NotYet; waiting.len()]
@@ -206,7 +218,8 @@ impl Plan {
             Shown::Nothing => unseen.next().filter(|bound| *bound != Bound::NotYet).unwrap_or(Bound::Unknown),
             Shown::Stranger => Bound::Never,
         };
-        (self.shown.iter().map(outcome).collect(), may_arrive)
+        let outcomes = self.shown.iter().map(outcome).collect();
+        (Answers { outcomes, obstacle }, may_arrive)
     }
 
     /// Undoes the bindings of these pods. The plan is over with them, or others may still come to be bound.
@@ -232,7 +245,7 @@ impl Plan {
         }
         let stays = |(place, bound): &(usize, &Bound)| bound.is_done() && !pods.contains(place);
         let bound = self.beside + outcomes.iter().enumerate().filter(stays).count();
-        reporter.rolled_back((&self.namespace, &self.name), bound).await
+        reporter.rolled_back(self.whose(), bound).await
     }
 }
 

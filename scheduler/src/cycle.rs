@@ -162,6 +162,7 @@ impl Scheduler {
     /// Carries plans on, makes new ones, and sends both on their way.
     pub(crate) fn cycle(&mut self, now: Timestamp) {
         let begun = Instant::now();
+        self.state.cluster.pass_time(now.as_second());
         self.carry_on(now);
         self.go_on_with_volumes(now);
         let room = UNDER_WAY.saturating_sub(self.under_way);

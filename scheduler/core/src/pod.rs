@@ -55,6 +55,8 @@ pub(crate) struct Pod {
 pub(crate) struct Stage {
     /// It is being deleted.
     pub(crate) is_terminating: bool,
+    /// By when it is to be gone then, its grace period included, in seconds. None where that can't be told.
+    pub(crate) ends: Option<i64>,
     /// It has ended, one way or the other.
     pub(crate) is_finished: bool,
     /// It has ended, and not well: where it belongs to a group, another takes its place.

@@ -92,7 +92,7 @@ pub(crate) fn pod(document: &PodDocument, shared: &mut Shared) -> Pod {
     pod.may_preempt = spec.preemption_policy.as_deref() != Some("Never");
     let class = spec.priority_class_name.clone().filter(|_| spec.priority.is_none());
     pod.notice = pod.node.is_none().then(|| Box::new(Notice::new(&document.metadata, Some(&status), class)));
-    pod.stage = stage(&status, pod.stage.is_terminating);
+    pod.stage = stage(&status, pod.stage);
     pod.problem = problem.or_else(|| not_taken_on(&spec)).map(Box::new);
     pod
 }
@@ -129,7 +129,11 @@ fn bare(document: &PodDocument, kind: Arc<Kind>, shared: &mut Shared) -> Pod {
         created,
         started: created,
         is_mirror: meta.is_mirror(),
-        stage: Stage { is_terminating: meta.is_terminating(), ..Stage::default() },
+        stage: Stage {
+            is_terminating: meta.is_terminating(),
+            ends: seconds(meta.deletion_timestamp.as_deref()),
+            ..Stage::default()
+        },
         claims: Box::default(),
         gate: None,
         problem: None,
@@ -150,18 +154,12 @@ fn counted(mut resources: Resources, shared: &mut Shared) -> Amounts {
 
 /// A phase alone doesn't say whether a pod is over: the kubelet sets an evicted pod to Failed before its containers are
 /// stopped, and what they have of a GPU isn't free before.
-fn stage(status: &PodStatus, is_terminating: bool) -> Stage {
+fn stage(status: &PodStatus, before: Stage) -> Stage {
     let phase = status.phase.as_deref().unwrap_or("Pending");
     let is_finished = matches!(phase, "Succeeded" | "Failed");
     let mut containers = status.container_statuses.iter().chain(&status.init_container_statuses);
     let is_over = is_finished && !containers.any(|container| container.state.running.is_some());
-    Stage {
-        is_terminating,
-        is_finished,
-        has_failed: phase == "Failed",
-        has_started: phase != "Pending",
-        is_over,
-    }
+    Stage { is_finished, has_failed: phase == "Failed", has_started: phase != "Pending", is_over, ..before }
 }
 
 fn kind(

@@ -328,7 +328,7 @@ impl Objects {
             return failure(409);
         }
         if self.pods_linger && pod["spec"]["nodeName"].is_string() {
-            pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            pod["metadata"]["deletionTimestamp"] = json!(super::cluster::in_seconds(30));
         } else {
             self.pods.remove(name);
         }

@@ -93,6 +93,12 @@ pub(super) fn list<T: DeserializeOwned>(
 pub(super) const UIDS: [&str; 2] =
     ["00000000-0000-4000-8000-000000000000", "00000000-0000-4000-8000-000000000001"];
 
+/// So many seconds from now, by the clock of the test.
+pub(super) fn in_seconds(seconds: i64) -> String {
+    let ahead = tokio::time::Instant::now().into_std().saturating_duration_since(std::time::Instant::now());
+    (Timestamp::now() + ahead + SignedDuration::from_secs(seconds)).to_string()
+}
+
 impl Cluster {
     /// A cluster of nothing.
     pub(super) fn empty() -> Self {

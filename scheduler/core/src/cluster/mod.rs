@@ -4,6 +4,7 @@
 
 mod budgets;
 mod changes;
+mod ending;
 mod groups;
 mod nodes;
 mod pod_groups;
@@ -79,6 +80,8 @@ pub struct Cluster {
     shunning: Shunning,
     /// Pods on nodes that are ending, or are to.
     ending: BTreeSet<PodId>,
+    /// The time, in seconds, as far as it was told.
+    now: Option<i64>,
     /// Pods that hold a part of a node on which they aren't and to which they aren't sent: it is kept for them.
     promised: BTreeSet<PodId>,
     /// How many pods hold something on nodes, by priority.
@@ -150,6 +153,7 @@ impl Known {
             && self.pod.kind.volumes == kind.volumes
             && self.pod.claims == pod.claims
             && self.pod.stage.is_terminating == pod.stage.is_terminating
+            && self.pod.stage.ends == pod.stage.ends
     }
 
     /// Whether it frees its node without our doing.
@@ -184,6 +188,7 @@ impl Cluster {
             namespaces: HashMap::new(),
             shunning: Shunning::default(),
             ending: BTreeSet::new(),
+            now: None,
             promised: BTreeSet::new(),
             priorities: BTreeMap::new(),
             reservations: BTreeMap::new(),

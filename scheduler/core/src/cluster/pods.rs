@@ -251,7 +251,9 @@ impl Cluster {
                 .as_ref()
                 .is_none_or(|key| is_single(key) && self.find_group(key).is_none_or(|group| !group.is_busy));
         let is_known = known.pod.node.is_some() && known.pod.holds.is_some();
-        (is_alone && is_known && !known.pod.stage.is_finished).then_some(known.pod.priority)
+        // Nobody could count on it to go who ends in his own time.
+        let goes = !known.pod.stage.is_finished && (!known.is_ending() || self.is_soon_gone(known));
+        (is_alone && is_known && goes).then_some(known.pod.priority)
     }
 }
 

@@ -204,11 +204,6 @@ impl Cluster {
         self.promised.iter().copied().collect()
     }
 
-    /// Pods on nodes that are ending, or are to.
-    pub(crate) fn ending(&self) -> Vec<PodId> {
-        self.ending.iter().copied().collect()
-    }
-
     /// Whether nodes are kept for any pod.
     pub(crate) fn has_promises(&self) -> bool {
         !self.promised.is_empty()

@@ -54,8 +54,8 @@ pub struct Meta {
     pub creation_timestamp: Option<String>,
     /// Those of its annotations that say what it is.
     annotations: Option<Annotations>,
-    /// Set while it is being deleted.
-    deletion_timestamp: Option<IgnoredAny>,
+    /// Set while it is being deleted: when it is to be gone, its grace period included, as RFC 3339 text.
+    pub(crate) deletion_timestamp: Option<String>,
 }
 
 /// Annotations that say what an object is; all others are for others.

@@ -1,6 +1,9 @@
 //! Whoever isn't looked at again would have found nothing: neither room nor somebody to evict.
 
-use proptest::{collection::vec, option, prelude::*};
+mod happens;
+
+use happens::{Asks, Happens, How, happens};
+use proptest::{collection::vec, prelude::*};
 use serde_json::{Value, json};
 
 use super::*;
@@ -13,153 +16,14 @@ use crate::{
 const NODES: usize = 4;
 const PODS: usize = 10;
 
-/// Something that happens to a small cluster.
-#[derive(Clone, Debug)]
-enum Happens {
-    Node {
-        node: usize,
-        gpus: i64,
-        zone: usize,
-        is_cordoned: bool,
-    },
-    NodeGone(usize),
-    Pod {
-        pod: usize,
-        asks: Asks,
-    },
-    /// The API server shows a pod on the node to which we sent it.
-    Bound(usize),
-    /// A pod of another scheduler.
-    Foreign {
-        pod: usize,
-        node: usize,
-        gpus: i64,
-        priority: i32,
-        app: usize,
-    },
-    Ending(usize),
-    Finished(usize, &'static str),
-    Gone(usize),
-    /// A pod that was sent to a node isn't bound.
-    GivenUp(usize),
-    /// A pod's status changes in what planning doesn't read.
-    Echo(usize),
-    Gang {
-        gang: usize,
-        min_member: usize,
-        priority: i32,
-    },
-    PodGroup {
-        min_count: usize,
-    },
-    Budget {
-        app: usize,
-        allowed: i64,
-    },
-    BudgetGone,
-    /// A claim that isn't bound; only one pod may use it at once, or all on one node.
-    Claim {
-        claim: usize,
-        is_for_one: bool,
-    },
-    /// A volume that the nodes of one zone reach.
-    Volume {
-        volume: usize,
-        zone: usize,
-    },
-    StorageGone(StorageKind, usize),
-    ReservationsEnd,
-    /// Somebody who was to be evicted can't be.
-    Spared(usize),
-    Explained,
-    /// What nobody mentions any more is dropped: nodes that come back get others' places.
-    Forgotten,
-}
-
-/// What a pod asks for.
-#[derive(Clone, Debug)]
-struct Asks {
-    gpus: i64,
-    priority: i32,
-    app: usize,
-    group: Option<usize>,
-    how: How,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum How {
-    Plainly,
-    /// Not on a node, or in a zone, with a pod of this app.
-    Apart(usize, &'static str),
-    /// Where a pod of this app is.
-    Together(usize, &'static str),
-    Spread,
-    InZone(usize),
-    WithPort,
-    WithClaim(usize),
-    WithoutPreempting,
-}
-
-fn asks() -> impl Strategy<Value = Asks> {
-    let key = || prop_oneof![Just("kubernetes.io/hostname"), Just("zone")];
-    let how = prop_oneof![
-        4 => Just(How::Plainly),
-        1 => (0_usize..3, key()).prop_map(|(app, key)| How::Apart(app, key)),
-        1 => (0_usize..3, key()).prop_map(|(app, key)| How::Together(app, key)),
-        1 => Just(How::Spread),
-        1 => (0_usize..2).prop_map(How::InZone),
-        1 => Just(How::WithPort),
-        2 => (0_usize..2).prop_map(How::WithClaim),
-        1 => Just(How::WithoutPreempting),
-    ];
-    let group = option::weighted(0.6, 0_usize..4);
-    (1_i64..4, 0_i32..3, 0_usize..3, group, how).prop_map(|(gpus, priority, app, group, how)| Asks {
-        gpus,
-        priority,
-        app,
-        group,
-        how,
-    })
-}
-
-fn happens() -> impl Strategy<Value = Happens> {
-    let pod = || 0..PODS;
-    prop_oneof![
-        3 => (0..NODES, 0_i64..6, 0_usize..2, proptest::bool::weighted(0.2))
-            .prop_map(|(node, gpus, zone, is_cordoned)| Happens::Node { node, gpus, zone, is_cordoned }),
-        1 => (0..NODES).prop_map(Happens::NodeGone),
-        6 => (pod(), asks()).prop_map(|(pod, asks)| Happens::Pod { pod, asks }),
-        3 => pod().prop_map(Happens::Bound),
-        2 => (pod(), 0..NODES, 0_i64..4, 0_i32..3, 0_usize..3)
-            .prop_map(|(pod, node, gpus, priority, app)| Happens::Foreign { pod, node, gpus, priority, app }),
-        1 => pod().prop_map(Happens::Ending),
-        1 => (pod(), prop_oneof![Just("Succeeded"), Just("Failed")])
-            .prop_map(|(pod, phase)| Happens::Finished(pod, phase)),
-        3 => pod().prop_map(Happens::Gone),
-        1 => pod().prop_map(Happens::GivenUp),
-        1 => pod().prop_map(Happens::Echo),
-        1 => (0_usize..3, 1_usize..4, 0_i32..3)
-            .prop_map(|(gang, min_member, priority)| Happens::Gang { gang, min_member, priority }),
-        1 => (1_usize..4).prop_map(|min_count| Happens::PodGroup { min_count }),
-        1 => (0_usize..3, 0_i64..2).prop_map(|(app, allowed)| Happens::Budget { app, allowed }),
-        1 => Just(Happens::BudgetGone),
-        1 => (0_usize..2, any::<bool>()).prop_map(|(claim, is_for_one)| Happens::Claim { claim, is_for_one }),
-        2 => (0_usize..2, 0_usize..2).prop_map(|(volume, zone)| Happens::Volume { volume, zone }),
-        1 => (prop_oneof![Just(StorageKind::Claim), Just(StorageKind::Volume)], 0_usize..2)
-            .prop_map(|(kind, which)| Happens::StorageGone(kind, which)),
-        1 => Just(Happens::ReservationsEnd),
-        1 => pod().prop_map(Happens::Spared),
-        1 => Just(Happens::Explained),
-        1 => Just(Happens::Forgotten),
-    ]
-}
-
 /// A cluster, and the documents of its pods.
 struct Scene {
     world: World,
     pods: Vec<Option<Value>>,
     /// How many pods there ever were: each has a UID of its own.
     made: usize,
+    /// How late it is, in seconds.
+    now: i64,
 }
 
 fn affinity(kind: &str, app: usize, key: &str) -> Value {
@@ -169,7 +33,8 @@ fn affinity(kind: &str, app: usize, key: &str) -> Value {
 
 impl Scene {
     fn new() -> Self {
-        let mut scene = Self { world: World::default(), pods: vec![None; PODS], made: 0 };
+        let mut scene = Self { world: World::default(), pods: vec![None; PODS], made: 0, now: 1_767_225_600 };
+        scene.world.cluster.pass_time(scene.now);
         for gang in 0..3 {
             scene.gang(gang, 2, 0);
         }
@@ -315,6 +180,10 @@ impl Scene {
             }
             Happens::BudgetGone => self.world.cluster.remove_budget("ns/b"),
             Happens::ReservationsEnd => drop(self.world.cluster.end_reservations(i64::MAX / 2, 0)),
+            Happens::Later(seconds) => {
+                self.now += seconds;
+                self.world.cluster.pass_time(self.now);
+            }
             Happens::Explained => drop(self.world.cluster.explain(2)),
             Happens::Forgotten => self.world.cluster.forget_unused(),
             other => self.happen_to_pod(other),
@@ -329,9 +198,10 @@ impl Scene {
                     self.change(*pod, |pod| pod["spec"]["nodeName"] = json!(node));
                 }
             }
-            Happens::Ending(pod) => self.change(*pod, |pod| {
-                pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-            }),
+            Happens::Ending(pod, seconds) => {
+                let at = jiff::Timestamp::from_second(self.now + seconds).unwrap();
+                self.change(*pod, |pod| pod["metadata"]["deletionTimestamp"] = json!(at.to_string()));
+            }
             Happens::Finished(pod, phase) => {
                 self.change(*pod, |pod| pod["status"]["phase"] = json!(phase));
             }

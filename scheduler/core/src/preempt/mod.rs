@@ -101,7 +101,8 @@ pub(crate) fn make_room(cluster: &mut Cluster, key: &Text, alike: &[Alike]) -> R
     }
     cluster.changes.begin_trial();
     let reserved = take_reserved(cluster, alike);
-    let (found, fate) = look(cluster, key, (priority, alike));
+    let awaited = cluster.awaited(&reserved);
+    let (found, fate) = look(cluster, key, (priority, alike), awaited);
     reserved.iter().for_each(|(pod, node)| cluster.reserve(*pod, *node));
     cluster.changes.end_trial();
     match found {
@@ -121,9 +122,14 @@ pub(crate) fn make_room(cluster: &mut Cluster, key: &Text, alike: &[Alike]) -> R
     }
 }
 
-/// Whom to evict, and where the group fits then; else why not. Changes nothing.
-fn look(cluster: &mut Cluster, key: &Text, (priority, alike): (i32, &[Alike])) -> (Option<Found>, Fate) {
-    let (ending, promised) = (cluster.ending(), cluster.promised_below(priority));
+/// Whom to evict, and where the group fits then, without those who end without that; else why not. Changes nothing.
+fn look(
+    cluster: &mut Cluster,
+    key: &Text,
+    (priority, alike): (i32, &[Alike]),
+    ending: Vec<PodId>,
+) -> (Option<Found>, Fate) {
+    let promised = cluster.promised_below(priority);
     let mut stage = Stage::new(cluster, alike);
     stage.lift(ending.iter().chain(&promised).copied());
     if !stage.is_empty()

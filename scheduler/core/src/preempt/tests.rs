@@ -2,6 +2,7 @@
 
 mod elsewhere;
 mod exhaustive;
+mod late;
 mod mirrors;
 mod moved;
 

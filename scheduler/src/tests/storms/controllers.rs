@@ -8,7 +8,7 @@ use super::{
     rules::{free, gang_of, gpus, has_ended, holds, is_ours, uid},
     world::World,
 };
-use crate::tests::api_server::Objects;
+use crate::tests::{api_server::Objects, cluster::in_seconds};
 
 /// GPUs of each node.
 const NODES: [(&str, usize); 3] = [("n0", 3), ("n1", 2), ("n2", 4)];
@@ -253,7 +253,7 @@ fn delete(objects: &mut Objects, whom: impl Fn(&str, &Value) -> bool) {
         if !whom(name, pod) {
             return true;
         }
-        pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        pod["metadata"]["deletionTimestamp"] = json!(in_seconds(30));
         never_ends(pod) || pod["spec"]["nodeName"].is_string() && !has_ended(pod)
     });
 }

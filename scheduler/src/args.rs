@@ -29,6 +29,10 @@ pub(crate) struct Args {
     /// Seconds for which nodes are kept for a group for which others are evicted; then it is looked at anew.
     #[arg(long, env = "NOMINATION_SECONDS", default_value_t = 600)]
     pub(crate) nomination_seconds: u32,
+
+    /// Milliseconds for which nobody gets the devices of a pod that was deleted: device plugins look at them first.
+    #[arg(long, env = "DEVICE_REST_MILLISECONDS", default_value_t = 1000)]
+    pub(crate) device_rest_milliseconds: u32,
 }
 
 impl Args {

@@ -36,6 +36,7 @@ use crate::{
     outcome::{Outcome, Work, unless_it_panics},
     pauses::Pauses,
     report::Reporter,
+    rests::Rests,
     said::Said,
     state::State,
     strays::Strays,
@@ -119,8 +120,10 @@ impl Scheduler {
     pub(crate) fn new(args: Args, client: Client, metrics: Metrics) -> Self {
         let (binder, reporter) =
             (Binder::new(client.clone(), metrics.clone()), Reporter::new(client.clone()));
+        let mut state = State::new(&args.scheduler_name);
+        state.rests = Rests::of(Duration::from_millis(args.device_rest_milliseconds.into()));
         Self {
-            state: State::new(&args.scheduler_name),
+            state,
             work: Work {
                 volumes: VolumeBinder::new(client.clone()),
                 evictor: Evictor::new(client.clone()),
@@ -163,6 +166,7 @@ impl Scheduler {
     pub(crate) fn cycle(&mut self, now: Timestamp) {
         let begun = Instant::now();
         self.state.cluster.pass_time(now.as_second());
+        self.state.end_rests();
         self.carry_on(now);
         self.go_on_with_volumes(now);
         let room = UNDER_WAY.saturating_sub(self.under_way);

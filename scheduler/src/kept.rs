@@ -65,15 +65,23 @@ impl Kept for Object<PodDocument> {
         self.document.metadata.uid.clone()
     }
 
-    fn put(self, _: &str, state: &mut State) -> Wrong {
+    fn put(self, key: &str, state: &mut State) -> Wrong {
+        if state.rests_after(key, Some(&self.document)) {
+            state.rests.hold(key, Some(self));
+            return None;
+        }
         wrong(&self, state.cluster.set_pod(&self.document))
     }
 
     fn remove(key: &str, state: &mut State) {
+        if state.rests_after(key, None) {
+            return state.rests.hold(key, None);
+        }
         state.cluster.remove_pod(key);
     }
 
     fn retain(state: &mut State, is_listed: impl Fn(&str) -> bool) {
+        state.rests.retain(&is_listed);
         state.cluster.retain_pods(is_listed);
     }
 }

@@ -16,6 +16,7 @@ mod outcome;
 mod pauses;
 mod pod_groups;
 mod report;
+mod rests;
 mod said;
 mod state;
 mod storage;

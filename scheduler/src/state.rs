@@ -8,13 +8,14 @@ use plasma_api::{
     gang::{GangPhase, Journal},
     names,
 };
-use plasma_scheduler_core::{Cluster, GangFacts, Names};
+use plasma_scheduler_core::{Cluster, GangFacts, Names, PodDocument};
 
 use crate::{
     faults::Faults,
     kept::{Kept, Kind},
     observe::{Change, Observed},
     pod_groups::{self, PodGroups, group_of},
+    rests::Rests,
     storage::Stored,
 };
 
@@ -26,6 +27,7 @@ pub(crate) struct State {
     journalled: BTreeSet<String>,
     pub(crate) faults: Faults,
     pub(crate) pod_groups: PodGroups,
+    pub(crate) rests: Rests,
     lists: BTreeMap<Kind, List>,
 }
 
@@ -66,6 +68,7 @@ impl State {
             journalled: BTreeSet::new(),
             faults: Faults::default(),
             pod_groups: PodGroups::default(),
+            rests: Rests::default(),
             lists: BTreeMap::new(),
         }
     }
@@ -93,6 +96,23 @@ impl State {
             Observed::Storage(Stored::CsiDriver(change)) => self.take_in(*change),
             Observed::Storage(Stored::Capacity(change)) => self.take_in(*change),
             Observed::Storage(Stored::Attachment(change)) => self.take_in(*change),
+        }
+    }
+
+    /// Whether what is told of a pod is taken in later: its devices rest.
+    pub(crate) fn rests_after(&self, uid: &str, document: Option<&PodDocument>) -> bool {
+        self.rests.are_taken() && (self.rests.has(uid) || self.cluster.gives_devices_back(uid, document))
+    }
+
+    /// Takes in the ends of pods whose devices have rested.
+    pub(crate) fn end_rests(&mut self) {
+        for (uid, told) in self.rests.over() {
+            match told {
+                Some(pod) => {
+                    self.cluster.set_pod(&pod.document);
+                }
+                None => self.cluster.remove_pod(&uid),
+            }
         }
     }
 

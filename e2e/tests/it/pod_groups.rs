@@ -181,7 +181,9 @@ async fn the_operators_podgroup_says_when_its_whole_gang_has_its_places() {
     assert!(!pods.iter().any(is_placed), "pods of a gang that doesn't fit as a whole: {pods:?}");
 
     world.delete(&holder).await;
-    world.wait(&grouped, "done", PATIENCE, |job| phase(job) == Some(Phase::Succeeded)).await;
+    let done = world.wait(&grouped, "done", PATIENCE, |job| phase(job) == Some(Phase::Succeeded)).await;
+    let attempts = done.status.and_then(|status| status.attempts).expect("attempts");
+    assert_eq!(attempts.started, 1, "it was sent to GPUs that still rested after their last pod");
     let placed = group_of(&world, &grouped).await;
     assert_eq!((condition_of(&placed), placed.uid()), (says("True", "Scheduled"), group.uid()));
     world.delete(&grouped).await;

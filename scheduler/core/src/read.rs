@@ -152,6 +152,11 @@ fn counted(mut resources: Resources, shared: &mut Shared) -> Amounts {
     shared.resources.amounts(&resources)
 }
 
+/// Whether the pod's containers have ended, as far as its status can be read.
+pub(crate) fn is_over(document: &PodDocument) -> bool {
+    document.status().is_ok_and(|status| stage(&status, Stage::default()).is_over)
+}
+
 /// A phase alone doesn't say whether a pod is over: the kubelet sets an evicted pod to Failed before its containers are
 /// stopped, and what they have of a GPU isn't free before.
 fn stage(status: &PodStatus, before: Stage) -> Stage {

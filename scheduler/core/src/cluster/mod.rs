@@ -4,6 +4,7 @@
 
 mod budgets;
 mod changes;
+mod devices;
 mod ending;
 mod groups;
 mod nodes;

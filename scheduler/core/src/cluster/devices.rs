@@ -1,0 +1,64 @@
+//! Devices: what a device plugin hands out, which is any resource with a domain in its name.
+
+use super::Cluster;
+use crate::{document::PodDocument, read};
+
+impl Cluster {
+    /// Whether a pod that was deleted gives devices of its node back once this is taken in: that it is over, or, without a
+    /// document, that it is gone.
+    pub fn gives_devices_back(&self, uid: &str, document: Option<&PodDocument>) -> bool {
+        let is_deleted =
+            |document: &PodDocument| document.metadata.is_terminating() && read::is_over(document);
+        let Some(known) = self.known_by_uid(uid).filter(|known| known.on.is_some()) else { return false };
+        let is_of_devices = |name: &str| name.contains('/');
+        let mut holds = known.pod.holds.iter().flat_map(|holds| holds.iter());
+        known.pod.node.is_some()
+            && holds.any(|(id, amount)| amount > 0 && is_of_devices(self.shared.resources.name(id)))
+            && document.is_none_or(is_deleted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cluster::Names;
+
+    fn document(resource: &str, phase: &str, is_deleted: bool) -> PodDocument {
+        let deleted = is_deleted.then_some("2026-01-01T00:00:00Z");
+        let requests: Value = [(resource.to_owned(), json!("1"))].into_iter().collect();
+        let pod = json!({
+            "metadata": { "name": "p", "namespace": "ns", "uid": "u", "deletionTimestamp": deleted },
+            "spec": { "nodeName": "n", "containers": [{ "name": "c", "resources": { "requests": requests } }] },
+            "status": { "phase": phase },
+        });
+        serde_json::from_value(pod).unwrap()
+    }
+
+    fn with(resource: &str, phase: &str) -> Cluster {
+        let text = str::to_owned;
+        let names = Names { scheduler: text("s"), gang_label: text("gang"), job_label: text("job") };
+        let mut cluster = Cluster::new(names);
+        cluster.set_pod(&document(resource, phase, false));
+        cluster
+    }
+
+    #[test]
+    fn who_was_deleted_gives_devices_back_when_it_is_over_or_gone() {
+        let cluster = with("example.com/gpu", "Running");
+        let gives = |phase: &str, is_deleted: bool| {
+            cluster.gives_devices_back("u", Some(&document("example.com/gpu", phase, is_deleted)))
+        };
+        assert!(gives("Failed", true) && gives("Succeeded", true) && cluster.gives_devices_back("u", None));
+        assert!(!gives("Running", true), "it still runs");
+        assert!(!gives("Succeeded", false), "its devices were looked at before that was told");
+        assert!(!cluster.gives_devices_back("another", None));
+    }
+
+    #[test]
+    fn who_has_no_device_or_gave_it_back_before_gives_none() {
+        assert!(!with("cpu", "Running").gives_devices_back("u", None));
+        assert!(!with("example.com/gpu", "Failed").gives_devices_back("u", None));
+    }
+}

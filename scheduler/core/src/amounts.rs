@@ -1,6 +1,9 @@
 //! Amounts as planning counts them: by a small number instead of a name, in whole units, CPUs in thousandths.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use crate::quantity::{Quantity, Resources};
 
@@ -102,9 +105,9 @@ pub(crate) fn as_quantity(id: ResourceId, amount: i128) -> Quantity {
     if id == ResourceId::CPU { Quantity(amount) } else { Quantity::whole(amount) }
 }
 
-/// A few amounts, ordered by resource.
+/// A few amounts, ordered by resource. Pods alike share them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Amounts(Box<[(ResourceId, i64)]>);
+pub(crate) struct Amounts(Arc<[(ResourceId, i64)]>);
 
 impl Amounts {
     /// Each amount.

@@ -5,45 +5,61 @@ use std::{
     sync::Arc,
 };
 
+use arcstr::ArcStr;
+
 use crate::document::{LabelRequirement, LabelSelector};
 
-/// A text that is shared by whatever mentions it.
-pub(crate) type Text = Arc<str>;
+/// A text that is shared by whatever mentions it. A cluster of fifty thousand pods mentions a million: each mention is a
+/// single pointer.
+pub(crate) type Text = ArcStr;
 
-/// Labels, ordered by key.
+/// Labels, ordered by key. Pods that are made alike have different values, and the same keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Labels(Box<[(Text, Text)]>);
+pub(crate) struct Labels {
+    keys: Keys,
+    /// One for each key.
+    values: Box<[Text]>,
+}
+
+/// The keys of labels, in order.
+type Keys = Arc<Box<[Text]>>;
 
 impl Labels {
     /// The value of a label.
     pub(crate) fn get(&self, key: &str) -> Option<&Text> {
-        let at = self.0.binary_search_by(|(name, _)| (**name).cmp(key)).ok()?;
-        Some(&self.0[at].1)
+        let at = self.keys.binary_search_by(|name| (**name).cmp(key)).ok()?;
+        self.values.get(at)
     }
 
     /// Every label and its value.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &(Text, Text)> {
-        self.0.iter()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Text, &Text)> {
+        self.keys.iter().zip(&self.values)
     }
 
     /// The labels with these keys.
     pub(crate) fn only(&self, keys: &BTreeSet<Text>) -> Self {
-        Self(self.0.iter().filter(|(key, _)| keys.contains(key)).cloned().collect())
+        let chosen = self.iter().filter(|(key, _)| keys.contains(*key));
+        let (keys, values): (Vec<Text>, Vec<Text>) =
+            chosen.map(|(key, value)| (key.clone(), value.clone())).unzip();
+        Self { keys: Arc::new(keys.into()), values: values.into() }
     }
 }
 
 /// Texts by content: what is said a thousand times is kept once.
 #[derive(Debug, Default)]
-pub(crate) struct Texts(HashSet<Text>);
+pub(crate) struct Texts {
+    texts: HashSet<Text>,
+    keys: HashSet<Keys>,
+}
 
 impl Texts {
     /// The shared text with this content.
     pub(crate) fn share(&mut self, text: &str) -> Text {
-        if let Some(known) = self.0.get(text) {
+        if let Some(known) = self.texts.get(text) {
             return known.clone();
         }
         let new: Text = text.into();
-        self.0.insert(new.clone());
+        self.texts.insert(new.clone());
         new
     }
 
@@ -55,18 +71,30 @@ impl Texts {
         let mut shared: Vec<(Text, Text)> =
             labels.into_iter().map(|(key, value)| (self.share(key), self.share(value))).collect();
         shared.sort();
-        Labels(shared.into())
+        let (keys, values): (Vec<Text>, Vec<Text>) = shared.into_iter().unzip();
+        Labels { keys: self.share_keys(keys.into()), values: values.into() }
+    }
+
+    fn share_keys(&mut self, keys: Box<[Text]>) -> Keys {
+        if let Some(known) = self.keys.get(&keys) {
+            return known.clone();
+        }
+        let new = Keys::new(keys);
+        self.keys.insert(new.clone());
+        new
     }
 
     /// Drops what nobody mentions any more.
     pub(crate) fn forget_unused(&mut self) {
-        self.0.retain(|text| Arc::strong_count(text) > 1);
+        self.keys.retain(|keys| Arc::strong_count(keys) > 1);
+        // One without a count is part of the program.
+        self.texts.retain(|text| Text::strong_count(text).is_some_and(|count| count > 1));
     }
 
     /// How many there are.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.texts.len()
     }
 }
 

@@ -76,6 +76,8 @@ pub(crate) fn pod(document: &PodDocument, shared: &mut Shared) -> Pod {
         Kind { namespace, ..Kind::default() }
     });
     let kind = shared.share(kind);
+    // Most pods hold what they ask for, as those alike do.
+    let holds = holds.map(|holds| if holds == kind.requests { kind.requests.clone() } else { holds });
     let mut pod = bare(document, kind, shared);
     pod.claims = volumes::claims(&spec, &document.metadata, &mut shared.texts);
     let mut text =

@@ -58,7 +58,10 @@ impl Shunning {
         &'a self,
         labels: &'a Labels,
     ) -> impl Iterator<Item = (&'a PodTerm, &'a BTreeSet<PodId>)> {
-        let by_label = labels.iter().filter_map(|label| self.by_label.get(label)).flatten();
+        let by_label = labels
+            .iter()
+            .filter_map(|(key, value)| self.by_label.get(&(key.clone(), value.clone())))
+            .flatten();
         by_label.chain(&self.others)
     }
 

@@ -20,8 +20,11 @@ use crate::{
     storage::Stored,
 };
 
-/// How many observations wait to be taken in; a watch that is ahead of that waits.
-const WAITING: usize = 4096;
+/// How many observations wait to be taken in; a watch that is ahead of that waits. Each is an object with all its text.
+const WAITING: usize = 256;
+/// How many objects of a list are asked for at once: they are in memory as text and as objects at the same time, for each
+/// kind, and a process seldom gives back what it once needed.
+const PAGE: u32 = 250;
 
 /// What a watch tells.
 #[derive(Debug)]
@@ -97,7 +100,7 @@ fn watch<K>(
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let name = K::kind(&()).into_owned();
-    let events = watcher(api, watcher::Config::default()).default_backoff();
+    let events = watcher(api, watcher::Config::default().page_size(PAGE)).default_backoff();
     let events = events.take_until(shutdown.clone().cancelled_owned());
     tokio::spawn(async move {
         futures::pin_mut!(events);

@@ -31,27 +31,32 @@ pub(crate) struct State {
     lists: BTreeMap<Kind, List>,
 }
 
-/// What a list that is being read has named so far; and whether one was ever complete.
+/// What a list that is being read has named so far; whether anything was ever told of the kind, and whether a list was ever
+/// complete. Before anything was told nothing is there that could be gone: what the first list names needn't be kept.
 #[derive(Default)]
 struct List {
     named: Option<HashSet<String>>,
+    was_told: bool,
     was_complete: bool,
 }
 
 impl List {
     fn begin(&mut self) {
-        self.named = Some(HashSet::new());
+        self.named = self.was_told.then(HashSet::new);
+        self.was_told = true;
     }
 
     fn names(&mut self, name: &str) {
+        self.was_told = true;
         if let Some(named) = &mut self.named {
             named.insert(name.to_owned());
         }
     }
 
-    fn end(&mut self) -> HashSet<String> {
+    /// What it named; nothing where none can be missing.
+    fn end(&mut self) -> Option<HashSet<String>> {
         self.was_complete = true;
-        self.named.take().unwrap_or_default()
+        self.named.take()
     }
 }
 
@@ -132,7 +137,7 @@ impl State {
                 self.faults.set(T::KIND, &key, None);
             }
             Change::ListEnds => {
-                let named = self.list::<T>().end();
+                let Some(named) = self.list::<T>().end() else { return };
                 T::retain(self, |key| named.contains(key));
                 self.faults.retain(T::KIND, |key| named.contains(key));
             }
@@ -143,11 +148,13 @@ impl State {
         self.lists.entry(T::KIND).or_default()
     }
 
-    pub(crate) fn set_gang(&mut self, key: String, gang: Gang) {
+    pub(crate) fn set_gang(&mut self, key: String, mut gang: Gang) {
         let is_old = |known: &Gang| known.uid() == gang.uid() && is_older(&gang, known);
         if self.gangs.get(&key).is_some_and(is_old) {
             return;
         }
+        // The API server keeps them without our help, and reads them again in each status that is written.
+        gang.metadata.managed_fields = None;
         let facts = facts(&key, &gang);
         if facts.journal.is_empty() {
             self.journalled.remove(&key);

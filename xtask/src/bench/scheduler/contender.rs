@@ -48,9 +48,12 @@ impl Contender {
             Self::Ours => {
                 let ours = schedulers.ours.display().to_string();
                 let command = [ours, "--metrics-address=127.0.0.1:0".to_owned()];
-                // As kube-scheduler's settings below: one replica needs no election.
-                let environment =
-                    [("KUBECONFIG", kubeconfig.as_os_str()), ("LEADER_ELECT", OsStr::new("false"))];
+                // As kube-scheduler's settings below: one replica needs no election. The arena is the chart's.
+                let environment = [
+                    ("KUBECONFIG", kubeconfig.as_os_str()),
+                    ("LEADER_ELECT", OsStr::new("false")),
+                    ("MALLOC_ARENA_MAX", OsStr::new("1")),
+                ];
                 Daemon::start(self.name(), &command, &environment)
             }
             Self::Theirs => {

@@ -28,8 +28,8 @@ use record::{GANGS, Record};
 use store::{Kind, Store};
 use turn::{Load, Turn};
 
-/// How often everything is measured: what a moment of the machine does to one is seen in the other.
-const ROUNDS: usize = 2;
+/// How often everything is measured: what a moment of the machine does to one turn isn't in the median of three.
+const ROUNDS: usize = 3;
 
 /// How the scheduler is measured.
 #[derive(Args)]

@@ -69,6 +69,7 @@ pub(super) async fn measure(stage: &mut Stage, who: Contender, pods: usize) -> R
     }
     let load = Load::plain(pods);
     load.create(stage, who).await?;
+    stage.plane.rest().await?;
     let scheduler = stage.start(who)?;
     let (turn, mut scheduler) = turn::watch(stage, who, load, scheduler).await?;
     let mut unschedulable_s: f64 = 0.0;

@@ -36,12 +36,12 @@ pub(super) struct Figures {
 }
 
 impl Record {
-    /// Bindings a second of plain pods, all its turns together.
+    /// Bindings a second of plain pods, the median of its turns.
     pub(super) fn plain_rate(&self, who: Contender) -> Option<f64> {
         rate(self.plain(who))
     }
 
-    /// Bindings a second of gangs of that size, all their turns together.
+    /// Bindings a second of gangs of that size, the median of their turns.
     pub(super) fn gang_rate(&self, size: usize) -> Option<f64> {
         rate(self.turns.iter().filter(|turn| turn.gang == Some(size)))
     }
@@ -80,12 +80,12 @@ impl Record {
     }
 }
 
-/// Bindings a second of these turns together, where there are any.
+/// Bindings a second, the median of these turns, where there are any: of an even number the mean of the middle two.
 fn rate<'a>(turns: impl Iterator<Item = &'a Turn>) -> Option<f64> {
-    let bindings = |turn: &Turn| float(turn.pods - 1);
-    let each = turns.map(|turn| (bindings(turn), bindings(turn) / turn.rate));
-    let (pods, seconds) = each.fold((0.0, 0.0), |sum, turn| (sum.0 + turn.0, sum.1 + turn.1));
-    (seconds > 0.0).then(|| pods / seconds)
+    let mut rates: Vec<f64> = turns.map(|turn| turn.rate).collect();
+    rates.sort_by(f64::total_cmp);
+    let last = rates.len().checked_sub(1)?;
+    Some(f64::midpoint(rates[last / 2], rates[last.div_ceil(2)]))
 }
 
 #[cfg(test)]
@@ -132,11 +132,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn rates_are_of_all_turns_together_and_the_slowest_gangs_count() {
+    fn rates_are_medians_and_the_slowest_gangs_count() {
         let figures = record(1000).figures();
         let told = [figures.plain_ratio, figures.gang_ratio, figures.cpu_ms_per_pod, figures.rss_mib];
-        // A thousand at 300 and a thousand at 600 a second: 2000 in five seconds; of gangs a thousand at 260 and at 360.
-        assert_eq!(told.map(|figure| format!("{figure:.2}")), ["4.00", "3.02", "0.45", "50.00"]);
+        // Of 300 and 600 a second; of gangs of 260 and 360.
+        assert_eq!(told.map(|figure| format!("{figure:.2}")), ["4.50", "3.10", "0.45", "50.00"]);
+        let rates = [1.0, 900.0, 300.0].map(|rate| turn(Contender::Ours, None, rate));
+        assert_eq!(rate(rates.iter()), Some(300.0));
+        assert_eq!(rate([].iter()), None);
     }
 
     #[test]

@@ -170,7 +170,7 @@ mod tests {
         let line = as_json(&record(1000).figures()).expect("figures").to_string();
         assert_eq!(
             line,
-            r#"{"cpu_ms_per_pod":0.45,"gang_ratio":3.019,"plain_ratio":4.0,"restart_s":2.0,"rss_mib":50.0,"unschedulable_s":0.5,"writes_per_pod":1.0}"#
+            r#"{"cpu_ms_per_pod":0.45,"gang_ratio":3.1,"plain_ratio":4.5,"restart_s":2.0,"rss_mib":50.0,"unschedulable_s":0.5,"writes_per_pod":1.0}"#
         );
         let unmeasured = Record { full: Vec::new(), ..record(1000) };
         assert!(as_json(&unmeasured.figures()).is_err());
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_bar_that_is_not_kept_is_named() {
-        // Gangs at 302 a second where plain pods have 400, and 0.45 ms of CPU time.
+        // Gangs at 310 a second where plain pods have 450, and 0.45 ms of CPU time.
         let fault = tell(&record(1000), false).expect_err("two bars are missed").to_string();
         assert_eq!(fault, "bars not kept: cpu_ms_per_pod, gang_ratio");
     }

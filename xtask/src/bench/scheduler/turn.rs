@@ -96,6 +96,7 @@ fn gang_name(number: usize) -> String {
 /// The scheduler ends, or doesn't bind every pod.
 pub(super) async fn take(stage: &mut Stage, who: Contender, load: Load) -> Result<Turn> {
     load.create(stage, who).await?;
+    stage.plane.rest().await?;
     let scheduler = stage.start(who)?;
     let (turn, scheduler) = watch(stage, who, load, scheduler).await?;
     drop(scheduler);
@@ -163,8 +164,8 @@ struct Sample {
 
 impl Sample {
     fn take(stage: &Stage, scheduler: &Daemon) -> Result<Self> {
-        let api = stage.plane.api_server.cpu_seconds()? + stage.plane.etcd.cpu_seconds()?;
-        Ok(Self { at: Timestamp::now(), scheduler: scheduler.cpu_seconds()?, api })
+        let (at, api) = (Timestamp::now(), stage.plane.cpu_seconds()?);
+        Ok(Self { at, scheduler: scheduler.cpu_seconds()?, api })
     }
 }
 

@@ -22,7 +22,7 @@ impl CsiNode {
     pub(crate) fn read(document: &CsiNodeDocument, texts: &mut Texts) -> Self {
         let annotation = document.metadata.annotations.get("storage.alpha.kubernetes.io/migrated-plugins");
         let plugins = annotation.map_or("", |plugins| plugins).split(',');
-        let drivers = document.spec.drivers.iter().map(|driver| {
+        let drivers = document.spec.drivers.iter().flatten().map(|driver| {
             let count = driver.allocatable.as_ref().and_then(|room| room.count);
             (texts.share(&driver.name), count)
         });

@@ -368,7 +368,7 @@ fn a_volume_that_its_driver_can_not_make_sense_of_is_nowhere_and_counts_nowhere(
         let taken_over = "storage.alpha.kubernetes.io/migrated-plugins";
         let annotations = json!({ taken_over: "kubernetes.io/aws-ebs,kubernetes.io/gce-pd" });
         let node =
-            json!({ "metadata": { "name": "a", "annotations": annotations }, "spec": { "drivers": [] } });
+            json!({ "metadata": { "name": "a", "annotations": annotations }, "spec": { "drivers": null } });
         world.cluster.set_csi_node(&serde_json::from_value(node).unwrap());
         world.change_node("a", |node| {
             let labels = &mut node["metadata"]["labels"];

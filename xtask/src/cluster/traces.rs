@@ -110,7 +110,10 @@ fn names(folder: &str) -> impl Iterator<Item = String> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Stdio};
+    use std::{
+        io::Read as _,
+        process::{Command, Stdio},
+    };
 
     use super::*;
 
@@ -118,10 +121,14 @@ mod tests {
     fn a_process_that_leads_into_a_node_is_found() {
         let before = Traces::of_host().expect("a cache");
         let mut forward = Command::new("sh")
-            .args(["-c", "read wait", "xtask", "cluster", "forward"])
+            .args(["-c", "echo here; read wait", "xtask", "cluster", "forward"])
             .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .expect("a shell");
+        // While a process becomes another program, it has no command line.
+        let mut here = [0; 4];
+        forward.stdout.take().expect("its output").read_exact(&mut here).expect("a word");
         let is_found = |new: &String| new.contains("cluster forward");
         let found = look(&before.folders, &before.namespaces).difference(&before.found).any(is_found);
         forward.kill().expect("it ends");

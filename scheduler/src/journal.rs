@@ -231,7 +231,7 @@ impl Journals {
         let stage = match step.next {
             Next::Wait => Stage::Binding,
             Next::Finish => Stage::Untold,
-            Next::Undo { .. } => Stage::Undoing,
+            Next::Keep { .. } | Next::Undo { .. } => Stage::Undoing,
         };
         self.set(key, stage, step.may_arrive, now);
     }

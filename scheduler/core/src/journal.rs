@@ -38,6 +38,8 @@ impl Bound {
 pub struct Stand<'a> {
     /// How each of its bindings does.
     pub bindings: &'a [Bound],
+    /// How many of them must stand for the group to have as many pods as must run together.
+    pub enough: usize,
     /// How many seconds it is beyond its deadline; before it, if negative.
     pub seconds_late: i64,
     /// Whether pods that aren't bound may still go where they were planned, and nobody has begun to undo the plan.
@@ -53,6 +55,12 @@ pub enum Next {
     Finish,
     /// Some aren't yet, and there is time.
     Wait,
+    /// It can't be finished, or not in time; but so many pods are bound as must run together. These stay, and the others are
+    /// given up.
+    Keep {
+        /// Whether the plan is over with that. Otherwise others may still come to be bound.
+        is_all: bool,
+    },
     /// It can't be finished, or not in time.
     Undo {
         /// These pods, by their place in the plan, must not stay.
@@ -65,26 +73,30 @@ pub enum Next {
 /// Judges a plan by how it stands. Only pods that are bound are undone: of the others there is nothing to undo, once nothing
 /// that was sent for them can arrive any more.
 pub fn next(plan: Stand<'_>) -> Next {
-    let Stand { bindings, seconds_late, holds, may_arrive } = plan;
+    let Stand { bindings, enough, seconds_late, holds, may_arrive } = plan;
     if bindings.iter().all(|bound| bound.is_done()) {
         return Next::Finish;
     }
     if seconds_late <= 0 && holds && !bindings.contains(&Bound::Never) {
         return Next::Wait;
     }
-    let must_go = |bound: Bound| match bound {
-        Bound::Yes => true,
-        Bound::Started => seconds_late <= SLACK_SECONDS,
-        Bound::Never | Bound::Refused | Bound::NotYet | Bound::Unknown => false,
-    };
     let is_settled = |bound: &Bound| match bound {
         Bound::Unknown => false,
         // A request before the one that was refused may still arrive, too.
         Bound::NotYet | Bound::Refused => !may_arrive,
         Bound::Yes | Bound::Started | Bound::Never => true,
     };
+    let is_all = bindings.iter().all(is_settled);
+    if bindings.iter().filter(|bound| bound.is_done()).count() >= enough {
+        return Next::Keep { is_all };
+    }
+    let must_go = |bound: Bound| match bound {
+        Bound::Yes => true,
+        Bound::Started => seconds_late <= SLACK_SECONDS,
+        Bound::Never | Bound::Refused | Bound::NotYet | Bound::Unknown => false,
+    };
     let pods = bindings.iter().enumerate().filter(|(_, bound)| must_go(**bound));
-    Next::Undo { pods: pods.map(|(place, _)| place).collect(), is_all: bindings.iter().all(is_settled) }
+    Next::Undo { pods: pods.map(|(place, _)| place).collect(), is_all }
 }
 
 #[cfg(test)]
@@ -94,9 +106,9 @@ mod tests {
     const ALL: [Bound; 6] =
         [Bound::Yes, Bound::Started, Bound::Never, Bound::Refused, Bound::NotYet, Bound::Unknown];
 
-    /// A plan with these bindings that is as it was made, of which nothing is on its way.
+    /// A plan with these bindings, all of which must stand, that is as it was made, and of which nothing is on its way.
     fn plan(bindings: &[Bound], seconds_late: i64) -> Stand<'_> {
-        Stand { bindings, seconds_late, holds: true, may_arrive: false }
+        Stand { bindings, enough: bindings.len(), seconds_late, holds: true, may_arrive: false }
     }
 
     fn undo(pods: &[usize], is_all: bool) -> Next {
@@ -142,6 +154,17 @@ mod tests {
                 assert_eq!(next(stand), undo(gone, is_all), "{bound:?}, may arrive: {may_arrive}");
             }
         }
+    }
+
+    #[test]
+    fn where_so_many_are_bound_as_must_run_together_nobody_is_undone_for_the_others() {
+        let bindings = [Bound::Yes, Bound::Never, Bound::Started, Bound::NotYet];
+        let of = |enough, may_arrive| next(Stand { enough, may_arrive, ..plan(&bindings, 0) });
+        assert_eq!(of(3, false), undo(&[0, 2], true));
+        assert_eq!(of(2, false), Next::Keep { is_all: true });
+        assert_eq!(of(2, true), Next::Keep { is_all: false }, "the last one may still come to be bound");
+        assert_eq!(next(Stand { enough: 0, ..plan(&[Bound::Refused], 1) }), Next::Keep { is_all: true });
+        assert_eq!(next(Stand { enough: 0, ..plan(&[Bound::NotYet], 0) }), Next::Wait, "there is time");
     }
 
     #[test]

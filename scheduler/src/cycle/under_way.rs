@@ -65,6 +65,8 @@ impl Scheduler {
         }
         if matches!(step.next, Next::Undo { .. }) {
             self.metrics.rollbacks.inc();
+        }
+        if matches!(step.next, Next::Keep { .. } | Next::Undo { .. }) {
             // Those that were deleted hold what they hold until the watch shows them gone.
             self.give_up(group, &step.lost, now);
         }

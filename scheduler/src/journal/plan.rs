@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     shown: Vec<Shown>,
     /// How many other pods of the gang are bound.
     beside: usize,
+    /// How many of the plan's pods must be bound beside these for the gang to have as many as must run together.
+    enough: usize,
     is_undoing: bool,
     /// Whether bindings that were sent before may still be carried out.
     may_arrive: bool,
@@ -101,6 +103,7 @@ impl Plan {
             };
         let shown = placements.iter().map(shown).collect();
         let planned = placements.iter().filter(|place| members.contains_key(&place.uid)).count();
+        let beside = members.len().saturating_sub(planned);
         Self {
             key: key.to_owned(),
             namespace: gang.namespace().unwrap_or_default(),
@@ -108,7 +111,8 @@ impl Plan {
             uid: gang.uid().unwrap_or_default(),
             gang: (tried.stage == Stage::Bound).then(|| gang.clone()),
             shown,
-            beside: members.len().saturating_sub(planned),
+            beside,
+            enough: state.cluster.needed_of(key).saturating_sub(beside),
             placements,
             is_undoing: tried.stage == Stage::Undoing,
             may_arrive: tried.may_arrive(now),
@@ -164,6 +168,7 @@ impl Plan {
         let (Answers { outcomes, obstacle }, may_arrive) = self.bind(binder).await;
         let next = next(Stand {
             bindings: &outcomes,
+            enough: self.enough,
             seconds_late: self.seconds_late,
             holds: self.outdated.is_none() && !self.is_undoing,
             may_arrive: self.may_arrive || may_arrive,
@@ -174,11 +179,21 @@ impl Plan {
                 let bound = self.beside + self.placements.len();
                 reporter.scheduled(self.whose(), self.gang.clone(), bound).await
             }
+            Next::Keep { is_all: true } => {
+                let bound = self.beside + outcomes.iter().filter(|bound| bound.is_done()).count();
+                reporter.scheduled(self.whose(), None, bound).await
+            }
+            // What may still arrive needs its room: the journal keeps it.
+            Next::Keep { is_all: false } => Written::No,
             Next::Undo { pods, is_all } => self.undo((binder, reporter), &outcomes, (pods, *is_all)).await,
         };
         let is_lost = |(place, _): &(usize, &Bound)| {
-            matches!(&next, Next::Undo { pods, .. } if !pods.contains(place))
-                && self.shown[*place] != Shown::Stranger
+            let is_given_up = match &next {
+                Next::Undo { pods, .. } => !pods.contains(place),
+                Next::Keep { .. } => true,
+                Next::Wait | Next::Finish => false,
+            };
+            is_given_up && self.shown[*place] != Shown::Stranger
         };
         let lost = outcomes.iter().enumerate().filter(is_lost).filter(|(_, bound)| !bound.is_done());
         let lost = lost.map(|(place, _)| self.placements[place].uid.clone()).collect();

@@ -49,6 +49,23 @@ async fn at_the_deadline_every_pod_that_is_bound_is_told_to_be_disrupted_and_the
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_is_undone_for_a_pod_beyond_those_that_must_run_together() {
+    let mut cluster = Cluster::new();
+    cluster.set_gang("spec", json!({ "minMember": 1 }));
+    cluster.server.fail("POST pods/p1/binding", usize::MAX, Fault::Refused(403));
+    let mut scheduler = cluster.scheduler();
+    cluster.cycle(&mut scheduler).await;
+    cluster.later(&mut scheduler, 61).await;
+    let status = cluster.status();
+    assert_eq!((&status["phase"], &status["bound"]), (&json!("Scheduled"), &json!(1)), "{status}");
+    assert!(status["journal"].is_null());
+    cluster.server.heal();
+    cluster.later(&mut scheduler, 11).await;
+    assert_eq!(cluster.status()["bound"], 2, "{}", cluster.status());
+    assert_eq!(cluster.lines("DELETE"), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_whose_binding_arrives_after_all_is_undone_like_the_others() {
     let mut cluster = Cluster::with_journal(-1);
     cluster.change_pod("p0", runs);
@@ -191,6 +208,7 @@ async fn pods_of_a_plan_are_undone_together_and_not_one_after_the_other() {
         objects.pods.get_mut("p0").unwrap()["spec"]["nodeName"] = json!("elsewhere");
         objects.answers_after = Duration::from_millis(1);
     }
+    cluster.set_gang("spec", json!({ "minMember": 20 }));
     cluster.set_gang("status", status);
     cluster.cycle(&mut cluster.scheduler()).await;
     assert_eq!(cluster.pods(), ["p0"]);

@@ -81,6 +81,11 @@ impl Cluster {
         }
     }
 
+    /// How many of a group's pods must run together.
+    pub fn needed_of(&self, key: &str) -> usize {
+        self.groups.get(key).map_or(1, |group| self.needed(key, group))
+    }
+
     /// How many of a group's pods must start together. Of a gang that was made for an upstream PodGroup that decides.
     pub(crate) fn needed(&self, key: &str, group: &Group) -> usize {
         self.min_count(key).or(group.gang.as_ref().map(|gang| gang.min_member)).unwrap_or(1)
@@ -234,7 +239,14 @@ impl Cluster {
     /// A plan for the group isn't carried out, or not whole: these of its pods, by UID, were not bound and won't be. What they
     /// held is free again, and they wait as before.
     pub fn give_up<'a>(&mut self, key: &str, unbound: impl IntoIterator<Item = &'a str>) {
-        unbound.into_iter().for_each(|uid| self.release(uid));
+        for uid in unbound {
+            self.release(uid);
+            // Where another plan for the group stands in its journal by now, that one holds.
+            if let Some((uid, id)) = self.pod_ids.get_key_value(uid) {
+                let (uid, id) = (uid.clone(), *id);
+                self.adopt_from_journal(id, &uid);
+            }
+        }
         self.set_busy(key, false);
     }
 

@@ -157,6 +157,20 @@ fn a_journalled_plan_holds_its_nodes_whether_its_pods_are_known_before_or_after(
 }
 
 #[test]
+fn a_plan_that_is_given_up_takes_nothing_from_the_one_that_stands_in_the_journal() {
+    let mut world = World::default();
+    world.node("a", &gpus(1));
+    world.node("b", &gpus(1));
+    world.pod("p", &gpus(1), |pod| pod["metadata"]["labels"] = json!({ "compute.plasma.dev/gang": "g" }));
+    world.cluster.assume("p", "a");
+    let journal = vec![("p".to_owned(), "b".to_owned())];
+    let key = "ns/g".to_owned();
+    world.cluster.set_gang(GangFacts { key, min_member: 1, journal, ..GangFacts::default() });
+    world.cluster.give_up("ns/g", ["p"]);
+    assert_eq!(world.cluster.node_of("p"), Some("b"));
+}
+
+#[test]
 fn a_list_takes_the_place_of_what_was_known() {
     let mut world = World::default();
     world.node("a", &gpus(1));

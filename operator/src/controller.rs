@@ -62,9 +62,7 @@ impl Failure {
     fn class(&self) -> &'static str {
         match self {
             Self::Read(..) => "read",
-            Self::Write(_, _, fault) if matches!(&**fault, kube::Error::Api(told) if told.code == 409) => {
-                "conflict"
-            }
+            Self::Write(_, _, fault) if plasma_runtime::is_conflict(fault) => "conflict",
             Self::Write(..) => "write",
             Self::Refused(_) => "refused",
             Self::Malformed(_) => "malformed",

@@ -369,8 +369,8 @@ fn signs_of_life(lease: &Lease) -> impl PartialEq {
     spec.map(|spec| (&spec.holder_identity, &spec.renew_time, &spec.acquire_time, spec.lease_transitions))
 }
 
-/// Whether another has written the object since it was read.
-fn is_conflict(fault: &kube::Error) -> bool {
+/// Whether somebody has written the object since it was read, perhaps we ourselves.
+pub fn is_conflict(fault: &kube::Error) -> bool {
     matches!(fault, kube::Error::Api(status) if status.code == 409)
 }
 

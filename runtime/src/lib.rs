@@ -16,7 +16,7 @@ use std::{fmt::Display, process::ExitCode, time::Duration};
 
 pub use args::{LogFormat, RuntimeArgs};
 pub use health::{Gate, Health};
-pub use leader::{LeaderArgs, Leadership, lead};
+pub use leader::{LeaderArgs, Leadership, is_conflict, lead};
 pub use metrics::register;
 pub use prometheus;
 pub use service_account::ServiceAccount;

@@ -8,6 +8,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status},
 };
 use kube::{Api, Client, api::PostParams};
+use plasma_runtime::is_conflict;
 use plasma_scheduler_core::{Bound, Placement};
 
 use tokio::sync::Semaphore;
@@ -193,11 +194,6 @@ impl Binder {
 /// Whether the API server said no, and so did nothing: what it does after a time-out or a fault of its own is unknown.
 pub(crate) fn was_refused(fault: &kube::Error) -> bool {
     matches!(fault, kube::Error::Api(status) if (400..500).contains(&status.code) && !matches!(status.code, 408 | 429))
-}
-
-/// Whether somebody has written the object since it was read, perhaps we ourselves.
-pub(crate) fn is_conflict(fault: &kube::Error) -> bool {
-    matches!(fault, kube::Error::Api(status) if status.code == 409)
 }
 
 /// Whether a pod in this phase has containers that were started.

@@ -13,10 +13,11 @@ use plasma_api::{
     Gang,
     gang::{GangPhase, Journal, Placement as ApiPlacement},
 };
+use plasma_runtime::is_conflict;
 use plasma_scheduler_core::{Next, Placement};
 
 use crate::{
-    commit::{Obstacle, is_conflict, was_refused},
+    commit::{Obstacle, was_refused},
     pod_groups::group_of,
     state::{self, State},
     strays::LAST_WORD,

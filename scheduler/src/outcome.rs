@@ -113,16 +113,15 @@ impl Work {
 
     /// Binds a pod, trying again at once where nobody knows whether it is bound.
     async fn bind_one(&self, namespace: &str, placement: &Placement) -> (Bound, Option<Obstacle>) {
-        let mut last = None;
-        for _ in 0..FAULTS {
-            let (bound, obstacle) = self.binder.bind(namespace, placement).await;
-            if !bound.may_arrive() {
-                return (bound, obstacle);
+        let mut last = self.binder.bind(namespace, placement).await;
+        for _ in 1..FAULTS {
+            if !last.0.may_arrive() {
+                break;
             }
-            last = obstacle;
             tokio::time::sleep(AGAIN).await;
+            last = self.binder.bind(namespace, placement).await;
         }
-        (Bound::Unknown, last)
+        last
     }
 
     /// Journals a gang's plan, then binds its pods.

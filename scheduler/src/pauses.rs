@@ -12,7 +12,7 @@ const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 #[derive(Default)]
 pub(crate) struct Pauses {
     until: BTreeSet<(Timestamp, String)>,
-    /// When each group's last pause ends. One that began before that doesn't count any more.
+    /// When each group's pause ends.
     ends: BTreeMap<String, Timestamp>,
     last: BTreeMap<String, SignedDuration>,
 }
@@ -22,13 +22,16 @@ impl Pauses {
     pub(crate) fn begin(&mut self, key: &str, now: Timestamp) {
         let pause = self.last.get(key).map_or(FIRST_PAUSE, |last| (*last * 2).min(LONGEST_PAUSE));
         self.last.insert(key.to_owned(), pause);
+        self.interrupt(key);
         self.until.insert((now + pause, key.to_owned()));
         self.ends.insert(key.to_owned(), now + pause);
     }
 
     /// Something else begins for the group: whoever ends that says when it is over.
     pub(crate) fn interrupt(&mut self, key: &str) {
-        self.ends.remove(key);
+        if let Some(end) = self.ends.remove(key) {
+            self.until.remove(&(end, key.to_owned()));
+        }
     }
 
     /// The group has come so far that its next pause is a first one.
@@ -45,11 +48,10 @@ impl Pauses {
     pub(crate) fn over(&mut self, now: Timestamp) -> Vec<String> {
         let mut over = Vec::new();
         while self.until.first().is_some_and(|(end, _)| *end <= now) {
-            let Some((end, key)) = self.until.pop_first() else { break };
-            if self.ends.get(&key) == Some(&end) {
-                self.ends.remove(&key);
-                over.push(key);
-            }
+            over.extend(self.until.pop_first().map(|(_, key)| key));
+        }
+        for key in &over {
+            self.ends.remove(key);
         }
         over
     }

@@ -10,9 +10,9 @@ use plasma_api::{
     condition::{Holds, Statement, merge},
     gang::{Blocker as ApiBlocker, GangPhase},
 };
+use plasma_runtime::is_conflict;
 
 use crate::{
-    commit::is_conflict,
     condition,
     event::{self, Told},
     said::{News, Recipient},

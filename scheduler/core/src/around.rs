@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    cluster::{self, Cluster},
+    cluster::{Cluster, Concerns},
     filter::{Company, Refusal, Spreading, VolumeNeeds},
     labels::{Labels, Selector, Text},
     node::{Node, NodeId, PodId},
@@ -29,12 +29,12 @@ pub(crate) fn matters(cluster: &Cluster, alike: &[Alike]) -> bool {
 
 /// Whether what is around decides, beside what is free.
 pub(crate) fn looks(cluster: &Cluster, alike: &[Alike]) -> bool {
-    surrounded(cluster, alike).matter()
+    concerns(cluster, alike).any()
 }
 
 /// What of what is around decides, beside what is free.
-pub(crate) fn surrounded(cluster: &Cluster, alike: &[Alike]) -> cluster::Surroundings {
-    cluster::Surroundings {
+pub(crate) fn concerns(cluster: &Cluster, alike: &[Alike]) -> Concerns {
+    Concerns {
         pods: alike.iter().any(|alike| alike.kind.looks_around()) || is_shunned(cluster, alike),
         storage: alike.iter().any(|alike| alike.kind.volumes.is_some()),
     }
@@ -100,14 +100,8 @@ impl Around {
         let mut surroundings = HashMap::new();
         let pods = alike.iter().flat_map(|alike| &alike.pods).filter_map(|id| Some(&cluster.known(*id)?.pod));
         for pod in pods {
-            surroundings.entry((Arc::as_ptr(&pod.kind), pod.labels.only(&keys))).or_insert_with(|| {
-                let kind = &pod.kind;
-                if kind.looks_around() {
-                    cluster.looked(cluster.pods());
-                }
-                let (company, spreading) = (cluster.company(pod), cluster.spreading(pod));
-                Surroundings { kind: kind.clone(), company, spreading }
-            });
+            let key = (Arc::as_ptr(&pod.kind), pod.labels.only(&keys));
+            surroundings.entry(key).or_insert_with(|| Surroundings::of(cluster, pod));
         }
         Self { keys, surroundings }
     }
@@ -131,6 +125,15 @@ impl Around {
 }
 
 impl Surroundings {
+    /// What is around for a pod now.
+    pub(crate) fn of(cluster: &Cluster, pod: &Pod) -> Self {
+        if pod.kind.looks_around() {
+            cluster.looked(cluster.pods());
+        }
+        let (company, spreading) = (cluster.company(pod), cluster.spreading(pod));
+        Self { kind: pod.kind.clone(), company, spreading }
+    }
+
     /// What of it keeps a pod from a node.
     pub(crate) fn refusal(&self, node: &Node) -> Option<Refusal> {
         self.company.refusal(&self.kind, node).or_else(|| self.spreading.refusal(&self.kind, node))

@@ -114,16 +114,12 @@ fn ruled_out(cluster: &Cluster, alike: &[Alike]) -> BTreeMap<Refusal, BTreeSet<u
     for pod in alike.iter().flat_map(of_one).filter_map(|id| Some(&cluster.known(id)?.pod)) {
         let kind = &pod.kind;
         let looks = kind.looks_around() || cluster.shunning(&pod.labels, pod.namespace()).next().is_some();
-        let around = looks.then(|| (cluster.company(pod), cluster.spreading(pod)));
-        cluster.looked(cluster.nodes.len() + if looks { cluster.pods() } else { 0 });
-        let by_others = |kind: &PodKind, node| {
-            let (company, spreading) = around.as_ref()?;
-            company.refusal(kind, node).or_else(|| spreading.refusal(kind, node))
-        };
+        let around = looks.then(|| around::Surroundings::of(cluster, pod));
+        cluster.looked(cluster.nodes.len());
         let volumes = kind.volumes.as_ref().map(|_| VolumeNeeds::new(cluster, pod));
         for (id, node) in cluster.existing() {
             let refusal = filter::refusal(kind, node, &cluster.shared)
-                .or_else(|| by_others(kind, node))
+                .or_else(|| around.as_ref()?.refusal(node))
                 .or_else(|| volumes.as_ref()?.refusal(node));
             if let Some(refusal) = refusal {
                 by_refusal.entry(refusal).or_default().insert(id.0);

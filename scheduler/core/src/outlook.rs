@@ -6,7 +6,7 @@ use std::{cell::Cell, collections::HashMap, sync::Arc};
 
 use crate::{
     choice::room,
-    cluster::{Moment, Surroundings},
+    cluster::{Concerns, Moment},
     filter,
     node::{Node, NodeId},
     order::{END, Ground, Measure, Orders, Place, begin, measure, place},
@@ -121,7 +121,7 @@ pub(crate) struct Vain {
     /// How much hope there had been for all of them.
     gains: u64,
     /// What had happened around, of what decides beside room.
-    around: Option<(Surroundings, u64)>,
+    around: Option<(Concerns, u64)>,
     /// Its priority, where nothing but its kind and how many it is decides whether there is room.
     counted: Option<i32>,
     /// Whether nothing but its kinds, how many it is and its priority decides whether others can be evicted for it.
@@ -130,7 +130,7 @@ pub(crate) struct Vain {
 
 /// What beside its kinds decides whether there is room for a group.
 pub(crate) struct Beside {
-    pub(crate) around: Option<(Surroundings, u64)>,
+    pub(crate) around: Option<(Concerns, u64)>,
     pub(crate) counted: Option<i32>,
     pub(crate) is_alone: bool,
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     around,
-    cluster::{Cluster, Lifted, Surroundings},
+    cluster::{Cluster, Concerns, Lifted},
     elastic::Wanted,
     labels::Text,
     node::NodeId,
@@ -104,18 +104,16 @@ impl Cluster {
         let is_mixed = alike.len() > 1;
         // Which of several kinds are chosen is no matter of counting.
         let (chooses, is_searched) = (wanted.has_choice() && is_mixed, wanted.enough > 1);
-        let surrounded = around::surrounded(self, alike);
-        let looks_around = surrounded.matter();
-        let surrounded = Surroundings { pods: surrounded.pods || chooses && is_searched, ..surrounded };
-        let around = surrounded.matter().then(|| (surrounded, self.changes.surroundings(surrounded)));
+        let concerns = around::concerns(self, alike);
+        let looks_around = concerns.any();
+        let concerns = Concerns { pods: concerns.pods || chooses && is_searched, ..concerns };
+        let around = concerns.any().then(|| (concerns, self.changes.surroundings(concerns)));
         let is_alone = !looks_around && !chooses && self.is_alone(alike);
         let is_counted = !is_mixed && !looks_around && !self.has_reserved(alike);
         let counted = preempt::standing(self, alike).filter(|_| is_counted).map(|(priority, _)| priority);
-        let kind = |(alike, least): (&Alike, usize)| {
-            (alike.kind.clone(), i128::try_from(least).unwrap_or(i128::MAX))
-        };
-        let kinds: Vec<(Arc<Kind>, i128)> = wanted.least().map(kind).collect();
-        let kinds: Vec<(&Arc<Kind>, i128)> = kinds.iter().map(|(kind, least)| (kind, *least)).collect();
+        let least = |pods: usize| i128::try_from(pods).unwrap_or(i128::MAX);
+        let kinds: Vec<(&Arc<Kind>, i128)> =
+            wanted.least().map(|(alike, pods)| (&alike.kind, least(pods))).collect();
         let Self { outlooks, nodes, changes, shared, .. } = self;
         outlooks.vain(&kinds, Beside { around, counted, is_alone }, Ground { nodes, shared, changes })
     }

@@ -42,16 +42,16 @@ impl History {
 
 /// What beside room decides where pods may go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Surroundings {
+pub(crate) struct Concerns {
     /// Other pods, and where these are.
     pub(crate) pods: bool,
     /// Volumes, and who uses them.
     pub(crate) storage: bool,
 }
 
-impl Surroundings {
+impl Concerns {
     /// Whether anything does.
-    pub(crate) fn matter(self) -> bool {
+    pub(crate) fn any(self) -> bool {
         self.pods || self.storage
     }
 }
@@ -150,7 +150,7 @@ impl Changes {
     }
 
     /// Grows with whatever pods for which these matter may wait for, but for more room.
-    pub(crate) fn surroundings(&self, which: Surroundings) -> u64 {
+    pub(crate) fn surroundings(&self, which: Concerns) -> u64 {
         (if which.pods { self.around } else { 0 }) + if which.storage { self.storage } else { 0 }
     }
 
@@ -166,7 +166,7 @@ impl Changes {
     }
 
     /// Grows with whatever makes it worth another search whom to evict for a group of this priority.
-    pub(crate) fn chances(&self, priority: i32, which: Surroundings) -> u64 {
+    pub(crate) fn chances(&self, priority: i32, which: Concerns) -> u64 {
         let gone: u64 = self.evictable_gone.range(priority..).map(|(_, gone)| gone).sum();
         let come: u64 = self.evictable_come.range(..priority).map(|(_, come)| come).sum();
         self.chances + gone + come + self.surroundings(which)

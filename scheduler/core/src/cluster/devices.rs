@@ -23,7 +23,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::cluster::Names;
+    use crate::testing::World;
 
     fn document(resource: &str, phase: &str, is_deleted: bool) -> PodDocument {
         let deleted = is_deleted.then_some("2026-01-01T00:00:00Z");
@@ -37,9 +37,7 @@ mod tests {
     }
 
     fn with(resource: &str, phase: &str) -> Cluster {
-        let text = str::to_owned;
-        let names = Names { scheduler: text("s"), gang_label: text("gang"), job_label: text("job") };
-        let mut cluster = Cluster::new(names);
+        let mut cluster = World::default().cluster;
         cluster.set_pod(&document(resource, phase, false));
         cluster
     }

@@ -225,14 +225,14 @@ impl Cluster {
     }
 
     /// A pod that is part of a journalled plan is on its way from the moment it is known.
-    pub(super) fn adopt_from_journal(&mut self, id: PodId, uid: &Text) {
+    pub(super) fn adopt_from_journal(&mut self, id: PodId) {
         let Some(known) = self.known(id) else { return };
         let group = known.group.as_ref().and_then(|group| self.groups.get(group));
         let group = group.filter(|group| self.is_member(group, &known.pod));
         let Some(gang) = group.and_then(|group| group.gang.as_ref()) else { return };
-        let planned = gang.journal.iter().find(|(planned, _)| **planned == **uid);
-        if let Some(node) = planned.map(|(_, node)| node.clone()) {
-            self.assume(uid, &node);
+        let planned = gang.journal.iter().find(|(planned, _)| **planned == *known.pod.uid);
+        if let Some((uid, node)) = planned.cloned() {
+            self.assume(&uid, &node);
         }
     }
 
@@ -242,9 +242,8 @@ impl Cluster {
         for uid in unbound {
             self.release(uid);
             // Where another plan for the group stands in its journal by now, that one holds.
-            if let Some((uid, id)) = self.pod_ids.get_key_value(uid) {
-                let (uid, id) = (uid.clone(), *id);
-                self.adopt_from_journal(id, &uid);
+            if let Some(id) = self.pod_id(uid) {
+                self.adopt_from_journal(id);
             }
         }
         self.set_busy(key, false);

@@ -35,7 +35,7 @@ use crate::{
 };
 
 pub(crate) use budgets::Budget;
-pub(crate) use changes::{Changes, Moment, Surroundings};
+pub(crate) use changes::{Changes, Concerns, Moment};
 pub(crate) use groups::is_gang;
 pub use groups::is_single;
 pub(crate) use groups::{Group, Turn};

@@ -21,7 +21,7 @@ impl Cluster {
             && known.pod.is_planned_as(&pod, pod.scheduler == self.scheduler)
         {
             known.pod = pod;
-            self.adopt_from_journal(id, &uid);
+            self.adopt_from_journal(id);
             return fault;
         }
         let assumed = before.and_then(|id| self.known(id)).and_then(|known| known.assumed);
@@ -44,7 +44,7 @@ impl Cluster {
         if before.is_none() && reserved.is_some() {
             self.adopt_reservation(id);
         }
-        self.adopt_from_journal(id, &uid);
+        self.adopt_from_journal(id);
         fault
     }
 

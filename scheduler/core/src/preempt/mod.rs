@@ -13,7 +13,7 @@ use stage::Stage;
 
 use crate::{
     around,
-    cluster::{Changes, Cluster, Surroundings},
+    cluster::{Changes, Cluster, Concerns},
     labels::Text,
     node::{NodeId, PodId},
     plan::{Alike, Decision, Placement, Victim},
@@ -50,7 +50,7 @@ pub(crate) struct Sought {
     pub(crate) fate: Fate,
     /// By which priority it evicts; nothing where it never does.
     priority: Option<i32>,
-    surrounded: Surroundings,
+    concerns: Concerns,
     /// What chances there had been.
     chances: u64,
 }
@@ -58,19 +58,19 @@ pub(crate) struct Sought {
 impl Sought {
     pub(crate) fn new(cluster: &Cluster, alike: &[Alike], fate: Fate) -> Self {
         let may = standing(cluster, alike).filter(|(_, may)| *may);
-        let (priority, surrounded) = (may.map(|(priority, _)| priority), around::surrounded(cluster, alike));
-        let chances = cluster.changes.chances(priority.unwrap_or(i32::MAX), surrounded);
-        Self { fate, priority, surrounded, chances }
+        let (priority, concerns) = (may.map(|(priority, _)| priority), around::concerns(cluster, alike));
+        let chances = cluster.changes.chances(priority.unwrap_or(i32::MAX), concerns);
+        Self { fate, priority, concerns, chances }
     }
 
     /// Whether it is worth another search, where so low a priority is on nodes.
     pub(crate) fn has_chance(&self, changes: &Changes, lowest: Option<i32>) -> bool {
         let Some(priority) = self.priority else { return false };
         let has_below = lowest.is_some_and(|lowest| lowest < priority);
-        let has_moved = || self.chances != changes.chances(priority, self.surrounded);
+        let has_moved = || self.chances != changes.chances(priority, self.concerns);
         match self.fate {
             // Whoever takes its nodes, or changes them, rouses it; but what is around it changes elsewhere, too.
-            Fate::Ending(_) => self.surrounded.matter() && has_moved(),
+            Fate::Ending(_) => self.concerns.any() && has_moved(),
             Fate::NotTried => has_below,
             Fate::InVain | Fate::GivenUp => has_below && has_moved(),
         }

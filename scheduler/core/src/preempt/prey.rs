@@ -9,7 +9,7 @@ use super::{
 use crate::{
     amounts::Tally,
     around,
-    cluster::{Changes, Cluster, Surroundings},
+    cluster::{Changes, Cluster, Concerns},
     labels::Text,
     node::{NodeId, PodId},
     outlook::{KindId, Vain, id_of},
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// For those whose fate is remembered nothing around matters.
-const ALONE: Surroundings = Surroundings { pods: false, storage: false };
+const ALONE: Concerns = Concerns { pods: false, storage: false };
 
 /// Groups of lower priority, the cheapest first, and what nodes gain by their going.
 #[derive(Debug)]

@@ -1,104 +1,13 @@
 //! Of several copies one leads; who can't renew counts himself out before another may lead.
 
-use axum::{
-    Router,
-    body::{Body, Bytes},
-    extract::State,
-    http::{Method, StatusCode},
-    response::Response,
-};
+mod server;
+
 use clap::Parser as _;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::Health;
-
-/// An API server with one lease, that answers while it is asked to.
-#[derive(Clone, Default)]
-struct Server(Arc<Mutex<Kept>>);
-
-#[derive(Default)]
-struct Kept {
-    lease: Option<Value>,
-    version: u64,
-    /// So many of the next requests are never answered.
-    unanswered: usize,
-    /// Who comes before so many of the next writes, and whom he says holds the lease.
-    meddler: (usize, Option<&'static str>),
-}
-
-impl Kept {
-    /// Somebody else writes the lease before a write that is on its way.
-    fn meddle(&mut self) {
-        let (times, holder) = self.meddler;
-        let Some(lease) = self.lease.as_mut().filter(|_| times > 0) else { return };
-        self.version += 1;
-        self.meddler.0 -= 1;
-        lease["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        if let Some(holder) = holder {
-            lease["spec"]["holderIdentity"] = json!(holder);
-        }
-    }
-}
-
-impl Server {
-    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
-        self.0.lock().unwrap()
-    }
-
-    fn client(&self) -> Client {
-        Client::new(Router::new().fallback(answer).with_state(self.clone()), "plasma-system")
-    }
-
-    fn spec(&self) -> Value {
-        self.kept().lease.as_ref().map_or(Value::Null, |lease| lease["spec"].clone())
-    }
-
-    /// What the holder is called, without the UUID behind it; nothing where nobody is.
-    fn holder(&self) -> String {
-        name_of(self.spec()["holderIdentity"].as_str().unwrap_or_default())
-    }
-}
-
-fn name_of(identity: &str) -> String {
-    identity.rsplit_once('_').map_or(identity, |(name, _)| name).to_owned()
-}
-
-async fn answer(State(server): State<Server>, method: Method, body: Bytes) -> Response {
-    let is_answered = {
-        let mut kept = server.kept();
-        let left = kept.unanswered.checked_sub(1);
-        kept.unanswered = left.unwrap_or_default();
-        left.is_none()
-    };
-    if !is_answered {
-        std::future::pending::<()>().await;
-    }
-    let mut kept = server.kept();
-    if method == Method::PUT {
-        kept.meddle();
-    }
-    let sent: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let before = kept.lease.as_ref().map(|lease| lease["metadata"]["resourceVersion"].clone());
-    let code = match (method, before) {
-        (Method::GET, None) => 404,
-        (Method::POST, None) => 201,
-        (Method::PUT, Some(version)) if sent["metadata"]["resourceVersion"] == version => 200,
-        (Method::POST | Method::PUT, _) => 409,
-        _ => 200,
-    };
-    if !sent.is_null() && code < 300 {
-        kept.version += 1;
-        let mut stored = sent;
-        stored["metadata"]["resourceVersion"] = json!(kept.version.to_string());
-        kept.lease = Some(stored);
-    }
-    let failure = json!({ "kind": "Status", "status": "Failure", "code": code, "reason": if code == 404 { "NotFound" } else { "Conflict" }, "message": "no" });
-    let answer = if code < 300 { kept.lease.clone().unwrap() } else { failure };
-    let mut response = Response::new(Body::from(answer.to_string()));
-    *response.status_mut() = StatusCode::from_u16(code).unwrap();
-    response
-}
+use server::{Server, name_of};
 
 #[derive(clap::Parser)]
 struct Flags {
@@ -114,6 +23,13 @@ fn candidate(server: &Server, identity: &str) -> Candidate {
 fn candidate_for(server: &Server, identity: &str, seconds: &str) -> Candidate {
     let flags = ["test", "--leader-elect-identity", identity, "--leader-elect-lease-duration", seconds];
     Candidate::new(&server.client(), "the-lease", &Flags::parse_from(flags).leader, Leadership::new(true))
+}
+
+/// A copy that leads, and what says that it has lost the lease.
+async fn leader(server: &Server, args: &LeaderArgs) -> (Leadership, CancellationToken) {
+    let (shutdown, lost) = (CancellationToken::new(), CancellationToken::new());
+    let leads = lead(&server.client(), "the-lease", args, (&shutdown, &lost), &gate()).await.unwrap();
+    (leads, lost)
 }
 
 fn gate() -> Gate {
@@ -180,10 +96,9 @@ async fn one_leads_and_the_other_only_after_the_lease_has_run_out() {
 #[tokio::test]
 async fn who_hears_nothing_of_the_api_server_counts_himself_out_in_time() {
     let server = Server::default();
-    let (shutdown, lost) = (CancellationToken::new(), CancellationToken::new());
     let flags = ["test", "--leader-elect-identity", "me", "--leader-elect-lease-duration", "3"];
     let args = Flags::parse_from(flags).leader;
-    let leads = lead(&server.client(), "the-lease", &args, (&shutdown, &lost), &gate()).await.unwrap();
+    let (leads, lost) = leader(&server, &args).await;
     tokio::time::sleep(Duration::from_millis(2500)).await;
     assert!(leads.is_held(), "it is renewed");
     server.kept().unanswered = usize::MAX;
@@ -224,9 +139,7 @@ async fn who_ends_in_order_gives_the_lease_back_at_once_and_whoever_was_killed_w
 #[tokio::test(start_paused = true)]
 async fn giving_the_lease_back_takes_no_longer_than_the_api_server_may_take() {
     let server = Server::default();
-    let tokens = (&CancellationToken::new(), &CancellationToken::new());
-    let args = Flags::parse_from(["test"]).leader;
-    let leads = lead(&server.client(), "the-lease", &args, tokens, &gate()).await.unwrap();
+    let (leads, _) = leader(&server, &Flags::parse_from(["test"]).leader).await;
     server.kept().unanswered = usize::MAX;
     let begun = Instant::now();
     leads.give_back().await;
@@ -261,20 +174,18 @@ async fn the_holder_says_for_how_long_he_holds_it() {
 #[tokio::test(start_paused = true)]
 async fn a_conflict_ends_no_leader_before_the_renew_deadline_and_another_holder_does_at_once() {
     let server = Server::default();
-    let tokens = (&CancellationToken::new(), &CancellationToken::new());
-    let args = Flags::parse_from(["test"]).leader;
-    let leads = lead(&server.client(), "the-lease", &args, tokens, &gate()).await.unwrap();
+    let (leads, lost) = leader(&server, &Flags::parse_from(["test"]).leader).await;
     // Somebody writes it each time just before it is renewed, for seconds.
     server.kept().meddler = (12, None);
     tokio::time::sleep(Duration::from_secs(9)).await;
     assert_eq!(server.kept().meddler.0, 0);
-    assert!(leads.is_held() && !tokens.1.is_cancelled());
+    assert!(leads.is_held() && !lost.is_cancelled());
     tokio::time::sleep(Duration::from_secs(9)).await;
     assert!(leads.is_held(), "it is renewed again");
     // For longer than the deadline.
     server.kept().meddler = (usize::MAX, None);
     let begun = Instant::now();
-    tokens.1.cancelled().await;
+    lost.cancelled().await;
     let took = begun.elapsed();
     assert!(took > Duration::from_secs(8) && took < Duration::from_secs(12), "{took:?}");
 }
@@ -293,9 +204,7 @@ async fn who_finds_another_in_the_lease_at_a_conflict_has_lost_it() {
 #[tokio::test(start_paused = true)]
 async fn requests_that_are_never_answered_leave_time_for_another() {
     let server = Server::default();
-    let tokens = (&CancellationToken::new(), &CancellationToken::new());
-    let args = Flags::parse_from(["test"]).leader;
-    let leads = lead(&server.client(), "the-lease", &args, tokens, &gate()).await.unwrap();
+    let (leads, lost) = leader(&server, &Flags::parse_from(["test"]).leader).await;
     for _ in 0..3 {
         server.kept().unanswered = 2;
         let begun = Instant::now();
@@ -305,7 +214,7 @@ async fn requests_that_are_never_answered_leave_time_for_another() {
         }
         assert_eq!(server.kept().unanswered, 0);
     }
-    assert!(!tokens.1.is_cancelled());
+    assert!(!lost.is_cancelled());
 }
 
 #[tokio::test(start_paused = true)]

@@ -42,7 +42,9 @@ pub struct Stand<'a> {
     pub enough: usize,
     /// How many seconds it is beyond its deadline; before it, if negative.
     pub seconds_late: i64,
-    /// Whether pods that aren't bound may still go where they were planned, and nobody has begun to undo the plan.
+    /// Whether nobody has begun to undo it.
+    pub is_open: bool,
+    /// Whether pods that aren't bound may go now where they were planned.
     pub holds: bool,
     /// Whether bindings that were sent may still be carried out by the API server.
     pub may_arrive: bool,
@@ -73,12 +75,10 @@ pub enum Next {
 /// Judges a plan by how it stands. Only pods that are bound are undone: of the others there is nothing to undo, once nothing
 /// that was sent for them can arrive any more.
 pub fn next(plan: Stand<'_>) -> Next {
-    let Stand { bindings, enough, seconds_late, holds, may_arrive } = plan;
-    if bindings.iter().all(|bound| bound.is_done()) {
+    let Stand { bindings, enough, seconds_late, is_open, holds, may_arrive } = plan;
+    let bound = bindings.iter().filter(|bound| bound.is_done()).count();
+    if bound == bindings.len() {
         return Next::Finish;
-    }
-    if seconds_late <= 0 && holds && !bindings.contains(&Bound::Never) {
-        return Next::Wait;
     }
     let is_settled = |bound: &Bound| match bound {
         Bound::Unknown => false,
@@ -87,7 +87,12 @@ pub fn next(plan: Stand<'_>) -> Next {
         Bound::Yes | Bound::Started | Bound::Never => true,
     };
     let is_all = bindings.iter().all(is_settled);
-    if bindings.iter().filter(|bound| bound.is_done()).count() >= enough {
+    // What doesn't hold now may hold in a moment. That is waited for where to give up would undo pods, or free no room yet.
+    let is_worth_it = holds || !is_all || (1..enough).contains(&bound);
+    if seconds_late <= 0 && is_open && is_worth_it && !bindings.contains(&Bound::Never) {
+        return Next::Wait;
+    }
+    if bound >= enough {
         return Next::Keep { is_all };
     }
     let must_go = |bound: Bound| match bound {
@@ -108,7 +113,8 @@ mod tests {
 
     /// A plan with these bindings, all of which must stand, that is as it was made, and of which nothing is on its way.
     fn plan(bindings: &[Bound], seconds_late: i64) -> Stand<'_> {
-        Stand { bindings, enough: bindings.len(), seconds_late, holds: true, may_arrive: false }
+        let enough = bindings.len();
+        Stand { bindings, enough, seconds_late, is_open: true, holds: true, may_arrive: false }
     }
 
     fn undo(pods: &[usize], is_all: bool) -> Next {
@@ -134,9 +140,17 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_that_does_not_hold_any_more_is_undone_at_once() {
-        let late = Stand { holds: false, ..plan(&[Bound::Yes, Bound::NotYet], -30) };
-        assert_eq!(next(late), undo(&[0], true));
+    fn a_plan_that_does_not_hold_is_waited_for_only_where_to_give_up_undoes_pods_or_frees_nothing() {
+        let half = [Bound::Yes, Bound::NotYet];
+        let stand = Stand { holds: false, ..plan(&half, 0) };
+        assert_eq!(next(stand), Next::Wait, "there is time");
+        assert_eq!(next(Stand { seconds_late: 1, ..stand }), undo(&[0], true));
+        assert_eq!(next(Stand { is_open: false, ..stand }), undo(&[0], true), "others are undone already");
+        assert_eq!(next(Stand { bindings: &[Bound::Never, Bound::Yes], ..stand }), undo(&[1], true));
+        assert_eq!(next(Stand { enough: 1, ..stand }), Next::Keep { is_all: true }, "nobody is undone");
+        let none = Stand { bindings: &[Bound::Refused, Bound::NotYet], ..stand };
+        assert_eq!(next(none), undo(&[], true), "its room is free");
+        assert_eq!(next(Stand { may_arrive: true, ..none }), Next::Wait, "its room isn't free before");
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(crate) struct Plan {
     is_undoing: bool,
     /// Whether bindings that were sent before may still be carried out.
     may_arrive: bool,
-    /// Why pods that aren't bound can't go any more where they were planned.
+    /// Why pods that aren't bound can't go now where they were planned.
     outdated: Option<Outdated>,
     seconds_late: i64,
 }
@@ -147,18 +147,20 @@ impl Plan {
         all.filter(|(_, shown)| **shown == what).map(|(place, _)| place.clone()).collect()
     }
 
-    /// Whether pods that aren't bound are to be. Where one pod is lost already, or it is too late, none of the others is.
-    fn binds(&self) -> bool {
+    /// Whether the plan can still be finished, as far as the watch shows: no pod of it is lost.
+    fn is_open(&self) -> bool {
         let is_lost = |shown: &Shown| matches!(shown, Shown::Is(Bound::Never) | Shown::Stranger);
-        self.seconds_late <= 0
-            && !self.is_undoing
-            && self.outdated.is_none()
-            && !self.shown.iter().any(is_lost)
+        !self.is_undoing && !self.shown.iter().any(is_lost)
     }
 
-    /// Finds out whether pods that are to be bound may still go where they were planned.
+    /// Whether pods that aren't bound are to be. Where one may not go now where it was planned, none of the others is bound.
+    fn binds(&self) -> bool {
+        self.seconds_late <= 0 && self.is_open() && self.outdated.is_none()
+    }
+
+    /// Finds out whether pods that aren't bound may go now where they were planned.
     pub(crate) fn check(&mut self, cluster: &mut Cluster) {
-        if self.binds() && self.shown.contains(&Shown::Waits) {
+        if self.is_open() && self.shown.contains(&Shown::Waits) {
             self.outdated = cluster.outdated(&self.key, &self.placements);
         }
     }
@@ -170,7 +172,8 @@ impl Plan {
             bindings: &outcomes,
             enough: self.enough,
             seconds_late: self.seconds_late,
-            holds: self.outdated.is_none() && !self.is_undoing,
+            is_open: !self.is_undoing,
+            holds: self.outdated.is_none(),
             may_arrive: self.may_arrive || may_arrive,
         });
         let written = match &next {

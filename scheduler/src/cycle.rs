@@ -40,6 +40,7 @@ use crate::{
     said::Said,
     state::State,
     strays::Strays,
+    undone::Undone,
     volumes::{Awaited, VolumeBinder},
     waits::Waits,
 };
@@ -113,6 +114,7 @@ pub(crate) struct Scheduler {
     /// How many pods are on their way to their nodes.
     under_way: usize,
     pauses: Pauses,
+    undone: Undone,
     strays: Strays,
 }
 
@@ -140,6 +142,7 @@ impl Scheduler {
             tasks: JoinSet::new(),
             under_way: 0,
             pauses: Pauses::default(),
+            undone: Undone::default(),
             strays: Strays::default(),
         }
     }
@@ -191,6 +194,7 @@ impl Scheduler {
         if !self.state.is_complete() {
             return;
         }
+        self.look_at_undone(now);
         self.end_reservations(now);
         self.look_for_strays(now);
         self.confirm_pod_groups(now);

@@ -153,7 +153,7 @@ pub(crate) struct Sent {
 }
 
 /// What was last done for a plan.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Tried {
     at: Timestamp,
     /// Something is being done now.
@@ -161,6 +161,10 @@ struct Tried {
     stage: Stage,
     /// Until when bindings that were sent may still be carried out, by the API server.
     arrive_until: Option<Timestamp>,
+    /// Whether pods of it were undone.
+    has_undone: bool,
+    /// What keeps it from being finished, or kept it.
+    why: Option<String>,
 }
 
 /// How far a plan is.
@@ -177,9 +181,15 @@ enum Stage {
 }
 
 impl Tried {
+    /// A plan that begins now.
+    fn begun(now: Timestamp) -> Self {
+        let stage = Stage::Binding;
+        Self { at: now, is_under_way: true, stage, arrive_until: None, has_undone: false, why: None }
+    }
+
     /// A plan that somebody else has begun: what he sent he may have sent just now.
     fn found(now: Timestamp) -> Self {
-        Self { at: now, is_under_way: false, stage: Stage::Binding, arrive_until: Some(now + LAST_WORD) }
+        Self { is_under_way: false, arrive_until: Some(now + LAST_WORD), ..Self::begun(now) }
     }
 
     /// Whether something that was sent may still be carried out.
@@ -211,15 +221,14 @@ impl Journals {
         if self.0.get(key).is_some_and(|tried| tried.is_under_way) {
             return false;
         }
-        let tried = Tried { at: now, is_under_way: true, stage: Stage::Binding, arrive_until: None };
-        self.0.insert(key.to_owned(), tried);
+        self.0.insert(key.to_owned(), Tried::begun(now));
         true
     }
 
     /// They were sent.
     pub(crate) fn has_begun(&mut self, key: &str, sent: Sent, now: Timestamp) {
         let stage = if sent.is_bound { Stage::Bound } else { Stage::Binding };
-        self.set(key, stage, sent.may_arrive, now);
+        self.set(key, (stage, now), sent.may_arrive);
     }
 
     /// The plan is over.
@@ -234,13 +243,23 @@ impl Journals {
             Next::Finish => Stage::Untold,
             Next::Keep { .. } | Next::Undo { .. } => Stage::Undoing,
         };
-        self.set(key, stage, step.may_arrive, now);
+        let tried = self.set(key, (stage, now), step.may_arrive);
+        tried.has_undone |= step.undoes();
+        tried.why = step.why.clone().or(tried.why.take());
     }
 
-    fn set(&mut self, key: &str, stage: Stage, may_arrive: bool, now: Timestamp) {
-        let before = self.0.get(key).and_then(|tried| tried.arrive_until);
-        let arrive_until = if may_arrive { Some(now + LAST_WORD) } else { before };
-        self.0.insert(key.to_owned(), Tried { at: now, is_under_way: false, stage, arrive_until });
+    /// Whether pods were undone for a plan.
+    pub(crate) fn has_undone(&self, key: &str) -> bool {
+        self.0.get(key).is_some_and(|tried| tried.has_undone)
+    }
+
+    fn set(&mut self, key: &str, (stage, at): (Stage, Timestamp), may_arrive: bool) -> &mut Tried {
+        let tried = self.0.entry(key.to_owned()).or_insert_with(|| Tried::begun(at));
+        (tried.at, tried.is_under_way, tried.stage) = (at, false, stage);
+        if may_arrive {
+            tried.arrive_until = Some(at + LAST_WORD);
+        }
+        tried
     }
 
     /// The plans for which something is to be done now. Where many pods are on their way, that isn't yet to say which
@@ -251,14 +270,15 @@ impl Journals {
         });
         let mut due = Vec::new();
         for (key, gang, journal) in state.journalled() {
-            let tried = self.0.get(key).copied();
+            let tried = self.0.get(key);
             if tried.is_some_and(|tried| tried.rests(is_crowded, now)) {
                 continue;
             }
-            let known = tried.unwrap_or_else(|| Tried::found(now));
-            let plan = Plan::new(state, (key, gang, journal), known, now);
+            let is_recent = tried.is_some_and(|tried| tried.is_within(AGAIN, now));
+            let known = tried.cloned().unwrap_or_else(|| Tried::found(now));
+            let plan = Plan::new(state, (key, gang, journal), &known, now);
             // The watch may not show yet what was done just now.
-            if tried.is_some_and(|tried| tried.is_within(AGAIN, now)) && !plan.is_shown_whole() {
+            if is_recent && !plan.is_shown_whole() {
                 continue;
             }
             self.0.insert(key.clone(), Tried { at: now, is_under_way: true, ..known });
@@ -285,7 +305,7 @@ mod tests {
     fn what_is_bound_is_written_down_when_few_are_on_their_way_and_not_too_late() {
         let at = Timestamp::now();
         let rests = |stage: Stage, is_crowded: bool, seconds: i64| {
-            let tried = Tried { at, is_under_way: false, stage, arrive_until: None };
+            let tried = Tried { is_under_way: false, stage, ..Tried::begun(at) };
             tried.rests(is_crowded, at + SignedDuration::from_secs(seconds))
         };
         assert!(!rests(Stage::Bound, false, 0), "at once");

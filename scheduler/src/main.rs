@@ -23,6 +23,7 @@ mod storage;
 mod strays;
 #[cfg(test)]
 mod tests;
+mod undone;
 mod volumes;
 mod waits;
 

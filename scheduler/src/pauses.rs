@@ -22,16 +22,20 @@ impl Pauses {
     pub(crate) fn begin(&mut self, key: &str, now: Timestamp) {
         let pause = self.last.get(key).map_or(FIRST_PAUSE, |last| (*last * 2).min(LONGEST_PAUSE));
         self.last.insert(key.to_owned(), pause);
-        self.interrupt(key);
-        self.until.insert((now + pause, key.to_owned()));
-        self.ends.insert(key.to_owned(), now + pause);
+        self.begin_until(key, now + pause);
     }
 
-    /// Something else begins for the group: whoever ends that says when it is over.
-    pub(crate) fn interrupt(&mut self, key: &str) {
-        if let Some(end) = self.ends.remove(key) {
-            self.until.remove(&(end, key.to_owned()));
-        }
+    /// It waits until then.
+    pub(crate) fn begin_until(&mut self, key: &str, end: Timestamp) {
+        self.interrupt(key);
+        self.until.insert((end, key.to_owned()));
+        self.ends.insert(key.to_owned(), end);
+    }
+
+    /// Something else begins for the group: whoever ends that says when it is over. Whether it waited.
+    pub(crate) fn interrupt(&mut self, key: &str) -> bool {
+        let end = self.ends.remove(key);
+        end.is_some_and(|end| self.until.remove(&(end, key.to_owned())))
     }
 
     /// The group has come so far that its next pause is a first one.

@@ -87,19 +87,20 @@ impl Reporter {
         self.write_and_tell(whose, known, verdict, Some((false, "Scheduled", &message))).await
     }
 
-    /// The plan was undone; so many pods of the gang are bound all the same.
-    pub(crate) async fn rolled_back(&self, whose: Whose<'_>, bound: usize) -> Written {
-        let message =
-            "not every pod could be bound; those that were are deleted, and made anew by their owner";
+    /// The plan was undone, and why; so many pods of the gang are bound all the same.
+    pub(crate) async fn rolled_back(&self, whose: Whose<'_>, bound: usize, why: &str) -> Written {
+        let message = format!(
+            "not every pod could be bound: {why}; those that were are deleted, and made anew by their owner"
+        );
         let verdict = Verdict {
             phase: GangPhase::RollingBack,
             bound,
-            message: Some(message.to_owned()),
+            message: Some(message.clone()),
             blockers: Vec::new(),
-            scheduled: statement(Holds::False, "RolledBack", message),
+            scheduled: statement(Holds::False, "RolledBack", &message),
             ends_plan: true,
         };
-        self.write_and_tell(whose, None, verdict, Some((true, "GangRolledBack", message))).await
+        self.write_and_tell(whose, None, verdict, Some((true, "GangRolledBack", &message))).await
     }
 
     /// What a gang waits for. Whether it stands there now, and the gang where it was written.

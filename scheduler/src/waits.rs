@@ -6,7 +6,7 @@ use plasma_api::{
 };
 use plasma_scheduler_core::{Aside, Blocker};
 
-use crate::{commit::Obstacle, kept::Kind, state::State};
+use crate::{commit::Obstacle, kept::Kind, state::State, undone::Paused};
 
 /// The field that keeps pods from being scheduled.
 const UNSUPPORTED: &str = "UnsupportedField";
@@ -52,6 +52,8 @@ pub(crate) enum Why {
     BindingRefused,
     /// It should, and has a fault of its own.
     BindingFailed,
+    /// Its pods were undone, and it waits before it is tried again.
+    Undone,
 }
 
 /// What is to stand in a pod's condition `PodScheduled`.
@@ -81,6 +83,7 @@ impl Why {
             Self::OfAnotherJob => "OfAnotherJob",
             Self::BindingRefused => "BindingRefused",
             Self::BindingFailed => "BindingFailed",
+            Self::Undone => "PlanUndone",
         }
     }
 
@@ -101,7 +104,8 @@ impl Why {
                 | Self::GangMissing
                 | Self::OfAnotherJob
                 | Self::BindingRefused
-                | Self::BindingFailed,
+                | Self::BindingFailed
+                | Self::Undone,
                 _,
             ) => Word::Says("SchedulerError"),
             (Self::VolumesPending, _) => Word::Says("VolumesPending"),
@@ -116,12 +120,12 @@ impl Why {
     /// Whether it is said on pods alone: there is no gang, what they are isn't its concern, or its status has a plan in it or
     /// can't be written.
     pub(crate) fn is_of_pods(self) -> bool {
-        self.passes() || self == Self::BindingRefused
+        self == Self::BindingRefused || (self.passes() && self != Self::Undone)
     }
 
     /// Whether it may be over in a moment.
     pub(crate) fn passes(self) -> bool {
-        matches!(self, Self::GangMissing | Self::OfAnotherJob | Self::BindingFailed)
+        matches!(self, Self::GangMissing | Self::OfAnotherJob | Self::BindingFailed | Self::Undone)
     }
 
     /// Whether it had its places, and couldn't be sent there.
@@ -203,6 +207,16 @@ impl Waits {
     pub(crate) fn for_obstacle(obstacle: Obstacle, bound: usize) -> Self {
         let why = if obstacle.is_refusal { Why::BindingRefused } else { Why::BindingFailed };
         Self { why, message: obstacle.words, blockers: Vec::new(), bound }
+    }
+
+    /// Its pods were undone: it is planned again later.
+    pub(crate) fn for_undone(paused: &Paused, bound: usize) -> Self {
+        let Paused { key, times, until, why } = paused;
+        let message = format!(
+            "pods of it were bound and had to be undone {times} times in a row, the last time because {why}; it is planned \
+             again at {until:.0}, or at once when Gang {key} is changed, or one of its pods that weren't bound"
+        );
+        Self { why: Why::Undone, message, blockers: Vec::new(), bound }
     }
 
     /// The gang that its PodGroup needs can't be made.

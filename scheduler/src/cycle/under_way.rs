@@ -53,6 +53,7 @@ impl Scheduler {
         if !step.is_over {
             return self.journals.has_tried(&group, &step, now);
         }
+        let has_undone = step.undoes() || self.journals.has_undone(&group);
         if let Some(gang) = step.gang.clone() {
             self.journals.ends(&group);
             self.state.wrote(&group, *gang);
@@ -60,15 +61,39 @@ impl Scheduler {
             // The gang is gone, or another one; the watch still shows its plan.
             self.journals.has_tried(&group, &step, now);
         }
-        if step.next == Next::Finish {
-            self.pauses.forget(&group);
+        match step.next {
+            Next::Wait => {}
+            Next::Finish => {
+                self.pauses.forget(&group);
+                self.undone.stands(&group);
+            }
+            Next::Keep { .. } => {
+                self.undone.stands(&group);
+                self.give_up(group, &step.lost, now);
+            }
+            Next::Undo { .. } => {
+                self.metrics.rollbacks.inc();
+                // Those that were deleted hold what they hold until the watch shows them gone.
+                self.give_up(group.clone(), &step.lost, now);
+                if has_undone {
+                    let why = step.why.unwrap_or_else(|| "its time was over".to_owned());
+                    let until = self.undone.again(&group, (&self.state, &step.lost), why, now);
+                    self.pauses.begin_until(&group, until);
+                }
+            }
         }
-        if matches!(step.next, Next::Undo { .. }) {
-            self.metrics.rollbacks.inc();
+    }
+
+    /// Says of gangs that were undone when they are planned again; at once where their owner has changed something.
+    pub(super) fn look_at_undone(&mut self, now: Timestamp) {
+        for group in self.undone.changed(&self.state) {
+            if self.pauses.interrupt(&group) {
+                self.state.cluster.set_busy(&group, false);
+            }
         }
-        if matches!(step.next, Next::Keep { .. } | Next::Undo { .. }) {
-            // Those that were deleted hold what they hold until the watch shows them gone.
-            self.give_up(group, &step.lost, now);
+        for paused in self.undone.paused(now) {
+            let waits = Waits::for_undone(&paused, self.state.cluster.bound_of(&paused.key));
+            self.tell(paused.key, waits, now);
         }
     }
 

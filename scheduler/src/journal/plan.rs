@@ -38,6 +38,8 @@ pub(crate) struct Plan {
     may_arrive: bool,
     /// Why pods that aren't bound can't go now where they were planned.
     outdated: Option<Outdated>,
+    /// What kept it from being finished before.
+    why: Option<String>,
     seconds_late: i64,
 }
 
@@ -66,13 +68,28 @@ pub(crate) struct Step {
     pub(crate) may_arrive: bool,
     /// Why a pod isn't bound that was to be.
     pub(crate) obstacle: Option<Obstacle>,
+    /// What keeps the plan from being finished, as far as is known: the first of it once it is undone.
+    pub(crate) why: Option<String>,
 }
 
 impl Step {
     /// Nobody knows what became of it.
     pub(crate) fn unknown() -> Self {
         let lost = Vec::new();
-        Self { next: Next::Wait, is_over: false, gang: None, lost, may_arrive: true, obstacle: None }
+        Self {
+            next: Next::Wait,
+            is_over: false,
+            gang: None,
+            lost,
+            may_arrive: true,
+            obstacle: None,
+            why: None,
+        }
+    }
+
+    /// Whether pods that were bound were undone by it.
+    pub(crate) fn undoes(&self) -> bool {
+        matches!(&self.next, Next::Undo { pods, .. } if !pods.is_empty())
     }
 }
 
@@ -80,7 +97,7 @@ impl Plan {
     pub(super) fn new(
         state: &State,
         (key, gang, journal): (&str, &Gang, &Journal),
-        tried: Tried,
+        tried: &Tried,
         now: Timestamp,
     ) -> Self {
         let placements: Vec<Placement> = journal.placements.iter().map(core_placement).collect();
@@ -117,6 +134,7 @@ impl Plan {
             is_undoing: tried.stage == Stage::Undoing,
             may_arrive: tried.may_arrive(now),
             outdated: None,
+            why: tried.why.clone(),
             seconds_late: now.duration_since(journal.deadline.0).as_secs(),
         }
     }
@@ -176,6 +194,7 @@ impl Plan {
             holds: self.outdated.is_none(),
             may_arrive: self.may_arrive || may_arrive,
         });
+        let why = self.why(&outcomes, obstacle.as_ref());
         let written = match &next {
             Next::Wait => Written::No,
             Next::Finish => {
@@ -188,7 +207,10 @@ impl Plan {
             }
             // What may still arrive needs its room: the journal keeps it.
             Next::Keep { is_all: false } => Written::No,
-            Next::Undo { pods, is_all } => self.undo((binder, reporter), &outcomes, (pods, *is_all)).await,
+            Next::Undo { pods, is_all } => {
+                let why = why.as_deref().unwrap_or("its time is over");
+                self.undo((binder, reporter), &outcomes, (pods, *is_all, why)).await
+            }
         };
         let is_lost = |(place, _): &(usize, &Bound)| {
             let is_given_up = match &next {
@@ -204,7 +226,21 @@ impl Plan {
             Written::Yes(gang) => (true, gang),
             Written::No => (false, None),
         };
-        Step { next, is_over, gang, lost, may_arrive, obstacle }
+        Step { next, is_over, gang, lost, may_arrive, obstacle, why }
+    }
+
+    /// What keeps the plan from being finished. Once it is undone, it is what it was before: its pods go because of that.
+    fn why(&self, outcomes: &[Bound], obstacle: Option<&Obstacle>) -> Option<String> {
+        if self.is_undoing {
+            return self.why.clone();
+        }
+        let lost = outcomes.iter().zip(&self.placements).find(|(bound, _)| **bound == Bound::Never);
+        let lost = lost.map(|(_, Placement { pod, node, .. })| {
+            format!("pod {pod} is gone, or can't be on node {node} any more")
+        });
+        let outdated = || self.outdated.as_ref().map(ToString::to_string);
+        let refused = || obstacle.map(|obstacle| obstacle.words.clone());
+        lost.or_else(outdated).or_else(refused).or_else(|| self.why.clone())
     }
 
     fn whose(&self) -> Whose<'_> {
@@ -245,13 +281,9 @@ impl Plan {
         &self,
         (binder, reporter): (&Binder, &Reporter),
         outcomes: &[Bound],
-        (pods, is_all): (&[usize], bool),
+        (pods, is_all, why): (&[usize], bool, &str),
     ) -> Written {
         if !self.is_undoing {
-            let why = self.outdated.as_ref().map_or_else(
-                || "a pod is lost, or not every one is bound by the deadline".to_owned(),
-                ToString::to_string,
-            );
             tracing::warn!("gang {}: its plan can't be finished; undoing it: {why}", self.key);
         }
         let (unseen, ours): (Vec<usize>, Vec<usize>) =
@@ -263,7 +295,7 @@ impl Plan {
         }
         let stays = |(place, bound): &(usize, &Bound)| bound.is_done() && !pods.contains(place);
         let bound = self.beside + outcomes.iter().enumerate().filter(stays).count();
-        reporter.rolled_back(self.whose(), bound).await
+        reporter.rolled_back(self.whose(), bound, why).await
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     api_server::Fault,
     cluster::{Cluster, UIDS, is_bound, runs},
 };
+use crate::cycle::Scheduler;
 
 /// Longer than any request is carried out by an API server.
 const LONG: i64 = 71;
@@ -214,4 +215,76 @@ async fn pods_of_a_plan_are_undone_together_and_not_one_after_the_other() {
     assert_eq!(cluster.pods(), ["p0"]);
     assert!(cluster.status()["journal"].is_null(), "{}", cluster.status());
     assert_eq!(cluster.server.objects().under_way.1, 16, "so many at once, and no more");
+}
+
+/// A gang of which one pod is refused for ever; its owner makes anew what is undone. Answers when it was undone, in seconds.
+async fn undone_within(cluster: &mut Cluster, scheduler: &mut Scheduler, seconds: i64) -> Vec<i64> {
+    let (mut at, before) = (Vec::new(), cluster.server.objects().pods["p0"].clone());
+    for second in 0..seconds {
+        cluster.later(scheduler, 1).await;
+        let mut objects = cluster.server.objects();
+        if !objects.pods.contains_key("p0") {
+            at.push(second);
+            let mut anew = before.clone();
+            anew["metadata"]["uid"] = json!(format!("00000000-0000-4000-8000-{:012}", at.len() + 10));
+            anew["spec"]["nodeName"].take();
+            objects.pods.insert("p0".to_owned(), anew);
+        }
+    }
+    at
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gang_that_is_undone_again_and_again_is_tried_ever_more_seldom_and_says_until_when() {
+    let mut cluster = Cluster::new();
+    cluster.server.fail("POST pods/p1/binding", usize::MAX, Fault::Refused(403));
+    let mut scheduler = cluster.scheduler();
+    let at = undone_within(&mut cluster, &mut scheduler, 1100).await;
+    let pauses: Vec<i64> = at.windows(2).map(|pair| pair[1] - pair[0] - 60).collect();
+    assert!(pauses.is_sorted() && pauses.len() == 6 && (320..330).contains(&pauses[5]), "{pauses:?}");
+    let message = cluster.status()["message"].as_str().unwrap().to_owned();
+    assert!(
+        message.contains("undone 7 times") && message.contains("because pod p1 isn't bound: no; it is"),
+        "{message}"
+    );
+    assert_eq!((&cluster.status()["phase"], &cluster.status()["bound"]), (&json!("Waiting"), &json!(0)));
+    for pod in ["p0", "p1"] {
+        let said = cluster.server.objects().pods[pod]["status"]["conditions"][0].clone();
+        assert_eq!((&said["reason"], &said["message"]), (&json!("SchedulerError"), &json!(message)), "{pod}");
+    }
+    let events = cluster.server.events();
+    let told =
+        events.iter().filter(|event| event["reason"] == "FailedScheduling" && event["note"] == message);
+    assert_eq!(told.count(), 1);
+    let rolled_back: Vec<_> = events.iter().filter(|event| event["reason"] == "GangRolledBack").collect();
+    assert_eq!(rolled_back.len(), 7);
+    assert!(rolled_back[0]["note"].as_str().unwrap().contains("pod p1 isn't bound: no"), "{rolled_back:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gang_that_was_undone_is_planned_at_once_when_its_owner_changes_it_or_its_pods() {
+    let change_gang = |cluster: &Cluster| {
+        cluster.server.objects().gangs.get_mut("g").unwrap()["metadata"]["annotations"] =
+            json!({ "again": "" });
+    };
+    let make_anew = |cluster: &Cluster| {
+        cluster
+            .change_pod("p1", |pod| pod["metadata"]["uid"] = json!("00000000-0000-4000-8000-000000000009"));
+    };
+    let change_pod =
+        |cluster: &Cluster| cluster.change_pod("p1", |pod| pod["metadata"]["generation"] = json!(4));
+    let changes: [&dyn Fn(&Cluster); 3] = [&change_gang, &make_anew, &change_pod];
+    for change in changes {
+        let mut cluster = Cluster::new();
+        cluster.server.fail("POST pods/p1/binding", usize::MAX, Fault::Refused(403));
+        let mut scheduler = cluster.scheduler();
+        assert_eq!(undone_within(&mut cluster, &mut scheduler, 230).await.len(), 3);
+        cluster.server.heal();
+        cluster.later(&mut scheduler, 1).await;
+        assert_eq!(cluster.status()["phase"], "Waiting", "{}", cluster.status());
+        change(&cluster);
+        cluster.later(&mut scheduler, 1).await;
+        assert_eq!(cluster.status()["phase"], "Scheduled", "{}", cluster.status());
+        assert_eq!(cluster.lines("DELETE").len(), 3);
+    }
 }

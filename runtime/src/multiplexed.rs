@@ -11,9 +11,9 @@ use hyper_util::{
 };
 use kube::{
     Client, Config,
-    client::{Body, ConfigExt as _, retry::RetryPolicy},
+    client::{Body, ConfigExt as _},
 };
-use tower::{BoxError, ServiceBuilder, ServiceExt as _, retry::RetryLayer};
+use tower::{BoxError, ServiceBuilder, ServiceExt as _};
 
 use crate::{CONNECT_TIMEOUT, StartError, bounded};
 
@@ -24,6 +24,8 @@ const ANSWER: Duration = Duration::from_secs(15);
 
 /// A client for that cluster, each of whose requests ends within that time, watches aside. A server that doesn't speak
 /// HTTP/2 is spoken to as kube's own client does.
+///
+/// Unlike that it tries nothing again by itself: who asks learns what the server says (429, 503), and decides.
 ///
 /// # Errors
 /// What the configuration names can't be used.
@@ -45,7 +47,6 @@ pub(crate) fn client(config: &Config, within: Duration) -> Result<Client, StartE
         .build::<_, Body>(connector);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
-        .layer(RetryLayer::new(RetryPolicy::server_retry()))
         .option_layer(config.auth_layer().map_err(unusable)?)
         .layer(config.extra_headers_layer().map_err(unusable)?)
         .service(http.map_err(BoxError::from));
@@ -55,7 +56,7 @@ pub(crate) fn client(config: &Config, within: Duration) -> Result<Client, StartE
 #[cfg(test)]
 mod tests {
     use std::{
-        io::Read as _,
+        io::{Read as _, Write as _},
         net::TcpListener,
         sync::{Arc, mpsc},
         thread,
@@ -93,6 +94,26 @@ mod tests {
             }
         });
         (port, tell)
+    }
+
+    #[tokio::test]
+    async fn what_the_server_says_is_told_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let config = Config::new(format!("http://{}", listener.local_addr().unwrap()).parse().unwrap());
+        let asked = tokio::task::spawn_blocking(move || {
+            let (mut connection, _) = listener.accept().unwrap();
+            let _ = connection.read(&mut [0; 4096]).unwrap();
+            let says = r#"{"kind":"Status","status":"Failure","message":"too busy","code":503}"#;
+            let head = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json";
+            write!(connection, "{head}\r\ncontent-length: {}\r\n\r\n{says}", says.len()).unwrap();
+            // Whether it is asked once more.
+            connection.read(&mut [0; 4096]).unwrap()
+        });
+        let client = client(&config, Duration::from_secs(60)).unwrap();
+        let fault = Api::<ConfigMap>::default_namespaced(client.clone()).get("one").await.unwrap_err();
+        assert!(matches!(&fault, kube::Error::Api(status) if status.message == "too busy"), "{fault}");
+        drop(client);
+        assert_eq!(asked.await.unwrap(), 0);
     }
 
     #[tokio::test]

@@ -1,7 +1,5 @@
 //! Carrying a plan out: bindings that name the pod's UID, and their undoing. A time-out is unknown, and is looked up.
 
-use std::sync::Arc;
-
 use futures::{StreamExt as _, stream};
 use k8s_openapi::{
     api::core::v1::{Binding, ObjectReference, Pod},
@@ -11,17 +9,19 @@ use kube::{Api, Client, api::PostParams};
 use plasma_runtime::is_conflict;
 use plasma_scheduler_core::{Bound, Placement};
 
-use tokio::sync::Semaphore;
-
 use crate::{
     evict::{self, is_another_or_ending},
     metrics::Metrics,
+    shares::Turns,
 };
 
 /// How many requests for one gang are under way at once.
 const AT_ONCE: usize = 64;
 /// How many pods of one gang are deleted at once.
 const DELETED_AT_ONCE: usize = 16;
+/// HTTP's codes for that.
+const TIMED_OUT: u16 = 408;
+const TOO_MANY_REQUESTS: u16 = 429;
 /// How many bindings are on the wire at once: more would only wait at the API server instead of here.
 const ON_THE_WIRE: usize = 128;
 
@@ -39,7 +39,7 @@ impl Obstacle {
             kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
             other => other.to_string(),
         };
-        Self { words: format!("{what}: {words}"), is_refusal: was_refused(fault) && !is_conflict(fault) }
+        Self { words: format!("{what}: {words}"), is_refusal: is_final(fault) }
     }
 }
 
@@ -56,12 +56,12 @@ pub(crate) struct Answers {
 pub(crate) struct Binder {
     client: Client,
     metrics: Metrics,
-    wire: Arc<Semaphore>,
+    wire: Turns,
 }
 
 impl Binder {
     pub(crate) fn new(client: Client, metrics: Metrics) -> Self {
-        Self { client, metrics, wire: Arc::new(Semaphore::new(ON_THE_WIRE)) }
+        Self { client, metrics, wire: Turns::new(ON_THE_WIRE) }
     }
 
     /// Binds each pod to its node.
@@ -80,7 +80,8 @@ impl Binder {
 
     /// Binds a pod to its node. Where it isn't, and could be: why.
     pub(crate) async fn bind(&self, namespace: &str, placement: &Placement) -> (Bound, Option<Obstacle>) {
-        let (outcome, fault) = match self.post_binding(namespace, placement).await {
+        let posted = self.wire.take(namespace, self.post_binding(namespace, placement)).await;
+        let (outcome, fault) = match posted {
             Ok(()) => (Bound::Yes, None),
             Err(fault) => {
                 tracing::debug!("binding {namespace}/{} to {}: {fault}", placement.pod, placement.node);
@@ -102,7 +103,6 @@ impl Binder {
     }
 
     async fn post_binding(&self, namespace: &str, placement: &Placement) -> Result<(), kube::Error> {
-        let _on_the_wire = self.wire.acquire().await;
         let binding = Binding {
             metadata: ObjectMeta {
                 name: Some(placement.pod.clone()),
@@ -191,9 +191,16 @@ impl Binder {
     }
 }
 
-/// Whether the API server said no, and so did nothing: what it does after a time-out or a fault of its own is unknown.
+/// Whether the API server said no, for good or for now, and so did nothing: what it does after a time-out or a fault of its
+/// own is unknown.
 pub(crate) fn was_refused(fault: &kube::Error) -> bool {
-    matches!(fault, kube::Error::Api(status) if (400..500).contains(&status.code) && !matches!(status.code, 408 | 429))
+    matches!(fault, kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != TIMED_OUT)
+}
+
+/// Whether it would say so again: not where it merely had too much to do, or somebody was faster.
+fn is_final(fault: &kube::Error) -> bool {
+    let is_too_much = matches!(fault, kube::Error::Api(status) if status.code == TOO_MANY_REQUESTS);
+    was_refused(fault) && !is_too_much && !is_conflict(fault)
 }
 
 /// Whether a pod in this phase has containers that were started.

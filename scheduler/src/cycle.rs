@@ -8,7 +8,6 @@ mod under_way;
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,11 +18,7 @@ use k8s_openapi::{
 use kube::{Client, Resource as _};
 use plasma_runtime::{CancellationToken, Gate, Leadership};
 use plasma_scheduler_core::{Aside, Decision, Placement, Victim, is_single};
-use tokio::{
-    sync::{Semaphore, mpsc::Receiver},
-    task::JoinSet,
-    time::MissedTickBehavior,
-};
+use tokio::{sync::mpsc::Receiver, task::JoinSet, time::MissedTickBehavior};
 
 use crate::{
     args::Args,
@@ -38,6 +33,7 @@ use crate::{
     report::Reporter,
     rests::Rests,
     said::Said,
+    shares::{Turns, UnderWay},
     state::State,
     strays::Strays,
     undone::Undone,
@@ -111,8 +107,7 @@ pub(crate) struct Scheduler {
     awaited: Awaited,
     said: Said,
     pub(crate) tasks: JoinSet<Outcome>,
-    /// How many pods are on their way to their nodes.
-    under_way: usize,
+    under_way: UnderWay,
     pauses: Pauses,
     undone: Undone,
     strays: Strays,
@@ -129,7 +124,7 @@ impl Scheduler {
             work: Work {
                 volumes: VolumeBinder::new(client.clone()),
                 evictor: Evictor::new(client.clone()),
-                telling: Arc::new(Semaphore::new(TOLD_AT_ONCE)),
+                telling: Turns::new(TOLD_AT_ONCE),
                 client,
                 binder,
                 reporter,
@@ -140,7 +135,7 @@ impl Scheduler {
             awaited: Awaited::default(),
             said: Said::default(),
             tasks: JoinSet::new(),
-            under_way: 0,
+            under_way: UnderWay::default(),
             pauses: Pauses::default(),
             undone: Undone::default(),
             strays: Strays::default(),
@@ -162,7 +157,7 @@ impl Scheduler {
     /// How many pods are on their way to their nodes.
     #[cfg(test)]
     pub(crate) fn under_way(&self) -> usize {
-        self.under_way
+        self.under_way.all()
     }
 
     /// Carries plans on, makes new ones, and sends both on their way.
@@ -172,7 +167,7 @@ impl Scheduler {
         self.state.end_rests();
         self.carry_on(now);
         self.go_on_with_volumes(now);
-        let room = UNDER_WAY.saturating_sub(self.under_way);
+        let room = UNDER_WAY.saturating_sub(self.under_way.swift());
         if room > 0 {
             for decision in self.state.cluster.plan(room) {
                 self.carry_out(decision, now);
@@ -182,8 +177,8 @@ impl Scheduler {
     }
 
     /// Whether the last plan has left groups for the next one, which can be made at once.
-    fn goes_on(&self) -> bool {
-        self.under_way < UNDER_WAY && self.state.cluster.has_more()
+    pub(crate) fn goes_on(&self) -> bool {
+        self.under_way.swift() < UNDER_WAY && self.state.cluster.has_more()
     }
 
     /// What time alone changes: pauses end, and groups that wait are explained anew, some each time.
@@ -207,6 +202,9 @@ impl Scheduler {
         }
         for (group, claim) in self.awaited.pending(&self.state.cluster, now) {
             let waits = Waits::for_claim(&claim, self.state.cluster.bound_of(&group));
+            self.tell(group, waits, now);
+        }
+        for (group, waits) in self.said.lasting(now) {
             self.tell(group, waits, now);
         }
         let cluster = &self.state.cluster;
@@ -284,17 +282,21 @@ impl Scheduler {
         if gang.is_none() && !is_single(&group) {
             return self.give_up(group, &uids(&placements), now);
         }
+        let namespace = group.split_once('/').map_or("", |(namespace, _)| namespace);
+        if self.under_way.of(namespace) >= UNDER_WAY {
+            return self.turn_away(group, &placements, now);
+        }
         if gang.is_some() && !self.journals.begins(&group, now) {
             return self.give_up(group, &uids(&placements), now);
         }
-        self.under_way += placements.len();
+        let on_the_way = self.under_way.begin(namespace, placements.len());
         let (whose, sent) = (group.clone(), placements.clone());
         let otherwise = Outcome::Unknown { group: whose, placements: sent, obstacle: None };
         let Some(gang) = gang else {
-            return self.spawn(otherwise, |work| work.bind_single(group, placements));
+            return self.spawn(otherwise, |work| on_the_way.during(work.bind_single(group, placements)));
         };
         let deadline = now + SignedDuration::from_secs(i64::from(self.args.gang_deadline_seconds));
-        self.spawn(otherwise, |work| work.bind_gang(gang, placements, deadline));
+        self.spawn(otherwise, |work| on_the_way.during(work.bind_gang(gang, placements, deadline)));
     }
 
     /// What events about a group are about: its gang, or its only pod.

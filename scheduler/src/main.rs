@@ -18,6 +18,7 @@ mod pod_groups;
 mod report;
 mod rests;
 mod said;
+mod shares;
 mod state;
 mod storage;
 mod strays;

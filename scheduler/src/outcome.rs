@@ -1,13 +1,13 @@
 //! What the tasks do that carry decisions out, and how they end.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _, stream};
 use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
 use kube::{Client, ResourceExt as _};
 use plasma_api::Gang;
 use plasma_scheduler_core::{Bound, Nomination, Placement, is_single};
-use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::{
     commit::{Binder, Obstacle},
@@ -17,6 +17,7 @@ use crate::{
     pod_groups::{Made, Stands, Target, Wanted, group_of},
     report::{Reporter, Whose},
     said::{News, Recipient},
+    shares::Turns,
     volumes::VolumeBinder,
     waits::Why,
 };
@@ -25,8 +26,9 @@ use crate::{
 const AGAIN: Duration = Duration::from_secs(1);
 /// How many pods of a gang are told at once that there is no room.
 const TOLD_AT_ONCE: usize = 8;
-/// How often a binding that ends in the API server's own fault, and without an effect, is tried again at once.
-const FAULTS: usize = 3;
+/// For how long a binding is tried again at once that ends in the API server's own fault, and without an effect. Where it
+/// doesn't answer, that is over by then.
+const TRIED_AT_ONCE: Duration = Duration::from_secs(2);
 
 /// How a task ended.
 pub(crate) enum Outcome {
@@ -87,7 +89,7 @@ pub(crate) struct Work {
     pub(crate) reporter: Reporter,
     pub(crate) evictor: Evictor,
     /// How much may be told at once: people wait, pods don't.
-    pub(crate) telling: Arc<Semaphore>,
+    pub(crate) telling: Turns,
 }
 
 impl Work {
@@ -113,15 +115,14 @@ impl Work {
 
     /// Binds a pod, trying again at once where nobody knows whether it is bound.
     async fn bind_one(&self, namespace: &str, placement: &Placement) -> (Bound, Option<Obstacle>) {
-        let mut last = self.binder.bind(namespace, placement).await;
-        for _ in 1..FAULTS {
-            if !last.0.may_arrive() {
-                break;
+        let begun = Instant::now();
+        loop {
+            let last = self.binder.bind(namespace, placement).await;
+            if !last.0.may_arrive() || begun.elapsed() >= TRIED_AT_ONCE {
+                return last;
             }
             tokio::time::sleep(AGAIN).await;
-            last = self.binder.bind(namespace, placement).await;
         }
-        last
     }
 
     /// Journals a gang's plan, then binds its pods.
@@ -176,9 +177,9 @@ impl Work {
 
     /// Tells on an object what of it makes no sense.
     pub(crate) async fn complain(self, about: ObjectReference, why: String) -> Outcome {
-        let _in_turn = self.telling.acquire().await;
+        let namespace = about.namespace.clone().unwrap_or_default();
         let told = Told { about: about.clone(), is_warning: true, reason: "Unreadable", note: &why };
-        let is_told = event::publish_once(&self.client, told).await;
+        let is_told = self.telling.take(&namespace, event::publish_once(&self.client, told)).await;
         Outcome::Complained { untold: (!is_told).then_some((about, why)) }
     }
 
@@ -196,9 +197,13 @@ impl Work {
 
     /// Tells a group, and its pods, what it waits for.
     pub(crate) async fn tell(self, telling: Telling) -> Outcome {
-        let _in_turn = self.telling.acquire().await;
-        let Telling { group, news, gang: teller, pod_group } = telling;
+        let group = telling.group.clone();
         let (namespace, name) = group.split_once('/').unwrap_or_default();
+        self.telling.take(namespace, self.tell_now(telling, (namespace, name))).await
+    }
+
+    async fn tell_now(&self, telling: Telling, (namespace, name): (&str, &str)) -> Outcome {
+        let Telling { group, news, gang: teller, pod_group } = telling;
         let is_of_pods = is_single(&group) || news.waits.why.is_of_pods();
         let gang_name = name.strip_prefix("podgroup:").unwrap_or(name);
         let (mut is_written, gang) = match &teller {

@@ -47,10 +47,17 @@ pub(crate) struct Recipient {
 #[derive(Default)]
 pub(crate) struct Said {
     entries: HashMap<String, Entry>,
-    /// What may be over in a moment, and since when it is so.
-    early: HashMap<String, (Why, Timestamp)>,
+    /// What may be over in a moment.
+    early: HashMap<String, Early>,
     /// Which groups couldn't be sent to their places, and when that was last so.
     obstructed: HashMap<String, Timestamp>,
+}
+
+/// What wasn't said at once.
+struct Early {
+    waits: Waits,
+    since: Timestamp,
+    is_said: bool,
 }
 
 struct Entry {
@@ -100,7 +107,8 @@ impl Said {
     }
 
     /// Whether it is too early to say this.
-    pub(crate) fn is_early(&mut self, key: &str, why: Why, now: Timestamp) -> bool {
+    pub(crate) fn is_early(&mut self, key: &str, waits: &Waits, now: Timestamp) -> bool {
+        let why = waits.why;
         if why.is_obstacle() {
             self.obstructed.insert(key.to_owned(), now);
         }
@@ -109,12 +117,21 @@ impl Said {
             let obstructed = self.obstructed.get(key).filter(|_| why == Why::NoRoom);
             return obstructed.is_some_and(|since| now.duration_since(*since) < OBSTRUCTED);
         }
-        let before = self.early.get(key).filter(|(before, _)| *before == why).map(|(_, since)| *since);
-        let since = before.unwrap_or(now);
-        if before.is_none() {
-            self.early.insert(key.to_owned(), (why, now));
-        }
-        now.duration_since(since) < GRACE
+        let before = self.early.get(key).filter(|before| before.waits.why == why);
+        let since = before.map_or(now, |before| before.since);
+        let is_said = now.duration_since(since) >= GRACE;
+        self.early.insert(key.to_owned(), Early { waits: waits.clone(), since, is_said });
+        !is_said
+    }
+
+    /// Who couldn't be sent to its place so long ago that it is to be said by now. The next attempt, if there is one, may come
+    /// much later.
+    pub(crate) fn lasting(&mut self, now: Timestamp) -> Vec<(String, Waits)> {
+        let is_due = |early: &Early| {
+            early.waits.why.is_obstacle() && !early.is_said && now.duration_since(early.since) >= GRACE
+        };
+        let due = self.early.iter().filter(|(_, early)| is_due(early));
+        due.map(|(key, early)| (key.clone(), early.waits.clone())).collect()
     }
 
     /// It couldn't be said to everybody; whether the event was written.

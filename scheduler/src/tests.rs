@@ -6,6 +6,7 @@ mod bad_input;
 mod binding;
 mod cluster;
 mod conditions;
+mod crowding;
 mod ending;
 mod journal;
 mod left;

@@ -12,7 +12,7 @@ use crate::{
 impl Scheduler {
     /// Says what a group waits for, where that is news.
     pub(super) fn tell(&mut self, group: String, waits: Waits, now: Timestamp) {
-        if self.said.is_early(&group, waits.why, now) {
+        if self.said.is_early(&group, &waits, now) {
             return;
         }
         let State { cluster, pod_groups, .. } = &self.state;

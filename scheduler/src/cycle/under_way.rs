@@ -18,7 +18,7 @@ impl Scheduler {
     /// Finishes or undoes the plans that are journalled. Nothing else is planned for their groups meanwhile, whatever becomes
     /// of the journal.
     pub(crate) fn carry_on(&mut self, now: Timestamp) {
-        for mut plan in self.journals.due(&self.state, self.under_way > super::MANY, now) {
+        for mut plan in self.journals.due(&self.state, self.under_way.swift() > super::MANY, now) {
             self.complain_of_strangers(&plan);
             plan.check(&mut self.state.cluster);
             self.pauses.interrupt(&plan.key);
@@ -99,7 +99,6 @@ impl Scheduler {
 
     /// The task that sent these pods on their way has ended.
     pub(super) fn are_sent(&mut self, placements: &[Placement]) {
-        self.under_way -= placements.len();
         self.strays.let_go(placements.iter().map(|placement| &*placement.uid));
     }
 
@@ -152,6 +151,13 @@ impl Scheduler {
         self.pauses.begin(&group, now);
     }
 
+    /// So many pods of the group's namespace are on their way, and most of them slow, that it has to wait for those.
+    pub(super) fn turn_away(&mut self, group: String, placements: &[Placement], now: Timestamp) {
+        let words = "others of its namespace are waited for, whose bindings take long".to_owned();
+        self.give_up(group.clone(), &uids(placements), now);
+        self.tell_obstacle(&group, Obstacle { words, is_refusal: false }, now);
+    }
+
     /// Binds pods whose plan waited a while, unless they can't go to their nodes any more.
     pub(super) fn bind_if_it_holds(&mut self, group: String, placements: Vec<Placement>, now: Timestamp) {
         match self.state.cluster.outdated(&group, &placements) {
@@ -170,7 +176,6 @@ impl Scheduler {
         (placements, obstacle): (&[Placement], Option<Obstacle>),
         now: Timestamp,
     ) {
-        self.under_way -= placements.len();
         self.journals.ends(&group);
         self.give_up(group.clone(), &uids(placements), now);
         if let Some(obstacle) = obstacle {

@@ -17,6 +17,9 @@ use futures::stream;
 use kube::Client;
 use serde_json::{Value, json};
 
+/// For how long a client waits for an answer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What goes wrong with a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
@@ -28,6 +31,8 @@ pub(super) enum Fault {
     ReplyLost,
     /// It is done and answered so much later.
     Late(Duration),
+    /// It never arrives, and its client has waited for an answer for as long as it waits.
+    NoAnswer,
     /// Whoever waits for its answer panics. It never arrives.
     Panic,
 }
@@ -150,14 +155,16 @@ async fn answer(State(server): State<ApiServer>, method: Method, uri: Uri, body:
     let answers_after = server.objects().begins(&line, &body);
     tokio::time::sleep(answers_after).await;
     let fault = server.objects().faults.iter_mut().find_map(|spoiled| spoiled.strike(&line));
-    if let Some(Fault::Late(after)) = fault {
-        tokio::time::sleep(after).await;
+    match fault {
+        Some(Fault::Late(after)) => tokio::time::sleep(after).await,
+        Some(Fault::NoAnswer) => tokio::time::sleep(PATIENCE).await,
+        _ => {}
     }
     let mut objects = server.objects();
     objects.under_way.0 -= 1;
     match fault {
         Some(Fault::Refused(code)) => respond(failure(code)),
-        Some(Fault::RequestLost) => lost(),
+        Some(Fault::RequestLost | Fault::NoAnswer) => lost(),
         Some(Fault::Panic) => {
             drop(objects);
             panic!("as the test wants: {line}")
@@ -170,9 +177,11 @@ async fn answer(State(server): State<ApiServer>, method: Method, uri: Uri, body:
     }
 }
 
-/// A request without what only its path says: `POST pods/p0/binding`. The last parts say it all: there is one namespace.
+/// A request without what only its path says: `POST pods/p0/binding`. The last parts say it all: no two objects of different
+/// namespaces have one name.
 pub(super) fn line(method: &Method, uri: &Uri) -> String {
-    let path = uri.path().rsplit_once("/namespaces/ns/").map_or(uri.path(), |(_, path)| path);
+    let of_namespace = uri.path().split_once("/namespaces/").and_then(|(_, path)| path.split_once('/'));
+    let path = of_namespace.map_or(uri.path(), |(_, path)| path);
     format!("{method} {path}")
 }
 

@@ -114,9 +114,43 @@ async fn a_fault_of_the_api_server_is_told_when_it_does_not_pass() {
         let mut scheduler = cluster.scheduler();
         pass(&mut cluster, &mut scheduler, 5).await;
         assert_eq!(cluster.lines("PATCH"), [""; 0], "{line}: it may be over in a moment");
-        pass(&mut cluster, &mut scheduler, 90).await;
+        pass(&mut cluster, &mut scheduler, 7).await;
         assert_eq!(said(&cluster, "p0"), (json!("SchedulerError"), json!(what)), "{line}");
+        pass(&mut cluster, &mut scheduler, 90).await;
         assert_eq!((cluster.lines("PATCH").len(), alarms(&cluster).len()), (2, 1), "{line}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_of_the_api_server_is_told_of_lone_pods_too_and_not_of_one_that_is_bound_after_all() {
+    let mut cluster = loners();
+    cluster.server.fail("POST pods", usize::MAX, Fault::Refused(500));
+    let mut scheduler = cluster.scheduler();
+    pass(&mut cluster, &mut scheduler, 9).await;
+    assert_eq!(cluster.lines("PATCH"), [""; 0], "it may be over in a moment");
+    cluster.change_pod("p1", is_bound);
+    pass(&mut cluster, &mut scheduler, 3).await;
+    assert_eq!(said(&cluster, "p0"), (json!("SchedulerError"), json!("pod p0 isn't bound: no")));
+    pass(&mut cluster, &mut scheduler, 40).await;
+    assert_eq!((cluster.lines("PATCH").len(), alarms(&cluster).len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_is_sent_again_within_seconds_where_the_api_server_has_too_much_to_do() {
+    let mut cluster = loners();
+    cluster.server.fail("POST pods/p0/binding", 4, Fault::Refused(429));
+    let mut scheduler = cluster.scheduler();
+    pass(&mut cluster, &mut scheduler, 9).await;
+    assert_eq!((cluster.node_of("p0"), cluster.lines("PATCH").len()), (json!("n"), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lone_binding_is_tried_again_at_once_only_where_there_is_an_answer() {
+    for (fault, times) in [(Fault::Refused(500), 3), (Fault::NoAnswer, 1)] {
+        let cluster = loners();
+        cluster.server.fail("POST pods", usize::MAX, fault);
+        cluster.cycle(&mut cluster.scheduler()).await;
+        assert_eq!(cluster.lines("POST pods/p0").len(), times, "{fault:?}");
     }
 }
 

@@ -14,10 +14,8 @@ use kube::Client;
 use serde_json::Value;
 
 use super::world::World;
-use crate::tests::api_server::{failure, line, lost, respond};
+use crate::tests::api_server::{PATIENCE, failure, line, lost, respond};
 
-/// For how long a client waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// For how long an API server works on a request.
 const LONGEST: usize = 60_000;
 

@@ -1,0 +1,179 @@
+//! What all namespaces share, and how much of it one may have: where its requests hang, nobody of another one waits for them.
+
+use std::{
+    collections::HashMap,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Semaphore, time::timeout};
+
+/// A request that takes longer holds nothing any more that others may want: it is waited for in its namespace's share alone.
+const SLOW_REQUEST: Duration = Duration::from_secs(1);
+/// The same for pods on their way, each of which takes several requests.
+const SLOW_WAY: Duration = Duration::from_secs(3);
+
+/// Turns at something that so many may do at once, and half as many of one namespace.
+#[derive(Clone)]
+pub(crate) struct Turns {
+    all: Arc<Semaphore>,
+    each: usize,
+    own: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
+}
+
+impl Turns {
+    pub(crate) fn new(at_once: usize) -> Self {
+        Self { all: Arc::new(Semaphore::new(at_once)), each: at_once / 2, own: Arc::default() }
+    }
+
+    /// Does something for a namespace when it is its turn.
+    pub(crate) async fn take<T>(&self, namespace: &str, work: impl Future<Output = T>) -> T {
+        let own = self.share_of(namespace);
+        let _own = own.acquire().await;
+        let shared = self.all.acquire().await;
+        let mut work = pin!(work);
+        if let Ok(done) = timeout(SLOW_REQUEST, &mut work).await {
+            return done;
+        }
+        drop(shared);
+        work.await
+    }
+
+    fn share_of(&self, namespace: &str) -> Arc<Semaphore> {
+        let mut own = locked(&self.own);
+        if let Some(share) = own.get(namespace) {
+            return share.clone();
+        }
+        own.retain(|_, share| Arc::strong_count(share) > 1);
+        own.entry(namespace.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(self.each))).clone()
+    }
+}
+
+/// How many pods are on their way to their nodes.
+#[derive(Clone, Default)]
+pub(crate) struct UnderWay(Arc<Mutex<Counts>>);
+
+#[derive(Default)]
+struct Counts {
+    swift: usize,
+    /// By namespace, slow ones too.
+    all: HashMap<String, usize>,
+}
+
+impl UnderWay {
+    /// Those that aren't slow.
+    pub(crate) fn swift(&self) -> usize {
+        locked(&self.0).swift
+    }
+
+    /// All of a namespace.
+    pub(crate) fn of(&self, namespace: &str) -> usize {
+        locked(&self.0).all.get(namespace).copied().unwrap_or_default()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn all(&self) -> usize {
+        locked(&self.0).all.values().sum()
+    }
+
+    /// So many pods of a namespace set off.
+    pub(crate) fn begin(&self, namespace: &str, pods: usize) -> OnTheWay {
+        let mut counts = locked(&self.0);
+        counts.swift += pods;
+        *counts.all.entry(namespace.to_owned()).or_default() += pods;
+        OnTheWay { counts: self.0.clone(), namespace: namespace.to_owned(), pods, is_slow: false }
+    }
+}
+
+/// Pods that are counted as on their way, until this is dropped.
+pub(crate) struct OnTheWay {
+    counts: Arc<Mutex<Counts>>,
+    namespace: String,
+    pods: usize,
+    is_slow: bool,
+}
+
+impl OnTheWay {
+    /// While this is done they are on their way.
+    pub(crate) async fn during<T>(mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        if let Ok(done) = timeout(SLOW_WAY, &mut work).await {
+            return done;
+        }
+        self.is_slow = true;
+        locked(&self.counts).swift -= self.pods;
+        work.await
+    }
+}
+
+impl Drop for OnTheWay {
+    fn drop(&mut self) {
+        let mut counts = locked(&self.counts);
+        if !self.is_slow {
+            counts.swift -= self.pods;
+        }
+        if let Some(pods) = counts.all.get_mut(&self.namespace) {
+            *pods -= self.pods;
+        }
+        counts.all.retain(|_, pods| *pods > 0);
+    }
+}
+
+/// What is counted here is right after each line, whoever panicked.
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn of_one_namespace_half_as_many_are_at_it_at_most() {
+        let (turns, begun) = (Turns::new(4), Instant::now());
+        let work = |_| turns.take("a", async { sleep(Duration::from_millis(100)).await });
+        futures::future::join_all((0..10).map(work)).await;
+        assert_eq!(begun.elapsed().as_millis(), 500, "two at a time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_long_for_requests_of_others_that_hang() {
+        let turns = Turns::new(4);
+        for hangs in ["a", "b", "c"] {
+            for _ in 0..100 {
+                let turns = turns.clone();
+                tokio::spawn(async move { turns.take(hangs, pending::<()>()).await });
+            }
+        }
+        sleep(Duration::from_millis(1)).await;
+        let begun = Instant::now();
+        timeout(SLOW_REQUEST * 100, turns.take("d", async {})).await.expect("its turn comes");
+        assert!(begun.elapsed() <= SLOW_REQUEST * 2, "six hang, of which four begin at once");
+        let begun = Instant::now();
+        turns.take("d", async {}).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert!(timeout(SLOW_REQUEST * 100, turns.take("a", async {})).await.is_err());
+        assert_eq!(locked(&turns.own).len(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pods_that_are_slow_count_in_their_namespace_alone_and_nobody_counts_after_the_end() {
+        let under_way = UnderWay::default();
+        let counts = || (under_way.swift(), under_way.of("a"), under_way.of("b"), under_way.all());
+        let slow = tokio::spawn(under_way.begin("a", 3).during(pending::<()>()));
+        let swift = under_way.begin("b", 2);
+        assert_eq!(counts(), (5, 3, 2, 5));
+        sleep(SLOW_WAY * 2).await;
+        assert_eq!(counts(), (2, 3, 2, 5));
+        swift.during(sleep(SLOW_WAY / 2)).await;
+        assert_eq!(counts(), (0, 3, 0, 3));
+        slow.abort();
+        assert!(slow.await.is_err());
+        assert_eq!(counts(), (0, 0, 0, 0));
+    }
+}

@@ -1,0 +1,166 @@
+//! A namespace in which nothing is answered: pods of others don't wait for its.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use plasma_api::names;
+use plasma_runtime::prometheus::Registry;
+use plasma_scheduler_core::Placement;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+
+use super::{api_server::Fault, cluster::Cluster};
+use crate::{commit::Binder, cycle::Scheduler, metrics::Metrics};
+
+/// More pods than may be on their way at once, outside of tests too.
+const CROWD: usize = 1100;
+
+/// Pods of two namespaces: so many of `a`, which come first, and few of `b`.
+fn crowd(first: usize) -> Cluster {
+    let mut cluster = Cluster::new();
+    {
+        let mut objects = cluster.server.objects();
+        objects.gangs.clear();
+        objects.pods.clear();
+        let node = &mut objects.nodes.get_mut("n").unwrap()["status"];
+        node["allocatable"] = json!({ "nvidia.com/gpu": "5000", "pods": "5000" });
+        let of = |namespace: &str, pods: usize, priority: i32| {
+            (0..pods).map(|at| pod(namespace, at, priority)).collect::<Vec<_>>()
+        };
+        for pod in [of("a", first, 1), of("b", 5, 0)].concat() {
+            objects.pods.insert(pod["metadata"]["name"].as_str().unwrap().to_owned(), pod);
+        }
+    }
+    cluster.show();
+    cluster
+}
+
+fn pod(namespace: &str, at: usize, priority: i32) -> Value {
+    let uid = format!("00000000-0000-4000-8000-{priority:04}{at:08}");
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": format!("{namespace}{at}"), "namespace": namespace, "uid": uid, "resourceVersion": "1", "labels": {},
+        },
+        "spec": {
+            "schedulerName": names::SCHEDULER_NAME, "priority": priority,
+            "containers": [{ "name": "c", "resources": { "requests": { "nvidia.com/gpu": "1" } } }],
+        },
+        "status": { "phase": "Pending" },
+    })
+}
+
+/// Makes gangs of two of the pods of `a`.
+fn into_gangs(cluster: &mut Cluster) {
+    let mut objects = cluster.server.objects();
+    let pods = objects.pods.values_mut().filter(|pod| pod["metadata"]["namespace"] == "a");
+    let gangs: Vec<String> = pods
+        .enumerate()
+        .map(|(at, pod)| {
+            let gang = format!("a{}", at / 2);
+            pod["metadata"]["labels"] = json!({ names::GANG_LABEL: gang });
+            gang
+        })
+        .collect();
+    for gang in gangs {
+        let made = json!({
+            "apiVersion": "compute.plasma.dev/v1alpha1", "kind": "Gang", "spec": { "minMember": 2, "priority": 1 },
+            "metadata": { "name": gang, "namespace": "a", "uid": format!("uid-of-{gang}"), "resourceVersion": "1" },
+        });
+        objects.gangs.insert(gang, made);
+    }
+    drop(objects);
+    cluster.show();
+}
+
+/// The scheduler works for so long, as the program does: no cycle waits for what an earlier one began. Its watches show
+/// what has happened every ten seconds.
+async fn work(cluster: &mut Cluster, scheduler: &mut Scheduler, time: Duration) {
+    let (begun, at_first) = (Instant::now(), cluster.now);
+    let now = |begun: Instant| -> Timestamp { at_first + SignedDuration::try_from(begun.elapsed()).unwrap() };
+    let mut told = None;
+    while begun.elapsed() < time {
+        cluster.now = now(begun);
+        if told.is_none_or(|told| cluster.now.duration_since(told) >= SignedDuration::from_secs(10)) {
+            told = Some(cluster.now);
+            cluster.show();
+            cluster.shown.tell(scheduler);
+        }
+        scheduler.look(cluster.now);
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            cluster.now = now(begun);
+            while let Some(outcome) = scheduler.tasks.try_join_next() {
+                scheduler.learn(outcome, cluster.now);
+            }
+            scheduler.cycle(cluster.now);
+            while scheduler.goes_on() {
+                scheduler.cycle(cluster.now);
+            }
+        }
+    }
+}
+
+/// How many pods of a namespace have no node.
+fn wait(cluster: &Cluster, namespace: &str) -> usize {
+    let waits = |pod: &&Value| pod["metadata"]["namespace"] == namespace && pod["spec"]["nodeName"].is_null();
+    cluster.server.objects().pods.values().filter(waits).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_are_bound_while_those_of_another_namespace_hang() {
+    let mut cluster = crowd(CROWD);
+    cluster.server.fail("POST pods/a", usize::MAX, Fault::NoAnswer);
+    let mut scheduler = cluster.scheduler();
+    work(&mut cluster, &mut scheduler, Duration::from_secs(6)).await;
+    assert_eq!((wait(&cluster, "a"), wait(&cluster, "b")), (CROWD, 0));
+    assert!(scheduler.state.cluster.on_their_way() < CROWD / 2, "most of them keep no room");
+    cluster.server.heal();
+    work(&mut cluster, &mut scheduler, Duration::from_secs(100)).await;
+    assert_eq!((wait(&cluster, "a"), scheduler.under_way()), (0, 0), "nobody is lost for it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_are_bound_while_the_plans_or_bindings_of_another_namespaces_gangs_hang() {
+    for hangs in ["PUT gangs/a", "POST pods/a"] {
+        let mut cluster = crowd(400);
+        into_gangs(&mut cluster);
+        cluster.server.fail(hangs, usize::MAX, Fault::NoAnswer);
+        let mut scheduler = cluster.scheduler();
+        work(&mut cluster, &mut scheduler, Duration::from_secs(6)).await;
+        assert_eq!((wait(&cluster, "a"), wait(&cluster, "b")), (400, 0), "{hangs}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_binding_gets_on_the_wire_while_those_of_another_namespace_hang() {
+    let cluster = crowd(CROWD);
+    cluster.server.fail("POST pods/a", usize::MAX, Fault::NoAnswer);
+    let binder = Binder::new(cluster.server.client(), Metrics::register(&Registry::new()));
+    let placement = |pod: &Value| Placement {
+        pod: pod["metadata"]["name"].as_str().unwrap().to_owned(),
+        uid: pod["metadata"]["uid"].as_str().unwrap().to_owned(),
+        node: "n".to_owned(),
+        volumes: Vec::new(),
+    };
+    let placements: Vec<Placement> = cluster.server.objects().pods.values().map(placement).collect();
+    for gang in placements[..CROWD].chunks(100).map(<[_]>::to_vec) {
+        let binder = binder.clone();
+        tokio::spawn(async move { binder.bind_all("a", &gang).await });
+    }
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    let (asked, begun) = (cluster.lines("POST").len(), Instant::now());
+    timeout(Duration::from_secs(60), binder.bind_all("b", &placements[CROWD..])).await.expect("it ends");
+    assert_eq!((asked, wait(&cluster, "b"), begun.elapsed().as_secs()), (64, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_is_told_that_there_is_no_room_while_those_of_another_namespace_cannot_be_told() {
+    let mut cluster = crowd(200);
+    cluster.server.objects().nodes.clear();
+    cluster.server.fail("PATCH pods/a", usize::MAX, Fault::NoAnswer);
+    let mut scheduler = cluster.scheduler();
+    work(&mut cluster, &mut scheduler, Duration::from_secs(3)).await;
+    let told = cluster.server.objects().pods["b0"]["status"]["conditions"][0]["reason"].clone();
+    assert_eq!(told, "Unschedulable");
+}

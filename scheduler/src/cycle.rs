@@ -3,6 +3,7 @@
 
 mod end;
 mod pod_groups;
+mod room;
 mod telling;
 mod under_way;
 
@@ -24,7 +25,7 @@ use crate::{
     args::Args,
     commit::Binder,
     event,
-    evict::{Eviction, Evictor},
+    evict::{Eviction, Evictor, Uncleared},
     journal::Journals,
     metrics::Metrics,
     observe::Observed,
@@ -111,6 +112,7 @@ pub(crate) struct Scheduler {
     pauses: Pauses,
     undone: Undone,
     strays: Strays,
+    uncleared: Uncleared,
 }
 
 impl Scheduler {
@@ -139,6 +141,7 @@ impl Scheduler {
             pauses: Pauses::default(),
             undone: Undone::default(),
             strays: Strays::default(),
+            uncleared: Uncleared::default(),
         }
     }
 
@@ -315,25 +318,6 @@ impl Scheduler {
         victims.iter().filter_map(gang).collect()
     }
 
-    /// The room that was to be made for a group isn't, for now: it is looked at again after a pause.
-    fn make_no_room<'a>(&mut self, group: String, spared: impl Iterator<Item = &'a str>, now: Timestamp) {
-        let cluster = &mut self.state.cluster;
-        spared.for_each(|uid| cluster.spare(uid));
-        cluster.cancel_reservation(&group);
-        cluster.set_busy(&group, true);
-        self.pauses.begin(&group, now);
-    }
-
-    /// Gives nodes back that were kept for too long, and says so on the pods.
-    fn end_reservations(&mut self, now: Timestamp) {
-        let seconds = i64::from(self.args.nomination_seconds);
-        let ended = self.state.cluster.end_reservations(now.as_second(), seconds);
-        if !ended.is_empty() {
-            let otherwise = Outcome::Cleared { failed: ended.clone() };
-            self.spawn(otherwise, |work| work.clear(ended));
-        }
-    }
-
     /// Takes in how a task ended.
     pub(crate) fn learn(&mut self, outcome: Result<Outcome, tokio::task::JoinError>, now: Timestamp) {
         let outcome = match outcome {
@@ -374,9 +358,7 @@ impl Scheduler {
                 }
                 self.make_no_room(group, evicted.spared.iter().map(String::as_str), now);
             }
-            Outcome::Cleared { failed } => {
-                failed.iter().for_each(|failed| self.state.cluster.is_still_nominated(&failed.uid));
-            }
+            Outcome::Cleared { failed } => self.uncleared.owes(failed, now),
             Outcome::Complained { untold } => {
                 untold.into_iter().for_each(|(about, why)| self.state.faults.owes(about, why, now));
             }

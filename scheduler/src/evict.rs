@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt as _, stream};
-use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::{
+    api::core::v1::{ObjectReference, Pod},
+    jiff::{SignedDuration, Timestamp},
+};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
@@ -19,6 +22,8 @@ use crate::{
 
 /// How many requests for one group are under way at once.
 const AT_ONCE: usize = 16;
+/// How long is waited until a nomination is cleared again that couldn't be: the API server may never let that be done.
+const AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// What was decided, and the objects that events are about.
 pub(crate) struct Eviction {
@@ -61,6 +66,23 @@ enum Found {
     Going,
     /// It must not be evicted, or nobody knows.
     Stays,
+}
+
+/// The pods, by UID, whose status names a node that isn't kept for them any more, and couldn't be cleared; and when that is
+/// tried again.
+#[derive(Default)]
+pub(crate) struct Uncleared(Vec<(Timestamp, String)>);
+
+impl Uncleared {
+    /// These couldn't be cleared now.
+    pub(crate) fn owes(&mut self, pods: Vec<Nomination>, now: Timestamp) {
+        self.0.extend(pods.into_iter().map(|pod| (now + AGAIN, pod.uid)));
+    }
+
+    /// Those for which it is time to try again.
+    pub(crate) fn due(&mut self, now: Timestamp) -> Vec<String> {
+        self.0.extract_if(.., |(at, _)| *at <= now).map(|(_, uid)| uid).collect()
+    }
 }
 
 /// Evicts pods.

@@ -204,3 +204,27 @@ async fn nodes_that_were_kept_too_long_are_given_back_and_the_nomination_is_take
     assert!(nominated(&cluster).is_null());
     assert_eq!(cluster.lines("DELETE"), [""; 0]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_nomination_that_may_not_be_taken_off_is_tried_again_twice_a_minute() {
+    let mut cluster = full();
+    cluster.change_pod("rival", |pod| {
+        pod["status"]["nominatedNodeName"] = json!("n");
+        pod["spec"]["preemptionPolicy"] = json!("Never");
+    });
+    let mut scheduler = cluster.scheduler();
+    cluster.later(&mut scheduler, 0).await;
+    let refusals = |cluster: &Cluster| {
+        let asked = cluster.server.asked().into_iter();
+        asked.filter(|asked| asked.body["status"].get("nominatedNodeName").is_some()).count()
+    };
+    cluster.server.fail("PATCH pods/rival", usize::MAX, Fault::Refused(403));
+    cluster.later(&mut scheduler, 601).await;
+    for _ in 0..65 {
+        cluster.later(&mut scheduler, 1).await;
+    }
+    assert_eq!(refusals(&cluster), 3);
+    cluster.server.heal();
+    cluster.later(&mut scheduler, 30).await;
+    assert!(nominated(&cluster).is_null());
+}

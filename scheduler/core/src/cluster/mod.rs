@@ -89,8 +89,8 @@ pub struct Cluster {
     priorities: BTreeMap<i32, usize>,
     /// The groups for which nodes are kept, and until when, in seconds; nothing where that wasn't decided yet.
     reservations: BTreeMap<Text, Option<i64>>,
-    /// Pods for which nodes were kept and aren't any more.
-    given_up: Vec<PodId>,
+    /// Pods for which nodes were kept and aren't any more, by UID.
+    given_up: Vec<Text>,
     pub(crate) budgets: BTreeMap<Text, Budget>,
     groups: HashMap<Text, Group>,
     pod_groups: PodGroups,

@@ -35,7 +35,7 @@ impl Cluster {
         let steps = left.as_ref().map_or_else(Vec::new, |left| left.steps.clone());
         let keeps = assumed.is_some() || (pod.node.is_some() && !pod.stage.is_over);
         let steps = if keeps { steps } else { Vec::new() };
-        let reserved = self.reserved_for(&pod, (id, left.as_ref()));
+        let reserved = self.reserved_for(&pod, left.as_ref());
         let is_leaving = left.as_ref().is_some_and(|left| left.is_leaving);
         self.put(id, pod, Lot { assumed, steps, reserved, is_leaving }, left.as_ref());
         self.notice(left.as_ref(), id);

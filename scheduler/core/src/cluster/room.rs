@@ -61,12 +61,12 @@ impl Cluster {
 
     /// The status of a pod still names a node that isn't kept for it any more.
     pub fn is_still_nominated(&mut self, uid: &str) {
-        self.given_up.extend(self.pod_ids.get(uid));
+        self.given_up.extend(self.pod_ids.get_key_value(uid).map(|(uid, _)| uid.clone()));
     }
 
     fn given_up(&mut self) -> Vec<Nomination> {
         let given_up = std::mem::take(&mut self.given_up);
-        let known = given_up.iter().filter_map(|id| self.known(*id));
+        let known = given_up.iter().filter_map(|uid| self.known_by_uid(uid));
         let known = known.filter(|known| known.reserved.is_none() && known.pod.node.is_none());
         let nomination = |known: &Known| Nomination {
             namespace: known.pod.namespace().to_string(),
@@ -84,7 +84,8 @@ impl Cluster {
         let members = self.groups.get(key).map(|group| group.members.clone()).unwrap_or_default();
         for id in members {
             if self.unreserve(id).is_some() {
-                self.given_up.push(id);
+                let uid = self.known(id).map(|known| known.pod.uid.clone());
+                self.given_up.extend(uid);
             }
         }
         let key = self.shared.texts.share(key);
@@ -121,7 +122,7 @@ impl Cluster {
 
     /// The node that is kept for a pod: the one we kept, or the one that its status names when it is seen first. Its status
     /// names it long after we gave it up, too. Who joins another group leaves behind what was kept for the first.
-    pub(super) fn reserved_for(&mut self, pod: &Pod, (id, left): (PodId, Option<&Known>)) -> Option<NodeId> {
+    pub(super) fn reserved_for(&mut self, pod: &Pod, left: Option<&Known>) -> Option<NodeId> {
         if pod.node.is_some() || pod.stage.is_finished || pod.stage.is_terminating {
             return None;
         }
@@ -130,7 +131,7 @@ impl Cluster {
             if left.group.as_ref() == Some(&self.group_of(pod)) {
                 return Some(reserved);
             }
-            self.given_up.push(id);
+            self.given_up.push(pod.uid.clone());
             return None;
         }
         let nominated = pod.nominated.clone().filter(|_| pod.scheduler == self.scheduler)?;

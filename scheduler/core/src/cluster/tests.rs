@@ -244,3 +244,19 @@ fn nodes_of_ever_new_names_and_their_resources_take_no_more_place_than_those_tha
     world.node("n0", &gpus(4));
     assert_eq!(free(&mut world.cluster)[0], ("n0".to_owned(), 3, 109, 1));
 }
+
+#[test]
+fn who_comes_in_the_place_of_a_pod_whose_nomination_was_to_be_cleared_keeps_its_own() {
+    let mut world = World::default();
+    world.node("n", &gpus(1));
+    let nominated = |pod: &mut Value| pod["status"]["nominatedNodeName"] = json!("n");
+    world.pod("mine", &gpus(1), nominated);
+    world.cluster.end_reservations(0, 1);
+    world.cluster.end_reservations(1, 1);
+    world.cluster.remove_pod("mine");
+    world.pod("theirs", &gpus(1), |pod| {
+        nominated(pod);
+        pod["spec"]["schedulerName"] = json!("another");
+    });
+    assert_eq!(world.cluster.end_reservations(2, 1), []);
+}

@@ -1,24 +1,23 @@
 //! Groups of which more pods wait than must be placed at once: as many as fit are placed, and never fewer than must start
 //! together. Who fits is taken by age; who doesn't keeps nobody else waiting.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-};
+mod round;
+
+use std::{cmp::Reverse, collections::BTreeSet};
+
+pub(crate) use round::{LOOKS, Missed, Round};
 
 use crate::{
-    around,
     cluster::Cluster,
+    labels::Text,
     missing,
-    node::{NodeId, PodId},
+    node::PodId,
     plan::{Alike, Blocker, Decision},
+    preempt::{self, Fate, Room},
 };
 
-/// How many pods of a kind that aren't like one another in all that matters are passed over, one by one, before all of the
-/// kind are.
-const PASSED_OVER: usize = 8;
-/// After so many looks at nodes no more is tried, and what was found by then is taken.
-const LOOKS: u64 = 1_000_000;
+/// How many times the looks of one part of a search may be spent before whom to evict is sought for no more kinds.
+const EVICTING: u64 = 10;
 /// For how many kinds of pods that each stand alone it is said what is missing.
 const TOLD: usize = 4;
 
@@ -29,11 +28,8 @@ pub(crate) struct Wanted {
     pub(crate) enough: usize,
 }
 
-/// A pod in its place among those that are tried: its kind, by number.
-type Place = (usize, PodId);
-
-/// Pods, and a node for each of them.
-type Found = (Vec<Alike>, Vec<NodeId>);
+/// One of those pods: which of the kinds, and which of its pods.
+type Pick = (usize, usize);
 
 impl Wanted {
     /// Whether fewer than all will do.
@@ -51,13 +47,18 @@ impl Wanted {
         self.all.iter().map(|alike| alike.pods.len()).sum()
     }
 
-    fn of(&self, chosen: &[Place]) -> Vec<Alike> {
-        let chosen: BTreeSet<PodId> = chosen.iter().map(|(_, pod)| *pod).collect();
-        let of_kind = |alike: &Alike| {
-            let pods: Vec<PodId> = alike.pods.iter().filter(|id| chosen.contains(id)).copied().collect();
-            (!pods.is_empty()).then(|| Alike { kind: alike.kind.clone(), pods })
+    fn pod(&self, (kind, at): Pick) -> PodId {
+        self.all[kind].pods[at]
+    }
+
+    fn of(&self, chosen: &[Pick]) -> Vec<Alike> {
+        let mut chosen = chosen.to_vec();
+        chosen.sort_unstable();
+        let of_kind = |picks: &[Pick]| Alike {
+            kind: self.all[picks[0].0].kind.clone(),
+            pods: picks.iter().map(|pick| self.pod(*pick)).collect(),
         };
-        self.all.iter().filter_map(of_kind).collect()
+        chosen.chunk_by(|(kind, _), (other, _)| kind == other).map(of_kind).collect()
     }
 }
 
@@ -71,102 +72,87 @@ impl Cluster {
         wanted
     }
 
-    /// Nodes for all of the pods, or for as many of them as can be had, if these are enough. If not, says again what is
-    /// wanted.
-    pub(crate) fn find_most(&mut self, wanted: Wanted) -> Result<Found, Wanted> {
-        if let Some(places) = self.find_room(&wanted.all) {
-            return Ok((wanted.all, places));
+    /// Makes room for just enough of a group's pods: for the oldest, or for those that ask for the least; where each stands
+    /// alone, for the oldest of each kind, one after the other. Where that takes too long, the next search begins with those
+    /// for whom it wasn't tried.
+    pub(crate) fn make_room(&mut self, key: &Text, wanted: &Wanted) -> Room {
+        let (mut tries, mut fate) = (self.fewest(wanted), Fate::NotTried);
+        // Nothing else is tried while nodes are kept for one of them: those would be given up.
+        let goes_on = self.find_group(key).filter(|_| !self.has_reserved(&wanted.all));
+        let first = goes_on.map_or(0, |group| group.evicts_from).min(tries.len());
+        tries.rotate_left(first);
+        let until = self.looks().saturating_add(self.looks_at_once.saturating_mul(EVICTING));
+        let mut evicts_from = 0;
+        for (nth, alike) in tries.iter().enumerate() {
+            if nth > 0 && self.looks() >= until {
+                (fate, evicts_from) = (Fate::GivenUp, (first + nth) % tries.len());
+                break;
+            }
+            match preempt::make_room(self, key, alike) {
+                Room::Not(Fate::InVain) if fate == Fate::GivenUp => {}
+                Room::Not(other @ (Fate::InVain | Fate::GivenUp | Fate::NotTried)) => fate = other,
+                made_or_waits => return made_or_waits,
+            }
         }
-        if !wanted.has_choice() {
-            return Err(wanted);
+        if let Some(group) = self.find_group_mut(key) {
+            group.evicts_from = evicts_from;
         }
-        let until = self.looks().saturating_add(LOOKS);
-        let mut orders = self.orders(&wanted).into_iter();
-        orders.find_map(|order| self.find_in_order(&wanted, order, until)).ok_or(wanted)
+        Room::Not(fate)
     }
 
     /// Just enough of the pods, in the ways in which it is tried to make room for them.
-    pub(crate) fn fewest(&self, wanted: &Wanted) -> Vec<Vec<Alike>> {
+    fn fewest(&self, wanted: &Wanted) -> Vec<Vec<Alike>> {
         if !wanted.has_choice() {
             return vec![wanted.all.clone()];
         }
-        self.orders(wanted).iter().map(|order| wanted.of(&order[..wanted.enough])).collect()
+        let orders = self.orders(wanted);
+        if wanted.enough > 1 {
+            return orders.iter().map(|order| wanted.of(&order[..wanted.enough])).collect();
+        }
+        let mut kinds = BTreeSet::new();
+        let oldest = orders.into_iter().flatten().filter(|(kind, _)| kinds.insert(*kind));
+        oldest.map(|pick| wanted.of(&[pick])).collect()
     }
 
     /// Says what is missing for a group: for just enough of its pods; where each of them stands alone, for one of each kind.
     pub(crate) fn missing(&mut self, key: &str, wanted: &Wanted) -> Decision {
-        let is_each_alone = wanted.has_choice() && wanted.enough == 1 && wanted.all.len() > 1;
-        if !is_each_alone {
-            let first = self.fewest(wanted).into_iter().next().unwrap_or_default();
-            return missing::hold(self, key, &first);
+        let mut fewest = self.fewest(wanted);
+        if wanted.enough > 1 || fewest.len() == 1 {
+            return missing::hold(self, key, &fewest.swap_remove(0));
         }
         let (mut messages, mut blockers) = (Vec::new(), Vec::<Blocker>::new());
-        for Alike { kind, pods } in wanted.all.iter().take(TOLD) {
-            let one = Alike { kind: kind.clone(), pods: pods[..1].to_vec() };
-            if let Decision::Hold { message, blockers: of_one, .. } = missing::hold(self, key, &[one]) {
-                messages.push(format!("{}: {message}", self.name_of(pods.first())));
+        for one in fewest.iter().take(TOLD) {
+            if let Decision::Hold { message, blockers: of_one, .. } = missing::hold(self, key, one) {
+                messages.push(format!("{}: {message}", self.name_of(one[0].pods.first())));
                 let news: Vec<Blocker> =
                     of_one.into_iter().filter(|blocker| !blockers.contains(blocker)).collect();
                 blockers.extend(news);
             }
         }
-        if wanted.all.len() > TOLD {
+        if fewest.len() > TOLD {
             messages.push("…".to_owned());
         }
         Decision::Hold { group: key.to_owned(), message: messages.join("; "), blockers }
     }
 
-    /// The pods in the order in which they are taken: those for which nodes are kept, then the oldest; where they are of
-    /// several kinds, also those that ask for the least first.
-    fn orders(&self, wanted: &Wanted) -> Vec<Vec<Place>> {
-        let pods = wanted.all.iter().enumerate();
-        let pods = pods.flat_map(|(kind, alike)| alike.pods.iter().map(move |pod| (kind, *pod)));
-        let mut oldest: Vec<Place> = pods.collect();
-        oldest.sort_by_cached_key(|(_, id)| {
-            let known = self.known(*id);
-            known.map(|known| (known.reserved.is_none(), known.pod.created, known.pod.name.clone()))
+    /// The pods in the order in which they are taken: those for which nodes are kept, then the oldest; where several of
+    /// several kinds are needed, also those that ask for the least first.
+    fn orders(&self, wanted: &Wanted) -> Vec<Vec<Pick>> {
+        let kinds = wanted.all.iter().enumerate();
+        let mut oldest: Vec<Pick> =
+            kinds.flat_map(|(kind, alike)| (0..alike.pods.len()).map(move |at| (kind, at))).collect();
+        let is_kept = |pick: Pick| self.known(wanted.pod(pick)).is_some_and(|known| known.reserved.is_some());
+        oldest.sort_by_cached_key(|pick| {
+            let pod = self.known(wanted.pod(*pick)).map(|known| &known.pod);
+            (!is_kept(*pick), pod.map(|pod| (pod.created, pod.name.clone())))
         });
         let mut orders = vec![oldest];
-        if wanted.all.len() > 1 {
-            let is_kept = |pod: PodId| self.known(pod).is_some_and(|known| known.reserved.is_some());
+        if wanted.all.len() > 1 && wanted.enough > 1 {
             let mut smallest = orders[0].clone();
-            smallest.sort_by_key(|(kind, pod)| (!is_kept(*pod), Reverse(*kind)));
+            smallest.sort_by_key(|pick| (!is_kept(*pick), Reverse(pick.0)));
             orders.push(smallest);
         }
         orders
-    }
-
-    /// Takes as many as fit in this order, without those that don't fit beside the ones before them. All together are known
-    /// not to fit.
-    fn find_in_order(&mut self, wanted: &Wanted, mut order: Vec<Place>, until: u64) -> Option<Found> {
-        let mut passed_over: BTreeMap<usize, usize> = BTreeMap::new();
-        let (mut found, mut fit, mut too_many) = (None, 0, order.len());
-        while fit < order.len() && order.len() >= wanted.enough && self.looks() < until {
-            while fit + 1 < too_many && self.looks() < until {
-                let some = wanted.of(&order[..fit.midpoint(too_many)]);
-                match self.find_room(&some) {
-                    Some(places) => {
-                        fit = fit.midpoint(too_many);
-                        found = Some((fit, (some, places)));
-                    }
-                    None => too_many = fit.midpoint(too_many),
-                }
-            }
-            let Some((misfit, _)) = order.get(fit).copied() else { break };
-            let passed = passed_over.entry(misfit).or_default();
-            *passed += 1;
-            if *passed < PASSED_OVER && around::looks(self, std::slice::from_ref(&wanted.all[misfit])) {
-                order.remove(fit);
-            } else {
-                let mut at = 0;
-                order.retain(|(kind, _)| {
-                    at += 1;
-                    at <= fit || *kind != misfit
-                });
-            }
-            too_many = order.len() + 1;
-        }
-        found.filter(|(fit, _)| *fit >= wanted.enough).map(|(_, found)| found)
     }
 }
 

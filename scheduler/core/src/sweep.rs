@@ -8,10 +8,10 @@ use std::ops::Bound;
 
 use crate::{
     cluster::{Cluster, Hope, Look, Turn},
-    elastic::Wanted,
+    elastic::{Missed, Wanted},
     labels::Text,
     plan::Decision,
-    preempt::{self, Fate, Room, Sought},
+    preempt::{Fate, Room, Sought},
 };
 
 /// After how many decisions a plan is carried out before more are made.
@@ -48,6 +48,7 @@ impl Cluster {
             return Vec::new();
         }
         self.begin_sweep();
+        self.has_more = false;
         let mut sweep = Sweep { decisions: Vec::new(), placed: 0, most, until: self.looks() + LOOKS / 2 };
         let front = self.sweep(Bound::Unbounded, &mut sweep);
         if let Some(front) = front.clone().filter(|_| !sweep.is_enough()) {
@@ -55,7 +56,7 @@ impl Cluster {
             let from = self.swept_to.take().map_or(front.clone(), |last| last.max(front));
             self.swept_to = self.sweep(Bound::Included(from), &mut sweep);
         }
-        (self.has_more, self.swept) = (front.is_some(), Some(version));
+        (self.has_more, self.swept) = (self.has_more || front.is_some(), Some(version));
         sweep.decisions
     }
 
@@ -106,7 +107,7 @@ impl Cluster {
     fn decide(&mut self, turn: &Turn, explains: bool) -> Option<Decision> {
         let key = turn.key();
         let group = self.find_group(key)?;
-        let tells = explains || !group.is_held;
+        let is_held = group.is_held;
         let all = match self.ready(key, group) {
             None => return self.settle(turn, Hope::Settled, false, None),
             Some(Err(why)) => {
@@ -117,11 +118,16 @@ impl Cluster {
         };
         let Look { has_hope, sought } = self.look_of(turn);
         let wanted = self.wanted(key, all);
-        let found = if has_hope { self.find_most(wanted) } else { Err(wanted) };
-        let wanted = match found {
+        let missed = match if has_hope { self.find_most(key, &wanted) } else { Err(Missed::Now) } {
             Ok((alike, places)) => return Some(self.place(key, &alike, places)),
-            Err(wanted) => wanted,
+            Err(missed) => missed,
         };
+        // Others may be tried, or those who were tried first may have room by now.
+        self.has_more |= !matches!(missed, Missed::Now);
+        if let Missed::NotAll = missed {
+            let hold = explains.then(|| self.hold(key, &wanted, Fate::NotTried));
+            return self.settle(turn, Hope::Open, is_held, hold);
+        }
         let sought = match sought {
             // It stays what was found out then, with what had happened by then.
             Some(sought) => sought,
@@ -132,22 +138,13 @@ impl Cluster {
                 Room::Not(fate) => Sought::new(self, &wanted.all, fate),
             },
         };
-        let hold = tells.then(|| self.hold(key, &wanted, sought.fate));
-        let hope = Hope::Vain(self.vain(&wanted), sought);
+        let hold = (explains || !is_held).then(|| self.hold(key, &wanted, sought.fate));
+        let hope = match missed {
+            Missed::Now => Hope::Vain(self.vain(&wanted), sought),
+            Missed::Since(Some(then)) => Hope::Vain(then, sought),
+            Missed::Since(None) | Missed::NotAll => Hope::Open,
+        };
         self.settle(turn, hope, true, hold)
-    }
-
-    /// Makes room for just enough of a group's pods: for the oldest, or for those that ask for the least.
-    fn make_room(&mut self, key: &Text, wanted: &Wanted) -> Room {
-        let mut fate = Fate::NotTried;
-        for alike in self.fewest(wanted) {
-            match preempt::make_room(self, key, &alike) {
-                Room::Not(Fate::InVain) if fate == Fate::GivenUp => {}
-                Room::Not(other @ (Fate::InVain | Fate::GivenUp | Fate::NotTried)) => fate = other,
-                made_or_waits => return made_or_waits,
-            }
-        }
-        Room::Not(fate)
     }
 
     /// Remembers what the group waits for now.

@@ -5,6 +5,7 @@ use std::{cmp::Reverse, collections::BTreeSet};
 
 use super::{Cluster, Hope, Known, upstream_names, waiting::Waiting};
 use crate::{
+    elastic::Round,
     gang::GangFacts,
     labels::Text,
     node::PodId,
@@ -38,6 +39,10 @@ pub(crate) struct Group {
     /// It was told that there is no room, and nothing about it has changed since.
     pub(crate) is_held: bool,
     pub(super) queued: Option<Turn>,
+    /// The search for room for it that is under way.
+    pub(crate) round: Option<Box<Round>>,
+    /// For which of its kinds it is first tried to make room.
+    pub(crate) evicts_from: usize,
 }
 
 impl Group {
@@ -199,6 +204,7 @@ impl Cluster {
         self.changes.group();
         let group = self.group(key);
         group.is_held = false;
+        group.round.iter_mut().for_each(|round| round.since = None);
         let before = std::mem::replace(&mut group.queued, wants.clone());
         if let Some(before) = before.filter(|before| wants.as_ref() != Some(before)) {
             self.queue.remove(&before);

@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
     document::NamespaceDocument,
+    elastic,
     gang::GangFacts,
     labels::{Labels, Text},
     missing::Explanations,
@@ -106,6 +107,8 @@ pub struct Cluster {
     /// Where it was left to the next one to go on.
     pub(crate) swept_to: Option<Turn>,
     pub(crate) has_more: bool,
+    /// How many looks at nodes one part of a search for some of a group's pods may take.
+    pub(crate) looks_at_once: u64,
     /// The group that was explained last.
     pub(crate) explained: Option<Turn>,
     forgotten: usize,
@@ -206,6 +209,7 @@ impl Cluster {
             swept: None,
             swept_to: None,
             has_more: false,
+            looks_at_once: elastic::LOOKS,
             explained: None,
             forgotten: 0,
         }

@@ -42,6 +42,8 @@ struct Fates {
 #[derive(Debug, Default)]
 pub(crate) struct Prey {
     herds: HashMap<i32, Arc<Herd>>,
+    /// The last one that was found for a group with pods on nodes, and for whom.
+    own: Option<(Text, i32, Arc<Herd>)>,
     /// What of who could be evicted had changed by then.
     at: u64,
     fates: HashMap<i32, Fates>,
@@ -62,7 +64,7 @@ impl Prey {
     /// Forgets what doesn't hold any more.
     pub(crate) fn begin(&mut self, changes: &Changes) {
         if self.at != changes.evictable() {
-            (self.herds, self.at) = (HashMap::new(), changes.evictable());
+            (self.herds, self.own, self.at) = (HashMap::new(), None, changes.evictable());
         }
         self.fates.retain(|priority, fates| fates.chances == changes.chances(*priority, ALONE));
     }
@@ -73,7 +75,11 @@ impl Cluster {
     pub(super) fn herd(&mut self, key: &Text, priority: i32) -> Arc<Herd> {
         self.prey.begin(&self.changes);
         if self.has_pods_on_nodes(key) {
-            return Arc::new(Herd::find(self, Some(key), priority));
+            let known = self.prey.own.take().filter(|(of, at, _)| of == key && *at == priority);
+            let herd =
+                known.map_or_else(|| Herd::find(self, Some(key), priority).into(), |(_, _, herd)| herd);
+            self.prey.own = Some((key.clone(), priority, Arc::clone(&herd)));
+            return herd;
         }
         if let Some(herd) = self.prey.herds.get(&priority) {
             return herd.clone();

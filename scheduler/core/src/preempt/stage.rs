@@ -50,6 +50,7 @@ impl<'a> Stage<'a> {
     /// Takes pods off their nodes.
     pub(crate) fn lift(&mut self, pods: impl IntoIterator<Item = PodId>) {
         for pod in pods {
+            self.cluster.looked(1);
             if let Some(lifted) = self.cluster.lift(pod) {
                 self.lifted.insert(pod, lifted);
             }
@@ -59,6 +60,7 @@ impl<'a> Stage<'a> {
     /// Puts them back.
     pub(crate) fn lay_back(&mut self, pods: impl IntoIterator<Item = PodId>) {
         for pod in pods {
+            self.cluster.looked(1);
             if let Some(lifted) = self.lifted.remove(&pod) {
                 self.cluster.lay_back(lifted);
             }

@@ -74,7 +74,8 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 /// Where nvml-wrapper's source is, from which the plugin is built.
 fn wrapper() -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["metadata", "--format-version", "1", "--offline", "--locked"]);
+    // Not `--offline`: it asks for crates of other platforms, too, which no build here has fetched.
+    cargo.args(["metadata", "--format-version", "1", "--locked"]);
     let told = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
     assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
     let told: Value = serde_json::from_slice(&told.stdout).unwrap();

@@ -168,6 +168,7 @@ impl Scheduler {
         let begun = Instant::now();
         self.state.cluster.pass_time(now.as_second());
         self.state.end_rests();
+        self.state.cluster.tidy();
         self.carry_on(now);
         self.go_on_with_volumes(now);
         let room = UNDER_WAY.saturating_sub(self.under_way.swift());

@@ -73,6 +73,11 @@ impl ResourceNames {
         vacant.sort_unstable_by(|a, b| b.cmp(a));
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
     /// A resource's name.
     pub(crate) fn name(&self, id: ResourceId) -> &str {
         self.names.get(id.index()).map_or("", String::as_str)

@@ -92,7 +92,6 @@ impl Texts {
     }
 
     /// How many there are.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.texts.len()
     }

@@ -21,15 +21,31 @@ pub(crate) struct Shared {
     pub(crate) texts: Texts,
     pub(crate) resources: ResourceNames,
     kinds: HashSet<Arc<Kind>>,
+    /// How much of it somebody mentioned when that was last looked at.
+    kept: usize,
 }
 
+/// So much more than what was mentioned last, and half of that, is kept before anything is dropped.
+const SPARE: usize = if cfg!(test) { 100 } else { 10_000 };
+
 impl Shared {
+    /// Whether much of it may be mentioned by nobody any more.
+    pub(crate) fn is_overgrown(&self) -> bool {
+        self.len() > self.kept + self.kept / 2 + SPARE
+    }
+
+    /// How much there is.
+    pub(crate) fn len(&self) -> usize {
+        self.texts.len() + self.kinds.len() + self.resources.len()
+    }
+
     /// Drops what nobody mentions any more: neither these resources, which pods and nodes name, nor a kind.
     pub(crate) fn forget_unused(&mut self, mut resources: HashSet<ResourceId>) {
         self.kinds.retain(|kind| Arc::strong_count(kind) > 1);
         resources.extend(self.kinds.iter().flat_map(|kind| kind.requests.iter().map(|(id, _)| id)));
         self.resources.retain(&resources);
         self.texts.forget_unused();
+        self.kept = self.len();
     }
 
     fn share(&mut self, kind: Kind) -> Arc<Kind> {
@@ -109,6 +125,7 @@ fn unreadable(document: &PodDocument, field: &str, why: &str, shared: &mut Share
     pod.scheduler = outside.scheduler_name.map(|name| shared.texts.share(&name)).unwrap_or_default();
     pod.labels = shared.texts.labels(&document.metadata.labels);
     let status = document.status().ok();
+    pod.stage = status.as_ref().map_or(pod.stage, |status| stage(status, pod.stage));
     pod.notice = pod.node.is_none().then(|| Box::new(Notice::new(&document.metadata, status.as_ref(), None)));
     pod.problem = Some(Box::new(Unsupported::nonsense(field, why)));
     pod

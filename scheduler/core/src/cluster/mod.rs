@@ -111,7 +111,6 @@ pub struct Cluster {
     pub(crate) looks_at_once: u64,
     /// The group that was explained last.
     pub(crate) explained: Option<Turn>,
-    forgotten: usize,
 }
 
 /// A pod, and where it counts.
@@ -211,7 +210,6 @@ impl Cluster {
             has_more: false,
             looks_at_once: elastic::LOOKS,
             explained: None,
-            forgotten: 0,
         }
     }
 
@@ -279,11 +277,9 @@ impl Cluster {
         self.namespaces.get(name)
     }
 
-    /// Drops what nobody mentions any more, after enough was forgotten.
-    fn tidy(&mut self) {
-        self.forgotten += 1;
-        if self.forgotten > 10_000.max(self.pod_ids.len()) {
-            self.forgotten = 0;
+    /// Drops what nobody mentions any more, where that may be much: texts of whatever came, changed and went.
+    pub fn tidy(&mut self) {
+        if self.shared.is_overgrown() {
             self.forget_unused();
         }
     }

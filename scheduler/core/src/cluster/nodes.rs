@@ -28,7 +28,6 @@ impl Cluster {
         let Some(id) = self.node_ids.get(name).copied() else { return };
         self.nodes[id.index()].exists = false;
         self.node_changed(id, false);
-        self.tidy();
     }
 
     fn node_changed(&mut self, id: NodeId, may_have_grown: bool) {

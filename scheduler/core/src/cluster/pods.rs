@@ -60,7 +60,6 @@ impl Cluster {
             }
         }
         self.vacant.push(id);
-        self.tidy();
     }
 
     /// Keeps the pods of a complete list, and takes the others for gone.

@@ -229,12 +229,13 @@ fn nodes_of_ever_new_names_and_their_resources_take_no_more_place_than_those_tha
     let mut world = World::default();
     world.node("stays", &gpus(8));
     world.pod("on-a-node-that-is-gone", &[], pod(0, 1, Some(0), "Running"));
-    let most = 10_000;
+    let most = 1000;
     for number in 0..3 * most {
         let name = format!("fresh-{number}");
         let resource = format!("example.com/{number}");
         world.node(&name, &[(resource.as_str(), 1)]);
         world.cluster.remove_node(&name);
+        world.cluster.tidy();
     }
     assert!(world.cluster.nodes.len() <= most + 3, "{}", world.cluster.nodes.len());
     let highest = world.cluster.shared.resources.id("example.com/another").index();
@@ -259,4 +260,33 @@ fn who_comes_in_the_place_of_a_pod_whose_nomination_was_to_be_cleared_keeps_its_
         pod["spec"]["schedulerName"] = json!("another");
     });
     assert_eq!(world.cluster.end_reservations(2, 1), []);
+}
+
+/// Something that happens to a world for the so manieth time.
+type Change = dyn Fn(&mut World, usize);
+
+#[test]
+fn what_comes_changes_and_goes_leaves_no_texts_behind() {
+    let mut world = World::default();
+    world.node("n", &gpus(1));
+    let changes: [&Change; 4] = [
+        &|world, at| {
+            world.change_node("n", |node| node["metadata"]["labels"]["at"] = json!(format!("node-{at}")));
+        },
+        &|world, at| {
+            world.class(&format!("class-{at}"), "csi.example.com", |_| {});
+            world.cluster.remove_storage(StorageKind::Class, &format!("class-{at}"));
+        },
+        &|world, at| {
+            world.pod("p", &gpus(1), |pod| pod["metadata"]["labels"] = json!({ "at": format!("pod-{at}") }));
+        },
+        &|world, at| world.pod("p", &[(&format!("example.com/{at}"), 1)], |_| {}),
+    ];
+    for (which, change) in changes.into_iter().enumerate() {
+        for at in 0..1000 {
+            change(&mut world, at);
+            world.cluster.tidy();
+            assert!(world.cluster.shared.len() < 400, "{which}: {at}");
+        }
+    }
 }

@@ -172,3 +172,19 @@ fn a_pod_whose_wishes_for_company_cannot_be_read_holds_something_unknown() {
     let (pod, _) = read(&with("affinity", wish));
     assert!(pod.holds.is_none() && pod.problem.is_some());
 }
+
+#[test]
+fn a_pod_that_cannot_be_read_and_has_ended_holds_nothing() {
+    let stage = |status: Value| {
+        let metadata = json!({ "name": "p", "namespace": "n", "uid": "u" });
+        let document = json!({ "metadata": metadata, "spec": { "containers": "none", "nodeName": "a" }, "status": status });
+        pod(&serde_json::from_value(document).unwrap(), &mut Shared::default()).stage
+    };
+    for (phase, has_failed) in [("Failed", true), ("Succeeded", false)] {
+        let ended = stage(json!({ "phase": phase }));
+        assert!(ended.is_over && ended.has_failed == has_failed, "{ended:?}");
+    }
+    let running = json!([{ "name": "c", "state": { "running": {} } }]);
+    assert!(!stage(json!({ "phase": "Failed", "containerStatuses": running })).is_over);
+    assert!(!stage(json!({ "phase": "Running" })).is_over && !stage(json!("odd")).is_over);
+}

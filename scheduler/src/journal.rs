@@ -28,6 +28,9 @@ pub(crate) use plan::{Plan, Step};
 /// How long is waited for the watch to show what was sent, before it is sent again.
 pub(crate) const AGAIN: SignedDuration = SignedDuration::from_secs(1);
 
+/// How long is waited before the end of a plan is written again that the API server refused.
+const SELDOM: SignedDuration = SignedDuration::from_secs(30);
+
 /// For how long plans that are carried out wait at most to be written down as such, while many pods are on their way.
 const LATER: SignedDuration = SignedDuration::from_secs(5);
 
@@ -161,6 +164,8 @@ struct Tried {
     stage: Stage,
     /// Until when bindings that were sent may still be carried out, by the API server.
     arrive_until: Option<Timestamp>,
+    /// The API server doesn't let its end be written.
+    is_refused: bool,
     /// Whether pods of it were undone.
     has_undone: bool,
     /// What keeps it from being finished, or kept it.
@@ -183,8 +188,15 @@ enum Stage {
 impl Tried {
     /// A plan that begins now.
     fn begun(now: Timestamp) -> Self {
-        let stage = Stage::Binding;
-        Self { at: now, is_under_way: true, stage, arrive_until: None, has_undone: false, why: None }
+        Self {
+            at: now,
+            is_under_way: true,
+            stage: Stage::Binding,
+            arrive_until: None,
+            is_refused: false,
+            has_undone: false,
+            why: None,
+        }
     }
 
     /// A plan that somebody else has begun: what he sent he may have sent just now.
@@ -207,7 +219,9 @@ impl Tried {
         self.is_under_way
             || match self.stage {
                 Stage::Bound => is_crowded && self.is_within(LATER, now),
-                Stage::Untold | Stage::Undoing => self.is_within(AGAIN, now),
+                Stage::Untold | Stage::Undoing => {
+                    self.is_within(if self.is_refused { SELDOM } else { AGAIN }, now)
+                }
                 Stage::Binding => false,
             }
     }
@@ -244,6 +258,7 @@ impl Journals {
             Next::Keep { .. } | Next::Undo { .. } => Stage::Undoing,
         };
         let tried = self.set(key, (stage, now), step.may_arrive);
+        tried.is_refused = step.is_refused;
         tried.has_undone |= step.undoes();
         tried.why = step.why.clone().or(tried.why.take());
     }

@@ -1,6 +1,10 @@
 //! What is written for people and other programs: gangs' status, pods' conditions, events.
 
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::{
+    api::core::v1::{ObjectReference, Pod},
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::Timestamp,
+};
 use kube::{
     Api, Client, Resource as _,
     api::{Patch, PatchParams, PostParams},
@@ -13,6 +17,7 @@ use plasma_api::{
 use plasma_runtime::is_conflict;
 
 use crate::{
+    commit::Obstacle,
     condition,
     event::{self, Told},
     said::{News, Recipient},
@@ -35,6 +40,13 @@ pub(crate) struct Whose<'a> {
     pub(crate) name: &'a str,
     /// One made anew under its name is another one.
     pub(crate) uid: &'a str,
+}
+
+impl Whose<'_> {
+    fn reference(&self) -> ObjectReference {
+        let (version, kind) = (Gang::api_version(&()), Gang::kind(&()));
+        event::reference((&version, &kind), self.namespace, self.name, self.uid)
+    }
 }
 
 impl std::fmt::Display for Whose<'_> {
@@ -64,8 +76,8 @@ struct Change {
 pub(crate) enum Written {
     /// It stands there: the gang as it is now, where it still is.
     Yes(Option<Box<Gang>>),
-    /// It couldn't be written now.
-    No,
+    /// It wasn't written, and why; nothing where somebody else wrote meanwhile, or it isn't time.
+    No(Option<Obstacle>),
 }
 
 impl Reporter {
@@ -146,9 +158,18 @@ impl Reporter {
                 Written::Yes(Some(Box::new(gang)))
             }
             Ok(None) => Written::Yes(None),
+            Err(fault) if is_conflict(&fault) => Written::No(None),
             Err(fault) => {
-                tracing::warn!("{whose}: its status can't be written: {fault}");
-                Written::No
+                tracing::warn!("{whose}: the end of its plan can't be written: {fault}");
+                let obstacle =
+                    Obstacle::new(&format!("the end of the plan of {whose} isn't written"), &fault);
+                if obstacle.is_refusal {
+                    let note = obstacle.words.as_str();
+                    let told =
+                        Told { about: whose.reference(), is_warning: true, reason: "PlanNotEnded", note };
+                    event::publish_once(&self.client, told).await;
+                }
+                Written::No(Some(obstacle))
             }
         }
     }

@@ -60,13 +60,15 @@ enum Shown {
 pub(crate) struct Step {
     pub(crate) next: Next,
     pub(crate) is_over: bool,
+    /// Whether the API server doesn't let its end be written.
+    pub(crate) is_refused: bool,
     /// The gang as it is now, where that is known.
     pub(crate) gang: Option<Box<Gang>>,
     /// The pods, by UID, that are lost to the plan and weren't deleted with the others.
     pub(crate) lost: Vec<String>,
     /// Whether it sent bindings that may be carried out later.
     pub(crate) may_arrive: bool,
-    /// Why a pod isn't bound that was to be.
+    /// Why a pod isn't bound that was to be, or the end of the plan isn't written.
     pub(crate) obstacle: Option<Obstacle>,
     /// What keeps the plan from being finished, as far as is known: the first of it once it is undone.
     pub(crate) why: Option<String>,
@@ -79,6 +81,7 @@ impl Step {
         Self {
             next: Next::Wait,
             is_over: false,
+            is_refused: false,
             gang: None,
             lost,
             may_arrive: true,
@@ -196,7 +199,7 @@ impl Plan {
         });
         let why = self.why(&outcomes, obstacle.as_ref());
         let written = match &next {
-            Next::Wait => Written::No,
+            Next::Wait => Written::No(None),
             Next::Finish => {
                 let bound = self.beside + self.placements.len();
                 reporter.scheduled(self.whose(), self.gang.clone(), bound).await
@@ -206,7 +209,7 @@ impl Plan {
                 reporter.scheduled(self.whose(), None, bound).await
             }
             // What may still arrive needs its room: the journal keeps it.
-            Next::Keep { is_all: false } => Written::No,
+            Next::Keep { is_all: false } => Written::No(None),
             Next::Undo { pods, is_all } => {
                 let why = why.as_deref().unwrap_or("its time is over");
                 self.undo((binder, reporter), &outcomes, (pods, *is_all, why)).await
@@ -222,11 +225,13 @@ impl Plan {
         };
         let lost = outcomes.iter().enumerate().filter(is_lost).filter(|(_, bound)| !bound.is_done());
         let lost = lost.map(|(place, _)| self.placements[place].uid.clone()).collect();
-        let (is_over, gang) = match written {
-            Written::Yes(gang) => (true, gang),
-            Written::No => (false, None),
+        let (is_over, gang, unwritten) = match written {
+            Written::Yes(gang) => (true, gang, None),
+            Written::No(unwritten) => (false, None, unwritten),
         };
-        Step { next, is_over, gang, lost, may_arrive, obstacle, why }
+        let is_refused = unwritten.as_ref().is_some_and(|unwritten| unwritten.is_refusal);
+        let obstacle = obstacle.or(unwritten);
+        Step { next, is_over, is_refused, gang, lost, may_arrive, obstacle, why }
     }
 
     /// What keeps the plan from being finished. Once it is undone, it is what it was before: its pods go because of that.
@@ -291,7 +296,7 @@ impl Plan {
         let ours = ours.iter().map(|place| &self.placements[*place]);
         if !binder.undo_all(&self.namespace, ours).await || !unseen.is_empty() || !is_all {
             // While one of them is left, so is the journal: the next round, or a successor, goes on from it.
-            return Written::No;
+            return Written::No(None);
         }
         let stays = |(place, bound): &(usize, &Bound)| bound.is_done() && !pods.contains(place);
         let bound = self.beside + outcomes.iter().enumerate().filter(stays).count();

@@ -206,3 +206,31 @@ async fn the_pause_after_one_attempt_does_not_end_the_next_one() {
     cluster.shown.tell(&mut scheduler);
     assert!(scheduler.state.cluster.knows("ns/pod:p0"), "what was sent for it isn't known yet");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_whose_end_may_not_be_written_says_so_on_its_gang_and_on_pods_that_come_later() {
+    let mut cluster = Cluster::with_journal(30);
+    cluster.change_pod("p0", runs);
+    cluster.change_pod("p1", runs);
+    cluster.server.fail("PUT gangs/g/status", usize::MAX, Fault::Refused(403));
+    let mut scheduler = cluster.scheduler();
+    pass(&mut cluster, &mut scheduler, 40).await;
+    assert_eq!(cluster.lines("PUT").len(), 2, "not each second");
+    let what = "the end of the plan of gang ns/g isn't written: no";
+    let events = cluster.server.events().into_iter();
+    let told: Vec<_> = events.filter(|event| event["reason"] == "PlanNotEnded").collect();
+    assert_eq!((&told[0]["note"], &told[0]["regarding"]["uid"]), (&json!(what), &json!("the-gang")));
+    let name = &told[0]["metadata"]["name"];
+    assert!(told.iter().all(|event| event["metadata"]["name"] == *name), "it is one event: {told:?}");
+    let mut late = cluster.server.objects().pods["p0"].clone();
+    late["metadata"]["name"] = json!("p2");
+    late["metadata"]["uid"] = json!("00000000-0000-4000-8000-000000000002");
+    late["spec"]["nodeName"].take();
+    late["status"] = json!({ "phase": "Pending" });
+    cluster.server.objects().pods.insert("p2".to_owned(), late);
+    pass(&mut cluster, &mut scheduler, 31).await;
+    assert_eq!(said(&cluster, "p2"), (json!("SchedulerError"), json!(what)));
+    cluster.server.heal();
+    pass(&mut cluster, &mut scheduler, 31).await;
+    assert!(cluster.status()["journal"].is_null(), "{}", cluster.status());
+}

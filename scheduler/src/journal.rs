@@ -136,6 +136,8 @@ fn planned(mut gang: Gang, placements: &[Placement], deadline: Timestamp) -> Res
         return Err(JournalError::Open);
     }
     status.phase = Some(GangPhase::Binding);
+    // It doesn't wait any more.
+    (status.message, status.blockers) = (None, Vec::new());
     // What is read again must be what was written: times are written in whole seconds.
     let deadline = Timestamp::from_second(deadline.as_second()).unwrap_or(deadline);
     status.journal = Some(Journal { deadline: Time(deadline), placements });

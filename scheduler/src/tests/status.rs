@@ -5,7 +5,10 @@ use plasma_api::{Gang, names};
 use plasma_runtime::CancellationToken;
 use serde_json::json;
 
-use super::cluster::{Cluster, runs};
+use super::{
+    api_server::Fault,
+    cluster::{Cluster, runs},
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_gang_without_pods_says_so_until_it_was_scheduled() {
@@ -114,4 +117,16 @@ async fn a_node_that_reports_nonsense_and_a_gang_that_cannot_be_read_are_told_so
     assert_eq!(told("bad").len(), 1);
     assert!(told("bad")[0].contains("its pods are not placed"), "{:?}", told("bad"));
     assert_eq!(cluster.status()["phase"], "Scheduled");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_gang_waited_for_is_not_said_any_more_once_its_pods_are_being_bound() {
+    let mut cluster = Cluster::new();
+    let blocker = json!({ "reason": "InsufficientResource", "subject": "nvidia.com/gpu", "nodes": 1 });
+    cluster.set_gang("status", json!({ "phase": "Waiting", "message": "needs more", "blockers": [blocker] }));
+    cluster.server.fail("POST pods/p1/binding", usize::MAX, Fault::Refused(403));
+    cluster.cycle(&mut cluster.scheduler()).await;
+    let status = cluster.status();
+    assert_eq!(status["phase"], "Binding");
+    assert!(status["message"].is_null() && status["blockers"].is_null(), "{status}");
 }

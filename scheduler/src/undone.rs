@@ -85,7 +85,8 @@ impl Undone {
     /// Forgets the gangs that are gone or of which their owner has changed something, and answers which.
     pub(crate) fn changed(&mut self, state: &State) -> Vec<String> {
         let is_changed = |key: &String, entry: &mut Entry| {
-            Owned::of(state, key, |uid| entry.owned.pods.contains_key(uid)) != entry.owned
+            let now = Owned::of(state, key, |uid| entry.owned.pods.contains_key(uid));
+            state.find_gang(key).is_none() || now != entry.owned
         };
         self.0.extract_if(.., is_changed).map(|(key, _)| key).collect()
     }
@@ -118,5 +119,13 @@ mod tests {
         assert_eq!(undone.again("ns/g", (&state, &[]), String::new(), now), now + FIRST);
         assert_eq!(undone.paused(now)[0].times, 1);
         assert!(undone.paused(now + FIRST).is_empty());
+    }
+
+    #[test]
+    fn a_gang_that_is_gone_is_forgotten() {
+        let (mut undone, state, now) = (Undone::default(), State::new("s"), Timestamp::now());
+        undone.again("ns/g", (&state, &[]), String::new(), now);
+        assert_eq!(undone.changed(&state), ["ns/g"]);
+        assert!(undone.paused(now).is_empty());
     }
 }

@@ -19,7 +19,8 @@ use kube::{
 };
 use plasma_api::{ComputeJob, ComputeQueue, Gang, compute_job::Phase, names::JOB_NAME_LABEL};
 use plasma_operator_core::{
-    Children, Key, Parent, Progress, Refusal, Step, admit, conclude, desire, hold, next_step,
+    Children, Key, Parent, Progress, Refusal, Step, Ungrouped, admit, conclude, desire, hold, next_step,
+    tell_group,
 };
 use plasma_runtime::{Gate, Runtime};
 
@@ -150,9 +151,9 @@ async fn reconcile(seen: Arc<Guarded>, context: Arc<Context>) -> Result<Action, 
     } else {
         None
     }; // pure
-    let (children, refused) = match children {
+    let ((children, refused), ungrouped) = match children {
         Some(children) => try_out(&context, &key, children).await?, // client
-        None => (None, asked),
+        None => ((None, asked), None),
     };
     let step = match &refused {
         Some(refusal) => hold(step, refusal, world.attempt.attempts), // pure
@@ -160,7 +161,11 @@ async fn reconcile(seen: Arc<Guarded>, context: Arc<Context>) -> Result<Action, 
     };
     let progress = Progress::of(&world.attempt);
     let look = look_again(&step, refused.as_ref(), &progress);
-    let status = conclude(&job, &step, refused.as_ref(), world.gang.as_ref(), progress, &Time(now)); // pure
+    let now = Time(now);
+    let mut status = conclude(&job, &step, refused.as_ref(), world.gang.as_ref(), progress, &now); // pure
+    if let Some(children) = &children {
+        tell_group(&mut status, (children.group.as_ref(), ungrouped.as_ref()), &now); // pure
+    }
     // Before anything is made or ended: an attempt of which the status doesn't know would be nobody's, and on what grounds
     // an attempt was ended can't be seen any more once its pods are gone.
     report(client, &job, &key, status).await?; // client
@@ -210,23 +215,28 @@ fn missing(job: &ComputeJob, (key, scheduler): (&Key, &str), world: &World, step
     Some(desire(&parent, &job.spec, *attempt))
 }
 
-/// The children as the API server would take them, or nothing, and why it is refused.
+/// What can be made, or why nothing can.
+type Tried = (Option<Children>, Option<Refusal>);
+
+/// The children as the API server would take them, or nothing, and why it is refused; and why they are in no PodGroup, though
+/// such are served.
 async fn try_out(
     context: &Context,
     key: &Key,
     children: Children,
-) -> Result<(Option<Children>, Option<Refusal>), Failure> {
+) -> Result<(Tried, Option<Ungrouped>), Failure> {
     let Rehearsal { children, ungrouped } = rehearse(&context.client, key, children).await?;
-    if let Some(why) = ungrouped {
+    if let Some(why) = &ungrouped {
         tracing::warn!("ComputeJob {}/{}: its gang has no PodGroup: {why}", key.namespace, key.name);
     }
-    Ok(match children {
+    let tried = match children {
         Ok(children) => {
             context.metrics.pod_groups.set(children.group.is_some().into());
             (Some(children), None)
         }
         Err(refusal) => (None, Some(refusal)),
-    })
+    };
+    Ok((tried, ungrouped))
 }
 
 /// When to look again, though nothing seems to change.

@@ -10,11 +10,17 @@ use k8s_openapi::{
             PodGroupSpec,
         },
     },
-    apimachinery::pkg::apis::meta::v1::APIResourceList,
+    apimachinery::pkg::apis::meta::v1::{APIResourceList, Time},
 };
-use plasma_api::Gang;
+use plasma_api::{
+    ComputeJobStatus, Gang,
+    condition::{self, Holds, Statement},
+};
 
 use crate::desire::Children;
+
+/// The condition by which a job says whether the pods of its attempt are in a PodGroup.
+const GROUPED: &str = "Grouped";
 
 /// A version of `scheduling.k8s.io` whose PodGroups are used. Alphas aren't: each has other fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +74,39 @@ pub enum Ungrouped {
     NotTaken(String),
     /// The API server drops what says that pods belong to a PodGroup.
     Dropped,
+}
+
+impl Ungrouped {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::SeveralPriorities => "SeveralPriorities",
+            Self::NotTaken(_) => "NotTaken",
+            Self::Dropped => "FieldDropped",
+        }
+    }
+}
+
+/// Says in a job's status whether the pods of the attempt that is made now are in a PodGroup, or why not; nothing where the
+/// API server serves none.
+pub fn tell_group(
+    status: &mut ComputeJobStatus,
+    (group, ungrouped): (Option<&Group>, Option<&Ungrouped>),
+    now: &Time,
+) {
+    let (holds, reason, message) = match (group, ungrouped) {
+        (Some(group), _) => {
+            let name = group.pod_group.metadata.name.as_deref().unwrap_or_default();
+            (Holds::True, "PodGroup", format!("its pods are in PodGroup {name}"))
+        }
+        (None, Some(why)) => {
+            let message =
+                format!("its pods are in no PodGroup, so others may evict one without the rest: {why}");
+            (Holds::False, why.reason(), message)
+        }
+        (None, None) => return status.conditions.retain(|condition| condition.type_ != GROUPED),
+    };
+    let statement = Statement { kind: GROUPED, holds, reason: reason.to_owned(), message };
+    condition::merge(&mut status.conditions, statement, status.observed_generation, now);
 }
 
 impl std::fmt::Display for Ungrouped {

@@ -20,7 +20,7 @@ pub use absent::Absent;
 pub use admit::{Spent, admit};
 pub use conclude::conclude;
 pub use desire::{Children, Parent, attempt_name, desire, role_job_name};
-pub use grouped::{Group, GroupVersion, Ungrouped, has_pod_groups};
+pub use grouped::{Group, GroupVersion, Ungrouped, has_pod_groups, tell_group};
 pub use own::{Claim, Key, claim, own_jobs};
 pub use progress::{Observed, Progress, Step, hold, next_step, unrecorded};
 pub use refusal::Refusal;

@@ -118,3 +118,13 @@ proptest! {
         prop_assert_eq!(grouped, plain);
     }
 }
+
+#[test]
+fn what_was_said_of_an_attempt_in_a_group_is_taken_back_where_none_are_served_any_more() {
+    let (mut status, now) = (ComputeJobStatus::default(), Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH));
+    tell_group(&mut status, (None, Some(&Ungrouped::SeveralPriorities)), &now);
+    let said = condition::find(&status.conditions, "Grouped").unwrap();
+    assert_eq!((said.status.as_str(), said.reason.as_str()), ("False", "SeveralPriorities"));
+    tell_group(&mut status, (None, None), &now);
+    assert!(status.conditions.is_empty());
+}

@@ -155,3 +155,33 @@ async fn what_is_refused_in_a_group_and_without_is_refused() {
     let (_, status) = asked.iter().find(|(verb, _)| *verb == "status").expect("a status");
     assert_eq!(status["phase"], "Refused");
 }
+
+/// The status and the reason of the condition `Grouped`, and its message.
+async fn said(upstream: Upstream) -> Option<(String, String, String)> {
+    let (server, outcome) = reconciled(ApiServer { upstream, ..ApiServer::default() }).await;
+    outcome.expect("it goes well");
+    let asked = server.asked();
+    let (_, status) = asked.iter().find(|(verb, _)| *verb == "status").expect("a status");
+    let conditions = status["conditions"].as_array().expect("conditions");
+    let said = conditions.iter().find(|condition| condition["type"] == "Grouped")?;
+    Some((text(&said["status"]), text(&said["reason"]), text(&said["message"])))
+}
+
+#[tokio::test]
+async fn a_job_says_whether_its_pods_are_in_a_pod_group_and_why_not() {
+    let serves = &["v1beta1"];
+    assert_eq!(said(Upstream::default()).await, None, "none are served");
+    let (holds, reason, message) =
+        said(Upstream { serves, ..Upstream::default() }).await.expect("it is said");
+    assert_eq!((holds.as_str(), reason.as_str()), ("True", "PodGroup"));
+    assert!(message.contains("j-0"), "{message}");
+    let (holds, reason, message) =
+        said(Upstream { serves, drops: true, ..Upstream::default() }).await.expect("it is said");
+    assert_eq!((holds.as_str(), reason.as_str()), ("False", "FieldDropped"));
+    assert!(message.contains("GenericWorkload"), "{message}");
+    let refuses = Some((403, "podgroups is forbidden"));
+    let (holds, reason, message) =
+        said(Upstream { serves, refuses, ..Upstream::default() }).await.expect("it is said");
+    assert_eq!((holds.as_str(), reason.as_str()), ("False", "NotTaken"));
+    assert!(message.contains("podgroups is forbidden"), "{message}");
+}

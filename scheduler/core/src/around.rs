@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    cluster::{Cluster, Concerns},
+    cluster::{Cluster, Concerns, Whose},
     filter::{Company, Refusal, Spreading, VolumeNeeds},
     labels::{Labels, Selector, Text},
     node::{Node, NodeId, PodId},
@@ -34,9 +34,16 @@ pub(crate) fn looks(cluster: &Cluster, alike: &[Alike]) -> bool {
 
 /// What of what is around decides, beside what is free.
 pub(crate) fn concerns(cluster: &Cluster, alike: &[Alike]) -> Concerns {
+    let kinds = || alike.iter().map(|alike| &alike.kind);
+    let has_around = kinds().any(|kind| kind.looks_around()) || is_shunned(cluster, alike);
     Concerns {
-        pods: alike.iter().any(|alike| alike.kind.looks_around()) || is_shunned(cluster, alike),
-        storage: alike.iter().any(|alike| alike.kind.volumes.is_some()),
+        pods: kinds().next().filter(|_| has_around).map(|kind| {
+            match kinds().any(|kind| kind.looks_abroad()) {
+                true => Whose::Anybodys,
+                false => Whose::Of(kind.namespace.clone()),
+            }
+        }),
+        storage: kinds().any(|kind| kind.volumes.is_some()),
     }
 }
 

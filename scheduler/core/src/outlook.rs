@@ -258,7 +258,8 @@ impl Outlooks {
             gains = gains.wrapping_add(outlook.gains);
             has_failed |= vain.counted.is_some_and(|priority| outlook.has_failed(*pods, priority));
         }
-        let is_moved = vain.around.is_some_and(|(which, then)| then != ground.changes.surroundings(which));
+        let is_moved =
+            vain.around.as_ref().is_some_and(|(which, then)| *then != ground.changes.surroundings(which));
         is_moved || gains != vain.gains && !has_failed
     }
 }

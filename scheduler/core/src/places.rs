@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     around,
-    cluster::{Cluster, Concerns, Lifted},
+    cluster::{Cluster, Lifted, Whose},
     elastic::Wanted,
     labels::Text,
     node::NodeId,
@@ -104,10 +104,13 @@ impl Cluster {
         let is_mixed = alike.len() > 1;
         // Which of several kinds are chosen is no matter of counting.
         let (chooses, is_searched) = (wanted.has_choice() && is_mixed, wanted.enough > 1);
-        let concerns = around::concerns(self, alike);
+        let mut concerns = around::concerns(self, alike);
         let looks_around = concerns.any();
-        let concerns = Concerns { pods: concerns.pods || chooses && is_searched, ..concerns };
-        let around = concerns.any().then(|| (concerns, self.changes.surroundings(concerns)));
+        if chooses && is_searched {
+            concerns.pods = Some(Whose::Anybodys);
+        }
+        let then = self.changes.surroundings(&concerns);
+        let around = concerns.any().then_some((concerns, then));
         let is_alone = !looks_around && !chooses && self.is_alone(alike);
         let is_counted = !is_mixed && !looks_around && !self.has_reserved(alike);
         let counted = preempt::standing(self, alike).filter(|_| is_counted).map(|(priority, _)| priority);

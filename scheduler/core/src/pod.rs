@@ -195,6 +195,13 @@ impl Kind {
     pub(crate) fn looks_around(&self) -> bool {
         !self.company.is_empty() || !self.shuns.is_empty() || !self.spread.is_empty()
     }
+
+    /// Whether it depends on pods of other namespaces, where these don't shun it.
+    pub(crate) fn looks_abroad(&self) -> bool {
+        let is_abroad = |name: &Text| *name != self.namespace;
+        let mut terms = self.company.iter().chain(&self.shuns);
+        terms.any(|term| term.namespace_selector.is_some() || term.namespaces.iter().any(is_abroad))
+    }
 }
 
 /// A port of the node.

@@ -1,8 +1,8 @@
 //! What has changed, for those who remember an answer and want to know whether it still holds.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use crate::node::NodeId;
+use crate::{labels::Text, node::NodeId, pod::Kind};
 
 /// How many changes of nodes are remembered. Who is further behind begins anew.
 const REMEMBERED: usize = 20_000;
@@ -41,18 +41,27 @@ impl History {
 }
 
 /// What beside room decides where pods may go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Concerns {
-    /// Other pods, and where these are.
-    pub(crate) pods: bool,
+    /// Where other pods are.
+    pub(crate) pods: Option<Whose>,
     /// Volumes, and who uses them.
     pub(crate) storage: bool,
 }
 
+/// Which other pods decide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// Those of this namespace, and those that don't want certain pods of it near them.
+    Of(Text),
+    /// Any.
+    Anybodys,
+}
+
 impl Concerns {
     /// Whether anything does.
-    pub(crate) fn any(self) -> bool {
-        self.pods || self.storage
+    pub(crate) fn any(&self) -> bool {
+        self.pods.is_some() || self.storage
     }
 }
 
@@ -67,7 +76,11 @@ pub(crate) struct Changes {
     trials: u32,
     /// How much has happened to nodes that wasn't a trial.
     lasting: u64,
+    /// How much has happened around pods, anywhere.
     around: u64,
+    /// How much of that had when something last did that is about every namespace, or about this one.
+    around_all: u64,
+    around_namespace: HashMap<Text, u64>,
     storage: u64,
     prey: u64,
     /// How often room was made for whoever looks for somebody to evict; and by the going of pods that those of a higher
@@ -97,8 +110,31 @@ impl Changes {
     pub(crate) fn around(&mut self) {
         if self.trials == 0 {
             self.around += 1;
+            self.around_all = self.around;
             self.version += 1;
         }
+    }
+
+    /// A pod of this kind is elsewhere, or isn't what it was: those of its namespace that look around may have hope, and those
+    /// that it doesn't want near it.
+    pub(crate) fn around_pod(&mut self, kind: &Kind) {
+        if kind.shuns.iter().any(|term| term.namespace_selector.is_some()) {
+            return self.around();
+        }
+        if self.trials == 0 {
+            self.around += 1;
+            self.version += 1;
+            let shunned = kind.shuns.iter().flat_map(|term| &term.namespaces);
+            for namespace in std::iter::once(&kind.namespace).chain(shunned) {
+                self.around_namespace.insert(namespace.clone(), self.around);
+            }
+        }
+    }
+
+    /// Forgets which namespaces there were: whoever looks around may have hope.
+    pub(crate) fn forget_namespaces(&mut self) {
+        self.around_namespace.clear();
+        self.around();
     }
 
     /// Pods with volumes may have hope.
@@ -150,8 +186,15 @@ impl Changes {
     }
 
     /// Grows with whatever pods for which these matter may wait for, but for more room.
-    pub(crate) fn surroundings(&self, which: Concerns) -> u64 {
-        (if which.pods { self.around } else { 0 }) + if which.storage { self.storage } else { 0 }
+    pub(crate) fn surroundings(&self, which: &Concerns) -> u64 {
+        let around = match &which.pods {
+            None => 0,
+            Some(Whose::Anybodys) => self.around,
+            Some(Whose::Of(namespace)) => {
+                self.around_namespace.get(namespace).copied().unwrap_or_default().max(self.around_all)
+            }
+        };
+        around + if which.storage { self.storage } else { 0 }
     }
 
     /// There may be more room than before, were all gone who could be evicted: where it was made by the going of a pod that
@@ -166,7 +209,7 @@ impl Changes {
     }
 
     /// Grows with whatever makes it worth another search whom to evict for a group of this priority.
-    pub(crate) fn chances(&self, priority: i32, which: Concerns) -> u64 {
+    pub(crate) fn chances(&self, priority: i32, which: &Concerns) -> u64 {
         let gone: u64 = self.evictable_gone.range(priority..).map(|(_, gone)| gone).sum();
         let come: u64 = self.evictable_come.range(..priority).map(|(_, come)| come).sum();
         self.chances + gone + come + self.surroundings(which)

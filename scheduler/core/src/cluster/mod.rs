@@ -36,7 +36,7 @@ use crate::{
 };
 
 pub(crate) use budgets::Budget;
-pub(crate) use changes::{Changes, Concerns, Moment};
+pub(crate) use changes::{Changes, Concerns, Moment, Whose};
 pub(crate) use groups::is_gang;
 pub use groups::is_single;
 pub(crate) use groups::{Group, Turn};
@@ -287,6 +287,7 @@ impl Cluster {
     /// Drops what nobody mentions any more.
     pub(crate) fn forget_unused(&mut self) {
         self.forget_nodes();
+        self.changes.forget_namespaces();
         let of_pods = self.pods.iter().flatten().filter_map(|known| known.pod.holds.as_ref());
         let of_pods = of_pods.flat_map(|holds| holds.iter().map(|(id, _)| id));
         let resources = of_pods.chain(self.nodes.iter().flat_map(Node::resources)).collect();

@@ -54,7 +54,7 @@ impl Cluster {
         if let Some(known) = self.take(id) {
             self.leave_pod_group(id, &known.pod);
             let by = self.evictable_as(&known);
-            self.moved(known.on, None, by);
+            self.moved(&known.pod.kind, (known.on, None), by);
             if let Some(group) = known.group {
                 self.touch(&group);
             }
@@ -81,9 +81,9 @@ impl Cluster {
         let Some(id) = self.pod_ids.get(uid).copied() else { return };
         if self.known(id).is_some_and(|known| known.assumed.is_some()) {
             let Some(known) = self.take(id) else { return };
-            let (group, left) = (known.group.clone(), known.on);
+            let (kind, group, left) = (known.pod.kind.clone(), known.group.clone(), known.on);
             self.put(id, known.pod, Lot { reserved: known.reserved, ..Lot::default() }, None);
-            self.moved(left, self.known(id).and_then(|known| known.on), None);
+            self.moved(&kind, (left, self.known(id).and_then(|known| known.on)), None);
             if let Some(group) = group {
                 self.touch(&group);
             }
@@ -119,18 +119,18 @@ impl Cluster {
         }
         let steps = self.steps_for(&known.pod, node);
         let Some(known) = self.take(id) else { return };
-        let left = known.on;
+        let (kind, left) = (known.pod.kind.clone(), known.on);
         let lot = Lot { assumed: Some(node), steps, reserved: known.reserved, is_leaving: known.is_leaving };
         self.put(id, known.pod, lot, None);
-        self.moved(left, self.known(id).and_then(|known| known.on), None);
+        self.moved(&kind, (left, self.known(id).and_then(|known| known.on)), None);
     }
 
     /// Takes back an assumption that nobody saw: nothing was freed by it.
     pub(crate) fn put_back(&mut self, id: PodId) {
         if let Some(known) = self.take(id) {
-            let left = known.on;
+            let (kind, left) = (known.pod.kind.clone(), known.on);
             self.put(id, known.pod, Lot { reserved: known.reserved, ..Lot::default() }, None);
-            self.moved(left, self.known(id).and_then(|known| known.on), None);
+            self.moved(&kind, (left, self.known(id).and_then(|known| known.on)), None);
         }
     }
 
@@ -234,11 +234,15 @@ impl Cluster {
             self.changes.prey(Some(known.pod.priority));
         }
         let Some(known) = self.known(id) else { return };
-        if was_on != on {
-            let by = left.and_then(|left| self.evictable_as(left));
-            self.moved(was_on, on, by);
-        } else if left.is_some_and(|left| on.is_some() && !left.counts_as(known)) {
-            self.moved(was_on, on, None);
+        let is_elsewhere = was_on != on;
+        if is_elsewhere || left.is_some_and(|left| on.is_some() && !left.counts_as(known)) {
+            let by = left.filter(|_| is_elsewhere).and_then(|left| self.evictable_as(left));
+            let kind = known.pod.kind.clone();
+            // Whom it shunned before may have hope, too.
+            left.filter(|_| was_on.is_some())
+                .into_iter()
+                .for_each(|left| self.changes.around_pod(&left.pod.kind));
+            self.moved(&kind, (was_on, on), by);
         }
     }
 

@@ -69,7 +69,7 @@ impl Cluster {
         };
         let has_hope = outlooks.has_hope(vain, Ground { nodes, shared, changes });
         let is_open = has_hope || sought.has_chance(changes, lowest);
-        Look { has_hope, sought: Some(*sought).filter(|_| !is_open) }
+        Look { has_hope, sought: Some(sought.clone()).filter(|_| !is_open) }
     }
 
     fn lowest_priority(&self) -> Option<i32> {

@@ -5,7 +5,7 @@ use super::{Cluster, Known, Step};
 use crate::{
     labels::Text,
     node::{NodeId, PodId},
-    pod::Pod,
+    pod::{Kind, Pod},
 };
 
 /// What beside its own document says where a pod counts.
@@ -173,7 +173,7 @@ impl Cluster {
         self.leave_node(id, &mut known);
         change(&mut known);
         self.enter_node(id, &known);
-        self.moved(left, known.on, None);
+        self.moved(&known.pod.kind, (left, known.on), None);
         self.pods[id.index()] = Some(known);
     }
 
@@ -213,7 +213,12 @@ impl Cluster {
     /// A pod that holds something is elsewhere than it was: there may be more room where it was, and there is something else
     /// around where it is.
     /// Who could have evicted it where it was gains nothing by that: by their priority.
-    pub(super) fn moved(&mut self, left: Option<NodeId>, on: Option<NodeId>, evictable: Option<i32>) {
+    pub(super) fn moved(
+        &mut self,
+        kind: &Kind,
+        (left, on): (Option<NodeId>, Option<NodeId>),
+        evictable: Option<i32>,
+    ) {
         if let Some(left) = left {
             self.changes.node(left, true);
             self.changes.chance(evictable);
@@ -222,7 +227,7 @@ impl Cluster {
             self.changes.node(on, false);
         }
         if left.or(on).is_some() {
-            self.changes.around();
+            self.changes.around_pod(kind);
         }
         // For whom a node is kept, that it was enough to wait there may hold no more.
         if !self.changes.is_trial() && on.is_some_and(|on| self.nodes[on.index()].keeps()) {

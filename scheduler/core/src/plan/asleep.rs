@@ -2,7 +2,7 @@
 
 mod happens;
 
-use happens::{Asks, Happens, How, happens};
+use happens::{Abroad, Asks, Happens, How, happens};
 use proptest::{collection::vec, prelude::*};
 use serde_json::{Value, json};
 
@@ -29,6 +29,18 @@ struct Scene {
 fn affinity(kind: &str, app: usize, key: &str) -> Value {
     let term = json!({ "labelSelector": { "matchLabels": { "app": app.to_string() } }, "topologyKey": key });
     json!({ kind: { "requiredDuringSchedulingIgnoredDuringExecution": [term] } })
+}
+
+/// Anti-affinity to pods of an app: of one namespace, or of all.
+fn apart_from(app: usize, (namespace, from_all): (&str, bool)) -> Value {
+    let mut affinity = affinity("podAntiAffinity", app, "zone");
+    let term = &mut affinity["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0];
+    if from_all {
+        term["namespaceSelector"] = json!({});
+    } else {
+        term["namespaces"] = json!([namespace]);
+    }
+    affinity
 }
 
 impl Scene {
@@ -124,6 +136,9 @@ impl Scene {
                 How::Plainly => {}
                 How::Apart(app, key) => pod["spec"]["affinity"] = affinity("podAntiAffinity", app, key),
                 How::Together(app, key) => pod["spec"]["affinity"] = affinity("podAffinity", app, key),
+                How::ApartFromAbroad { app, from_all } => {
+                    pod["spec"]["affinity"] = apart_from(app, ("abroad", from_all));
+                }
                 How::Spread => {
                     pod["spec"]["topologySpreadConstraints"] = json!([{ "maxSkew": 1, "topologyKey": "zone",
                         "whenUnsatisfiable": "DoNotSchedule",
@@ -155,10 +170,16 @@ impl Scene {
             }
             Happens::NodeGone(node) => self.world.cluster.remove_node(&format!("n{node}")),
             Happens::Pod { pod, asks } => self.arrives(*pod, asks),
-            Happens::Foreign { pod, node, gpus, priority, app } => {
+            Happens::Foreign { pod, node, gpus, priority, app, abroad } => {
                 self.make(*pod, (*gpus, *priority, *app), |pod| {
                     pod["spec"]["schedulerName"] = json!("default-scheduler");
                     pod["spec"]["nodeName"] = json!(format!("n{node}"));
+                    if let Some(abroad) = abroad {
+                        pod["metadata"]["namespace"] = json!("abroad");
+                        if let Abroad::Apart { app, from_all } = *abroad {
+                            pod["spec"]["affinity"] = apart_from(app, ("ns", from_all));
+                        }
+                    }
                 });
             }
             Happens::Gang { gang, min_member, priority } => self.gang(*gang, *min_member, *priority),

@@ -304,3 +304,44 @@ fn the_gang_decides_over_a_pod_that_is_in_an_upstream_group_too_and_without_one_
     let Decision::Aside { group, why: Aside::Refused(why) } = &decisions[1] else { panic!("{decisions:?}") };
     assert_eq!((group.as_str(), why.field.as_str()), ("ns/pod:alone", "spec.schedulingGroup"));
 }
+
+/// Whether a pod that waits and shuns pods of some namespaces is looked at again when one comes to be on a node.
+fn is_roused(shuns: &Value, (namespace, its_shuns): (&str, Option<&Value>)) -> bool {
+    let mut world = world(&[99, 99]);
+    let mut pod = |name: &str, namespace: &str, shuns: Option<&Value>, node: Option<&str>| {
+        world.pod(name, &gpus(1), |pod| {
+            pod["metadata"]["namespace"] = json!(namespace);
+            pod["metadata"]["labels"] = json!({ "app": namespace });
+            pod["spec"]["nodeName"] = json!(node);
+            if let Some(shuns) = shuns {
+                let mut term = shuns.clone();
+                term["topologyKey"] = json!("kubernetes.io/hostname");
+                term["labelSelector"] = json!({ "matchLabels": { "app": "ns" } });
+                pod["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] =
+                    json!([term]);
+            }
+        });
+        plan(&mut world);
+        world.cluster.looks()
+    };
+    for node in ["n0", "n1"] {
+        pod(node, "ns", Some(&json!({})), Some(node));
+    }
+    let before = pod("waits", "ns", Some(shuns), None);
+    pod("comes", namespace, its_shuns, Some("n0")) > before
+}
+
+#[test]
+fn who_looks_around_is_roused_by_pods_of_the_namespaces_it_looks_at_and_by_those_that_look_at_its_own() {
+    let (own, of_ns, of_third) =
+        (json!({}), json!({ "namespaces": ["ns"] }), json!({ "namespaces": ["third"] }));
+    let (of_other, of_all) = (json!({ "namespaces": ["other"] }), json!({ "namespaceSelector": {} }));
+    assert!(is_roused(&own, ("ns", None)));
+    assert!(!is_roused(&own, ("other", None)));
+    assert!(!is_roused(&own, ("other", Some(&own))));
+    assert!(!is_roused(&of_ns, ("other", Some(&of_third))));
+    assert!(is_roused(&own, ("other", Some(&of_ns))));
+    assert!(is_roused(&own, ("other", Some(&of_all))));
+    assert!(is_roused(&of_other, ("other", None)));
+    assert!(is_roused(&of_all, ("other", None)));
+}

@@ -44,7 +44,7 @@ pub(crate) enum Fate {
 }
 
 /// What a group that found nobody to evict waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sought {
     /// What came of it.
     pub(crate) fate: Fate,
@@ -59,7 +59,7 @@ impl Sought {
     pub(crate) fn new(cluster: &Cluster, alike: &[Alike], fate: Fate) -> Self {
         let may = standing(cluster, alike).filter(|(_, may)| *may);
         let (priority, concerns) = (may.map(|(priority, _)| priority), around::concerns(cluster, alike));
-        let chances = cluster.changes.chances(priority.unwrap_or(i32::MAX), concerns);
+        let chances = cluster.changes.chances(priority.unwrap_or(i32::MAX), &concerns);
         Self { fate, priority, concerns, chances }
     }
 
@@ -67,7 +67,7 @@ impl Sought {
     pub(crate) fn has_chance(&self, changes: &Changes, lowest: Option<i32>) -> bool {
         let Some(priority) = self.priority else { return false };
         let has_below = lowest.is_some_and(|lowest| lowest < priority);
-        let has_moved = || self.chances != changes.chances(priority, self.concerns);
+        let has_moved = || self.chances != changes.chances(priority, &self.concerns);
         match self.fate {
             // Whoever takes its nodes, or changes them, rouses it; but what is around it changes elsewhere, too.
             Fate::Ending(_) => self.concerns.any() && has_moved(),

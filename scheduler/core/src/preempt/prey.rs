@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// For those whose fate is remembered nothing around matters.
-const ALONE: Concerns = Concerns { pods: false, storage: false };
+const ALONE: Concerns = Concerns { pods: None, storage: false };
 
 /// Groups of lower priority, the cheapest first, and what nodes gain by their going.
 #[derive(Debug)]
@@ -55,7 +55,8 @@ impl Prey {
         let counted = sought.priority.filter(|_| vain.is_alone).and_then(|priority| {
             let fates = self.fates.get(&priority)?;
             Some(
-                fates.chances == changes.chances(priority, ALONE) && fates.by_kinds.contains_key(&vain.kinds),
+                fates.chances == changes.chances(priority, &ALONE)
+                    && fates.by_kinds.contains_key(&vain.kinds),
             )
         });
         counted.unwrap_or(false)
@@ -66,7 +67,7 @@ impl Prey {
         if self.at != changes.evictable() {
             (self.herds, self.own, self.at) = (HashMap::new(), None, changes.evictable());
         }
-        self.fates.retain(|priority, fates| fates.chances == changes.chances(*priority, ALONE));
+        self.fates.retain(|priority, fates| fates.chances == changes.chances(*priority, &ALONE));
     }
 }
 
@@ -102,7 +103,7 @@ impl Cluster {
         if let Some(key) = self.fate_key(alike) {
             let kinds = alike.iter().map(|alike| alike.kind.clone()).collect();
             let fates = self.prey.fates.entry(priority).or_default();
-            fates.chances = self.changes.chances(priority, ALONE);
+            fates.chances = self.changes.chances(priority, &ALONE);
             fates.by_kinds.insert(key, (fate, kinds));
         }
     }

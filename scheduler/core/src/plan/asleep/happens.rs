@@ -28,6 +28,8 @@ pub(super) enum Happens {
         gpus: i64,
         priority: i32,
         app: usize,
+        /// Where it isn't of the namespace of the others, how it is about them.
+        abroad: Option<Abroad>,
     },
     Ending(usize, i64),
     Later(i64),
@@ -79,6 +81,17 @@ pub(super) struct Asks {
     pub(super) how: How,
 }
 
+/// How a pod of another namespace is about those of ours.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Abroad {
+    Plainly,
+    /// Not where a pod of this app is, of our namespace by its name, or of any.
+    Apart {
+        app: usize,
+        from_all: bool,
+    },
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) enum How {
     Plainly,
@@ -86,6 +99,11 @@ pub(super) enum How {
     Apart(usize, &'static str),
     /// Where a pod of this app is.
     Together(usize, &'static str),
+    /// Not where a pod of this app is, of the other namespace by its name, or of any.
+    ApartFromAbroad {
+        app: usize,
+        from_all: bool,
+    },
     Spread,
     InZone(usize),
     WithPort,
@@ -99,6 +117,7 @@ fn asks() -> impl Strategy<Value = Asks> {
         4 => Just(How::Plainly),
         1 => (0_usize..3, key()).prop_map(|(app, key)| How::Apart(app, key)),
         1 => (0_usize..3, key()).prop_map(|(app, key)| How::Together(app, key)),
+        1 => (0_usize..3, any::<bool>()).prop_map(|(app, from_all)| How::ApartFromAbroad { app, from_all }),
         1 => Just(How::Spread),
         1 => (0_usize..2).prop_map(How::InZone),
         1 => Just(How::WithPort),
@@ -115,6 +134,11 @@ fn asks() -> impl Strategy<Value = Asks> {
     })
 }
 
+fn abroad() -> impl Strategy<Value = Abroad> {
+    let apart = (0_usize..3, any::<bool>()).prop_map(|(app, from_all)| Abroad::Apart { app, from_all });
+    prop_oneof![Just(Abroad::Plainly), apart]
+}
+
 /// In how many seconds a pod is to be gone.
 fn ends() -> impl Strategy<Value = i64> {
     prop_oneof![Just(-100), Just(0), Just(0), Just(0), Just(500), Just(100_000)]
@@ -128,8 +152,8 @@ pub(super) fn happens() -> impl Strategy<Value = Happens> {
         1 => (0..NODES).prop_map(Happens::NodeGone),
         6 => (pod(), asks()).prop_map(|(pod, asks)| Happens::Pod { pod, asks }),
         3 => pod().prop_map(Happens::Bound),
-        2 => (pod(), 0..NODES, 0_i64..4, 0_i32..3, 0_usize..3)
-            .prop_map(|(pod, node, gpus, priority, app)| Happens::Foreign { pod, node, gpus, priority, app }),
+        3 => (pod(), 0..NODES, 0_i64..4, 0_i32..3, 0_usize..3, option::of(abroad()))
+            .prop_map(|(pod, node, gpus, priority, app, abroad)| Happens::Foreign { pod, node, gpus, priority, app, abroad }),
         1 => (pod(), ends()).prop_map(|(pod, seconds)| Happens::Ending(pod, seconds)),
         1 => prop_oneof![Just(61), Just(290)].prop_map(Happens::Later),
         1 => (pod(), prop_oneof![Just("Succeeded"), Just("Failed")])

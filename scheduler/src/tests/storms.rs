@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use controllers::{Controllers, GANGS, standing};
 use dice::Dice;
 use network::Connection;
+use refusals::What;
 use rules::{free, members};
 use world::{Held, Weather, World};
 
@@ -46,23 +47,27 @@ impl Weather {
             foreigners: dice.one_in(3),
             priorities: dice.one_in(2),
             gangs_go: dice.one_in(3),
+            loners_go: true,
         }
     }
 }
 
 /// Goes through the storm of a seed.
 fn storm(seed: u64) {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    runtime.block_on(weather(seed));
+    go_through(&World::new(seed, Weather::of(seed)));
 }
 
-async fn weather(seed: u64) {
-    let weather = Weather::of(seed);
-    let world = World::new(seed, weather);
+fn go_through(world: &World) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(go_on(world));
+}
+
+async fn go_on(world: &World) {
+    let weather = world.weather();
     world.note(&format!("{weather:?}"));
     let mut controllers = Controllers::new(world.clone());
-    let mut crowd = Crowd::new(&world);
+    let mut crowd = Crowd::new(world);
     let least: usize = if weather.refusals { 160 } else { 60 };
     let end = Instant::now()
         + Duration::from_millis(1000 * u64::try_from(least).unwrap())
@@ -89,7 +94,7 @@ async fn weather(seed: u64) {
             world.fail(&format!("{half:?} are left in halves"));
         }
     }
-    check_rest(&world);
+    check_rest(world);
     world.look();
 }
 
@@ -177,6 +182,43 @@ fn storms_that_did_harm_do_none_any_more() {
     for seed in DID_HARM {
         storm(seed);
     }
+}
+
+/// Storms in which nothing is wrong but that one group's writes are refused, or not answered: there it can be seen whether
+/// others wait for that.
+#[test]
+fn nobody_waits_beside_room_for_him_while_others_are_refused() {
+    let refusals = [
+        ("s", What::Bindings, Some(500)),
+        ("s", What::Bindings, None),
+        ("g2", What::Bindings, Some(403)),
+        ("g2", What::GangStatus, Some(500)),
+        ("g2", What::GangStatus, None),
+        ("g2", What::Writes, None),
+    ];
+    let mut looks = 0;
+    for (seed, (whose, what, code)) in (1..).zip(refusals) {
+        let weather = Weather {
+            refusals: true,
+            faults: 0,
+            copies: 1,
+            kills: false,
+            pauses: false,
+            nodes_go: false,
+            foreigners: false,
+            priorities: false,
+            gangs_go: true,
+            loners_go: false,
+            nodes_change: false,
+            failed_stay: false,
+            never_end: false,
+        };
+        let world = World::new(seed, weather);
+        world.refuse(whose, what, code);
+        go_through(&world);
+        looks += world.state().refusals.looks;
+    }
+    assert!(looks > 100, "{looks} looks at who waits show nothing");
 }
 
 /// So many as `STORMS` says, from the seed on that `STORM` says.

@@ -96,7 +96,7 @@ pub(super) fn change(node: &mut Value, how: usize, gpus: usize) {
 
 impl World {
     /// A copy sends a request: a binding isn't one to a node that it knew to be closed when it chose it, or found that another
-    /// copy did.
+    /// copy did; nor one of a gang's pod of which no journal knows.
     pub(super) fn check_target(&self, copy: usize, line: &str, body: &Value) {
         if !line.ends_with("/binding") {
             return;
@@ -109,13 +109,17 @@ impl World {
             let state = self.state();
             let chosen = state.plans.chosen(uid, node).max(state.closed.complete.get(&copy).copied());
             let closed = state.closed.since(copy, node, pod);
-            let is_wrong = chosen.zip(closed).is_some_and(|(chosen, closed)| closed <= chosen);
-            is_wrong.then(|| pod["metadata"]["name"].clone())
+            let name = &pod["metadata"]["name"];
+            if chosen.zip(closed).is_some_and(|(chosen, closed)| closed <= chosen) {
+                Some(format!("copy {copy} sends {name} to {node}, of which it knew that it is closed to it"))
+            } else if state.plans.is_unannounced(pod) {
+                Some(format!("copy {copy} sends {name} to {node}, and no journal says so"))
+            } else {
+                None
+            }
         };
-        if let Some(pod) = wrong {
-            self.fail(&format!(
-                "copy {copy} sends {pod} to {node}, of which it knew that it is closed to it"
-            ));
+        if let Some(wrong) = wrong {
+            self.fail(&wrong);
         }
     }
 }

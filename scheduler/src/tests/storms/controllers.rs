@@ -17,7 +17,7 @@ pub(super) const GANGS: [(&str, usize, usize); 3] = [("g0", 3, 3), ("g1", 2, 2),
 /// The gang whose pods that have failed stay, where any do: others take their places.
 const REPLACING: &str = "g2";
 /// Pods of no gang.
-const LONERS: [&str; 2] = ["s0", "s1"];
+const LONERS: [&str; 2] = ["s-0", "s-1"];
 
 /// What makes and unmakes objects.
 pub(super) struct Controllers {
@@ -79,7 +79,7 @@ impl Controllers {
                 let wanted = self.wanted[at % 3];
                 objects.pods.retain(|name, pod| gang_of(pod) != gang || number(name) < wanted);
             }
-            7 => delete(&mut objects, |name, _| name == LONERS[at % 2]),
+            7 if weather.loners_go => delete(&mut objects, |name, _| name == LONERS[at % 2]),
             8 => self.end(&mut objects, GANGS[at % 3].0),
             9 | 10 if weather.nodes_change => {
                 let (name, gpus) = NODES[at % 3];
@@ -187,7 +187,9 @@ impl Controllers {
         }
         self.made += 1;
         let mut pod = pod(name, gang, (self.made, priority));
-        if self.world.weather().never_end && self.world.throw(|dice| dice.one_in(5)) {
+        // Once it is calm, nothing keeps pods from ending.
+        let never_end = self.world.weather().never_end && !self.world.state().is_calm;
+        if never_end && self.world.throw(|dice| dice.one_in(5)) {
             pod["metadata"]["finalizers"] = json!(["example.com/keep"]);
         }
         objects.pods.insert(name.to_owned(), pod);

@@ -24,7 +24,7 @@ pub(super) async fn run(connection: Connection) {
     }
 }
 
-/// Works until the lease is lost.
+/// Works until the lease is lost, and a little longer: that this is so isn't seen at once.
 async fn lead(connection: &Connection, args: &Args, leadership: &Leadership, lost: &CancellationToken) {
     let (world, copy) = (&connection.world, connection.copy);
     world.note(&format!("copy {copy} leads"));
@@ -34,7 +34,11 @@ async fn lead(connection: &Connection, args: &Args, leadership: &Leadership, los
     world.state().closed.begins(copy);
     Shown::default().tell_what_stays(&mut scheduler);
     let mut looked = tokio::time::Instant::now();
-    while !lost.is_cancelled() {
+    let (late, mut until) = (world.throw(|dice| dice.millis(20_000)), None);
+    while until.is_none_or(|until| tokio::time::Instant::now() < until) {
+        if lost.is_cancelled() {
+            until.get_or_insert_with(|| tokio::time::Instant::now() + late);
+        }
         tokio::time::sleep(world.step()).await;
         world.until_resumed(copy).await;
         watches.go_on(connection, &mut scheduler);
@@ -48,7 +52,9 @@ async fn lead(connection: &Connection, args: &Args, leadership: &Leadership, los
         if scheduler.state.is_complete() {
             world.state().closed.completes(copy);
             scheduler.cycle(world.now());
-            world.remember_plans(&scheduler, watches.known());
+            if !lost.is_cancelled() {
+                world.remember_plans(&scheduler, watches.known());
+            }
         }
     }
 }

@@ -53,7 +53,12 @@ impl Connection {
     async fn arrive(self, after: Duration, line: String, body: Value) -> Option<(u16, Value)> {
         tokio::time::sleep(after).await;
         self.world.until_resumed(self.copy).await;
-        self.world.ask(self.copy, &line, &body)
+        let answer = self.world.ask(self.copy, &line, &body);
+        if answer.is_none() {
+            // Whoever asked waits for as long as he waits for anything.
+            tokio::time::sleep(PATIENCE).await;
+        }
+        answer
     }
 }
 

@@ -1,7 +1,10 @@
-//! Writes that are refused for minutes: by a policy that denies, or for a webhook that nobody answers. Who isn't meant by it
+//! Writes that are refused for minutes: by a policy that denies, or for a webhook that fails or doesn't answer. Who isn't meant by it
 //! must not wait for that, and who is loses nothing.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -9,7 +12,7 @@ use tokio::time::Instant;
 use super::{
     closed,
     controllers::{GANGS, standing},
-    rules::{free, members},
+    rules::{free, members, uid},
     world::World,
 };
 
@@ -17,18 +20,23 @@ use super::{
 const AFTERMATH: Duration = Duration::from_secs(90);
 /// For how long somebody may wait beside room for him, where nothing but a refusal of others is wrong.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long refusals last.
+const SHORTEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(200);
+
 /// What is refused, and of whom.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
-    /// A gang, or a pod of none; if nobody in particular, everybody's writes are refused.
+    /// A gang, or the pods of none; if nobody in particular, everybody's writes are refused.
     whose: Option<&'static str>,
     what: What,
-    code: u16,
+    /// With this code; nothing where there is no answer at all.
+    code: Option<u16>,
     until: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
+pub(super) enum What {
     Bindings,
     GangStatus,
     PodStatus,
@@ -40,7 +48,7 @@ enum What {
 
 const KINDS: [What; 6] =
     [What::Bindings, What::GangStatus, What::PodStatus, What::Events, What::Deletions, What::Writes];
-const WHOM: [Option<&str>; 6] = [Some("g0"), Some("g1"), Some("g2"), Some("s0"), Some("s1"), None];
+const WHOM: [Option<&str>; 5] = [Some("g0"), Some("g1"), Some("g2"), Some("s"), None];
 
 impl Refusal {
     /// Whether it refuses this request.
@@ -71,6 +79,8 @@ pub(super) struct Refusals {
     now: Option<Refusal>,
     /// Since when somebody waits beside room for him.
     waits: BTreeMap<String, Instant>,
+    /// How often somebody was found who waits so while others are refused.
+    pub(super) looks: usize,
 }
 
 impl World {
@@ -88,8 +98,8 @@ impl World {
             let refusal = Refusal {
                 whose: state.dice.pick(&WHOM),
                 what: state.dice.pick(&KINDS),
-                code: state.dice.pick(&[403, 500, 503]),
-                until: Instant::now() + Duration::from_secs(30) + state.dice.millis(170_000),
+                code: state.dice.pick(&[Some(403), Some(500), Some(503), None]),
+                until: Instant::now() + SHORTEST + state.dice.millis(170_000),
             };
             state.refusals.now = Some(refusal.clone());
             state.refusals.waits.clear();
@@ -98,8 +108,15 @@ impl World {
         self.note(&format!("from now on {refusal:?}"));
     }
 
-    /// The code with which a request is refused now.
-    pub(super) fn refuses(&self, line: &str, body: &Value) -> Option<u16> {
+    /// This is refused from now on for as long as refusals last.
+    pub(super) fn refuse(&self, whose: &'static str, what: What, code: Option<u16>) {
+        let refusal = Refusal { whose: Some(whose), what, code, until: Instant::now() + LONGEST };
+        self.note(&format!("from now on {refusal:?}"));
+        self.state().refusals.now = Some(refusal);
+    }
+
+    /// The code with which a request is refused now, or that it gets no answer.
+    pub(super) fn refuses(&self, line: &str, body: &Value) -> Option<Option<u16>> {
         let state = self.state();
         let refusal = state.refusals.now.as_ref().filter(|_| !state.is_calm)?;
         (refusal.until > Instant::now() && refusal.means(line, body)).then_some(refusal.code)
@@ -120,7 +137,9 @@ impl World {
         let Some(whose) = whose.filter(|_| is_mild) else { return };
         let waiting = self.waiting_beside_room(whose);
         let longest = {
-            let waits = &mut self.state().refusals.waits;
+            let refusals = &mut self.state().refusals;
+            refusals.looks += waiting.len();
+            let waits = &mut refusals.waits;
             waits.retain(|group, _| waiting.contains(group));
             for group in waiting {
                 waits.entry(group).or_insert_with(Instant::now);
@@ -139,11 +158,13 @@ impl World {
         let open = |name: &String| closed::is_open(&objects.nodes[name]);
         let free: usize = free(&objects).iter().filter(|(name, _)| open(name)).map(|(_, free)| free).sum();
         let standing = standing(&objects);
-        let refused =
-            objects.pods.get(refused).map_or(refused, |pod| pod["metadata"]["uid"].as_str().unwrap());
+        // Pods of no gang are groups by their UIDs.
+        let lone = objects.pods.iter().filter(|(name, _)| name.split('-').next() == Some(refused));
+        let lone: BTreeSet<String> = lone.map(|(_, pod)| uid(pod)).collect();
+        let is_refused = |group: &str| group == refused || lone.contains(group);
         let others = |priority: i32, group: &str| -> usize {
             let before = |(other, above, ..): &&(String, i32, usize, usize)| {
-                other != group && (other == refused || *above > priority)
+                other != group && (is_refused(other) || *above > priority)
             };
             standing.iter().filter(before).map(|(.., waits)| waits).sum()
         };
@@ -154,7 +175,7 @@ impl World {
                 objects.gangs.contains_key(*gang) && *bound == stays && stays + waits >= *least
             });
             let room = free.saturating_sub(others(*priority, group));
-            group != refused && *waits > 0 && is_whole && room >= *waits
+            !is_refused(group) && *waits > 0 && is_whole && room >= *waits
         };
         standing.iter().filter(has_room).map(|(group, ..)| group.clone()).collect()
     }

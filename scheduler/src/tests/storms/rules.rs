@@ -11,6 +11,8 @@ use crate::{cycle::Scheduler, tests::api_server::Objects};
 /// What was planned with which knowledge.
 #[derive(Default)]
 pub(super) struct Plans {
+    /// The pods, by UID, that a journal has named.
+    journalled: BTreeSet<String>,
     /// By a pod's UID.
     of: BTreeMap<String, Planned>,
     /// Other schedulers' pods on nodes, by UID, and since which event.
@@ -65,6 +67,17 @@ impl Plans {
             }
         }
         news
+    }
+
+    /// A gang's status is written, with its journal.
+    pub(super) fn is_journalled(&mut self, gang: &Value) {
+        let placements = gang["status"]["journal"]["placements"].as_array().into_iter().flatten();
+        self.journalled.extend(placements.filter_map(|place| place["podUid"].as_str()).map(str::to_owned));
+    }
+
+    /// Whether a pod is sent off for its gang before a journal says so.
+    pub(super) fn is_unannounced(&self, pod: &Value) -> bool {
+        !gang_of(pod).is_empty() && !self.journalled.contains(&uid(pod))
     }
 
     /// What is wrong with a plan for too few pods, by the history of all pods: when, how, and whether then it was gone.

@@ -41,6 +41,8 @@ pub(super) struct Weather {
     pub(super) foreigners: bool,
     pub(super) priorities: bool,
     pub(super) gangs_go: bool,
+    /// Pods of no gang are deleted, and made anew.
+    pub(super) loners_go: bool,
     /// Writes are refused for minutes.
     pub(super) refusals: bool,
     /// Nodes are cordoned and tainted, and get other room and other labels.
@@ -208,8 +210,8 @@ impl World {
             return None;
         }
         if let Some(code) = self.refuses(line, body) {
-            self.note(&format!("{copy} may not {line}: {code}"));
-            return Some(failure(code));
+            self.note(&format!("{copy} may not {line}: {code:?}"));
+            return code.map(failure);
         }
         let deleted =
             line.strip_prefix("DELETE pods/").and_then(|name| self.objects().pods.get(name).cloned());
@@ -225,6 +227,7 @@ impl World {
         }
         let begins_plan = !body["status"]["journal"].is_null() && line.starts_with("PUT gangs/");
         if begins_plan && answer.0 < 300 {
+            self.state().plans.is_journalled(body);
             self.check_plan(body);
         }
         if let Some(pod) = deleted.filter(|_| answer.0 < 300) {

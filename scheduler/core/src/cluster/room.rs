@@ -81,6 +81,8 @@ impl Cluster {
         if self.reservations.remove(key).is_none() {
             return;
         }
+        // A plan that is being made may have passed by those who gain by it.
+        self.has_more = true;
         let members = self.groups.get(key).map(|group| group.members.clone()).unwrap_or_default();
         for id in members {
             if self.unreserve(id).is_some() {

@@ -298,3 +298,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn whoever_gains_by_nodes_that_a_plan_gives_back_after_it_passed_by_is_looked_at_by_the_next_one() {
+    let mut scene = Scene::new();
+    let asks = |gpus, how| Asks { gpus, priority: 1, app: 0, group: None, how };
+    let low = || Happens::Foreign { pod: 1, node: 0, gpus: 0, priority: 0, app: 0, abroad: None };
+    for event in [
+        Happens::Node { node: 3, gpus: 3, zone: 0, is_cordoned: false },
+        Happens::Pod { pod: 3, asks: asks(1, How::WithPort) },
+        Happens::Bound(3),
+        Happens::Ending(3, 0),
+        low(),
+        // The node is kept for it until the other is gone, and then too small.
+        Happens::Pod { pod: 7, asks: asks(3, How::Apart(2, "zone")) },
+        Happens::Gone(1),
+        Happens::Node { node: 3, gpus: 2, zone: 1, is_cordoned: false },
+        Happens::Pod { pod: 0, asks: asks(1, How::WithPort) },
+    ] {
+        scene.happen(&event);
+        scene.settle();
+    }
+    assert_eq!(scene.world.cluster.kept(), 1);
+    scene.happen(&low());
+    let done = scene.settle();
+    assert!(matches!(&done[..], [Decision::Preempt { group, .. }] if group == "ns/pod:p0"), "{done:?}");
+}

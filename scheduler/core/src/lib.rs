@@ -5,7 +5,6 @@
 mod amounts;
 mod around;
 mod aside;
-mod choice;
 mod cluster;
 mod document;
 mod elastic;

@@ -8,7 +8,6 @@ use std::{
 
 use crate::{
     amounts::{ResourceId, ResourceNames},
-    choice::scarcest_first,
     cluster::{Changes, Moment},
     node::{Node, NodeId},
     pod::Kind,
@@ -26,6 +25,19 @@ pub(crate) type Place = ([i64; 2], NodeId);
 
 /// After every node.
 pub(crate) const END: Place = ([i64::MAX; 2], NodeId(u32::MAX));
+
+/// What these kinds ask for, extended resources first: of those there is least.
+pub(crate) fn scarcest_first<'a>(
+    kinds: impl Iterator<Item = &'a Kind>,
+    names: &ResourceNames,
+) -> Vec<ResourceId> {
+    let asked =
+        kinds.flat_map(|kind| kind.requests.iter()).filter(|(_, amount)| *amount > 0).map(|(id, _)| id);
+    let mut asked: Vec<ResourceId> = asked.collect();
+    asked.sort_by_key(|id| (*id == ResourceId::PODS, !names.name(*id).contains('/'), *id));
+    asked.dedup();
+    asked
+}
 
 /// What a pod of this kind asks for that is scarcest.
 pub(crate) fn measure(kind: &Kind, names: &ResourceNames) -> Measure {

@@ -5,7 +5,6 @@
 use std::{cell::Cell, collections::HashMap, sync::Arc};
 
 use crate::{
-    choice::room,
     cluster::{Concerns, Moment},
     filter,
     node::{Node, NodeId},
@@ -102,6 +101,19 @@ impl Outlook {
             failed.gains == self.gains && failed.pods <= pods && failed.priority >= priority
         })
     }
+}
+
+/// How many pods of a kind a node can take.
+pub(crate) fn room(kind: &Kind, node: &Node) -> i64 {
+    if !node.exists {
+        return 0;
+    }
+    let room = node.room(&kind.requests);
+    // The cheaper question first: most nodes of a busy cluster are full.
+    if room == 0 || !filter::allows(kind, node) {
+        return 0;
+    }
+    if kind.ports.is_empty() { room } else { 1 }
 }
 
 /// How many pods of a kind a node could take, were what is kept on it for others free.

@@ -4,9 +4,9 @@ use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
 use crate::{
     aside::Aside,
-    choice::scarcest_first,
     cluster::{Cluster, Group, Known, VolumeStep, is_gang, is_single},
     node::PodId,
+    order::scarcest_first,
     pod::Kind,
     quantity::Quantity,
 };

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::{
     amounts::ResourceId,
-    choice::{room, scarcest_first},
     cluster::Cluster,
     filter,
     node::{Node, NodeId},
+    order::scarcest_first,
+    outlook::room,
     plan::Alike,
 };
 

@@ -2,6 +2,7 @@
 //! there once they are gone.
 
 mod candidates;
+mod choice;
 mod prey;
 mod search;
 mod stage;

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::choice::Choice;
 use crate::{
     around,
-    choice::Choice,
     cluster::{Cluster, Lifted},
     node::{NodeId, PodId},
     order::Ground,

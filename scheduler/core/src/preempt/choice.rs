@@ -4,11 +4,11 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
-    amounts::{ResourceId, ResourceNames},
+    amounts::ResourceNames,
     cluster::Moment,
-    filter,
     node::{Node, NodeId},
     order::{Ground, Measure, Place, measure, place},
+    outlook::room,
     pod::Kind,
 };
 
@@ -81,30 +81,4 @@ impl Choice {
             self.order.insert(place);
         }
     }
-}
-
-/// What these kinds ask for, extended resources first: of those there is least.
-pub(crate) fn scarcest_first<'a>(
-    kinds: impl Iterator<Item = &'a Kind>,
-    names: &ResourceNames,
-) -> Vec<ResourceId> {
-    let asked =
-        kinds.flat_map(|kind| kind.requests.iter()).filter(|(_, amount)| *amount > 0).map(|(id, _)| id);
-    let mut asked: Vec<ResourceId> = asked.collect();
-    asked.sort_by_key(|id| (*id == ResourceId::PODS, !names.name(*id).contains('/'), *id));
-    asked.dedup();
-    asked
-}
-
-/// How many pods of a kind a node can take.
-pub(crate) fn room(kind: &Kind, node: &Node) -> i64 {
-    if !node.exists {
-        return 0;
-    }
-    let room = node.room(&kind.requests);
-    // The cheaper question first: most nodes of a busy cluster are full.
-    if room == 0 || !filter::allows(kind, node) {
-        return 0;
-    }
-    if kind.ports.is_empty() { room } else { 1 }
 }

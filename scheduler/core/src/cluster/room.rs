@@ -231,8 +231,10 @@ impl Cluster {
         if left.or(on).is_some() {
             self.changes.around_pod(kind);
         }
-        // For whom a node is kept, that it was enough to wait there may hold no more.
-        if !self.changes.is_trial() && on.is_some_and(|on| self.nodes[on.index()].keeps()) {
+        // For whom a node is kept, that it was enough to wait there may hold no more: also where one came to be elsewhere that
+        // doesn't want him near.
+        let is_about_kept = || on.is_some_and(|on| self.nodes[on.index()].keeps());
+        if !self.changes.is_trial() && (!kind.shuns.is_empty() || is_about_kept()) {
             self.rouse_reserved();
         }
     }

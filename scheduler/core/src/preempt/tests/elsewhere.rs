@@ -28,6 +28,23 @@ fn who_is_spread_and_waits_for_a_node_is_looked_at_again_when_others_change_thei
 }
 
 #[test]
+fn who_waits_for_a_node_is_looked_at_again_when_one_elsewhere_does_not_want_him_near() {
+    let mut world = world(&[("a", 2), ("b", 1)]);
+    ["a", "b"].iter().for_each(|node| in_zone(&mut world, node, "0"));
+    world.ranked_pod("low", 0, (2, Some("a")), |_| ());
+    world.ranked_pod("high", MINE, (2, None), |pod| pod["metadata"]["labels"] = json!({ "app": "x" }));
+    assert_eq!(victims(&decision(&mut world)), ["low"]);
+    world.cluster.set_busy("ns/pod:high", false);
+    assert!(held(&decision(&mut world)).starts_with("waits for 1 pods to end"));
+    let term = json!({ "topologyKey": "zone", "labelSelector": { "matchLabels": { "app": "x" } } });
+    world.ranked_pod("apart", 0, (0, Some("b")), |pod| {
+        pod["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] =
+            json!([term]);
+    });
+    assert_eq!(victims(&decision(&mut world)), ["apart"], "it keeps the other out of the zone");
+}
+
+#[test]
 fn being_told_why_it_waits_is_no_search_for_whom_to_evict() {
     let mut world = world(&[("a", 2)]);
     world.ranked_pod("low", 0, (0, Some("a")), |_| ());

@@ -1,10 +1,17 @@
-//! A client whose requests share one connection, by HTTP/2: for a program with hundreds of requests under way at once.
+//! A client whose requests share a few connections, by HTTP/2: for a program with hundreds of requests under way at once.
 //!
 //! kube's own client speaks HTTP/1.1, where each request that is under way has a connection of its own: in a burst the API
 //! server is busier with their TLS handshakes than with what is asked of it.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use axum::http::Request;
 use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
@@ -22,14 +29,17 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// So long it has to answer that, or the connection is given up and its requests with it.
 const ANSWER: Duration = Duration::from_secs(15);
 
-/// A client for that cluster, each of whose requests ends within that time, watches aside. A server that doesn't speak
-/// HTTP/2 is spoken to as kube's own client does.
+/// A client for that cluster with so many connections, each of whose requests ends within that time, watches aside. A server
+/// that doesn't speak HTTP/2 is spoken to as kube's own client does.
+///
+/// An API server takes so many requests on one connection at once (100, if it isn't told otherwise), and what is beyond that
+/// waits for those, also where they aren't answered. So the requests take the connections in turns.
 ///
 /// Unlike that it tries nothing again by itself: who asks learns what the server says (429, 503), and decides.
 ///
 /// # Errors
 /// What the configuration names can't be used.
-pub(crate) fn client(config: &Config, within: Duration) -> Result<Client, StartError> {
+pub(crate) fn client(config: &Config, connections: usize, within: Duration) -> Result<Client, StartError> {
     let unusable = |fault: kube::Error| StartError::Client(Box::new(fault));
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
@@ -40,16 +50,25 @@ pub(crate) fn client(config: &Config, within: Duration) -> Result<Client, StartE
         .https_or_http()
         .enable_all_versions()
         .wrap_connector(tcp);
-    let http = HttpClient::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .http2_keep_alive_interval(SILENCE)
-        .http2_keep_alive_timeout(ANSWER)
-        .build::<_, Body>(connector);
+    let connect = || {
+        HttpClient::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .http2_keep_alive_interval(SILENCE)
+            .http2_keep_alive_timeout(ANSWER)
+            // Kept: a burst that finds none makes one for each of its requests.
+            .pool_idle_timeout(None)
+            .build::<_, Body>(connector.clone())
+    };
+    let all: Arc<[_]> = (0..connections.max(1)).map(|_| connect()).collect();
+    let next = Arc::new(AtomicUsize::new(0));
+    let in_turns = tower::service_fn(move |request: Request<Body>| {
+        all[next.fetch_add(1, Ordering::Relaxed) % all.len()].request(request)
+    });
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer().map_err(unusable)?)
         .layer(config.extra_headers_layer().map_err(unusable)?)
-        .service(http.map_err(BoxError::from));
+        .service(in_turns.map_err(BoxError::from));
     Ok(bounded::bounded(Client::new(service, config.default_namespace.clone()), within))
 }
 
@@ -109,7 +128,7 @@ mod tests {
             // Whether it is asked once more.
             connection.read(&mut [0; 4096]).unwrap()
         });
-        let client = client(&config, Duration::from_secs(60)).unwrap();
+        let client = client(&config, 1, Duration::from_secs(60)).unwrap();
         let fault = Api::<ConfigMap>::default_namespaced(client.clone()).get("one").await.unwrap_err();
         assert!(matches!(&fault, kube::Error::Api(status) if status.message == "too busy"), "{fault}");
         drop(client);
@@ -117,20 +136,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_that_are_under_way_together_share_a_connection() {
+    async fn requests_that_are_under_way_together_share_so_many_connections() {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (port, connections) = server();
         let mut config = Config::new(format!("https://127.0.0.1:{port}").parse().unwrap());
         config.accept_invalid_certs = true;
-        let client = client(&config, Duration::from_secs(60)).unwrap();
+        let client = client(&config, 2, Duration::from_secs(60)).unwrap();
         let ask = || {
             let maps = Api::<ConfigMap>::default_namespaced(client.clone());
             tokio::spawn(async move { maps.get("one").await })
         };
-        let mut asked = vec![ask()];
-        let first = tokio::task::spawn_blocking(move || (connections.recv().unwrap(), connections));
-        let (first, connections) = first.await.unwrap();
-        assert_eq!(first, "PRI * HTTP/2.0");
+        let mut asked = Vec::new();
+        let mut connections = connections;
+        for _ in 0..2 {
+            asked.push(ask());
+            let next = tokio::task::spawn_blocking(move || (connections.recv().unwrap(), connections));
+            let (begins, rest) = next.await.unwrap();
+            assert_eq!(begins, "PRI * HTTP/2.0");
+            connections = rest;
+        }
         asked.extend((0..20).map(|_| ask()));
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(connections.try_iter().count(), 0, "another connection was made");

@@ -34,6 +34,9 @@ use args::Args;
 use clap::Parser as _;
 use plasma_runtime::{CancellationToken, Runtime, StartError};
 
+/// How many connections the requests take in turns: each takes about 100 at once, answered or not.
+const CONNECTIONS: usize = 4;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     plasma_runtime::exit(run(Args::parse()).await)
@@ -42,7 +45,9 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), StartError> {
     let runtime = Runtime::start(&args.runtime).await?;
     let args = args.with_lease_of_its_name();
-    let client = runtime.multiplexed_kube_client().await?;
+    let client = runtime.multiplexed_kube_client(CONNECTIONS).await?;
+    // Watches wait for no other request either.
+    let watching = runtime.multiplexed_kube_client(1).await?;
     let metrics = metrics::Metrics::register(&runtime.registry);
     let (shutdown, lost) = (&runtime.shutdown, CancellationToken::new());
     // What is known is listed only after the lease is held: by then all that an earlier leader wrote is there to be seen.
@@ -52,7 +57,7 @@ async fn run(args: Args) -> Result<(), StartError> {
     let leading = plasma_runtime::lead(&of_lease, &args.scheduler_name, &args.leader, ends, &ready).await;
     let Some(leadership) = leading else { return Ok(()) };
     let client = leadership.guard(client, &args.leader);
-    let observations = observe::start(&client, shutdown);
+    let observations = observe::start(&watching, shutdown);
     let mut scheduler = cycle::Scheduler::new(args, client, metrics);
     let cycles = cycle::run(&mut scheduler, observations, ready, shutdown, &leadership);
     if lost.run_until_cancelled(cycles).await.is_none() {

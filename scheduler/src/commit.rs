@@ -4,10 +4,12 @@ use futures::{StreamExt as _, stream};
 use k8s_openapi::{
     api::core::v1::{Binding, ObjectReference, Pod},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status},
+    jiff::Timestamp,
 };
 use kube::{Api, Client, api::PostParams};
 use plasma_runtime::is_conflict;
 use plasma_scheduler_core::{Bound, Placement};
+use tokio::time::Instant;
 
 use crate::{
     evict::{self, is_another_or_ending},
@@ -56,7 +58,17 @@ pub(crate) struct Answers {
 pub(crate) struct Binder {
     client: Client,
     metrics: Metrics,
-    wire: Turns,
+    /// Turns at what comes before a pod is bound, and at that.
+    pub(crate) wire: Turns,
+}
+
+/// Until when a plan's pods are bound.
+#[derive(Clone, Copy)]
+pub(crate) struct Deadline {
+    /// By the clock that is written down.
+    pub(crate) said: Timestamp,
+    /// By the one that nobody sets.
+    pub(crate) ours: Instant,
 }
 
 impl Binder {
@@ -64,9 +76,14 @@ impl Binder {
         Self { client, metrics, wire: Turns::new(ON_THE_WIRE) }
     }
 
-    /// Binds each pod to its node.
-    pub(crate) async fn bind_all(&self, namespace: &str, placements: &[Placement]) -> Answers {
-        let bind = |placement: Placement| async move { self.bind(namespace, &placement).await };
+    /// Binds each pod to its node, until a moment after which nothing is sent any more.
+    pub(crate) async fn bind_all(
+        &self,
+        namespace: &str,
+        placements: &[Placement],
+        until: Instant,
+    ) -> Answers {
+        let bind = |placement: Placement| async move { self.bind(namespace, &placement, Some(until)).await };
         let answers: Vec<_> = stream::iter(placements.to_vec()).map(bind).buffered(AT_ONCE).collect().await;
         let (outcomes, obstacles): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
         Answers { outcomes, obstacle: obstacles.into_iter().flatten().next() }
@@ -78,12 +95,24 @@ impl Binder {
         stream::iter(placements.to_vec()).map(look_up).buffered(AT_ONCE).collect().await
     }
 
-    /// Binds a pod to its node. Where it isn't, and could be: why.
-    pub(crate) async fn bind(&self, namespace: &str, placement: &Placement) -> (Bound, Option<Obstacle>) {
-        let posted = self.wire.take(namespace, self.post_binding(namespace, placement)).await;
-        let (outcome, fault) = match posted {
-            Ok(()) => (Bound::Yes, None),
-            Err(fault) => {
+    /// Binds a pod to its node, unless its turn comes too late. Where it isn't, and could be: why.
+    pub(crate) async fn bind(
+        &self,
+        namespace: &str,
+        placement: &Placement,
+        until: Option<Instant>,
+    ) -> (Bound, Option<Obstacle>) {
+        let post = async {
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return None;
+            }
+            Some(self.post_binding(namespace, placement).await)
+        };
+        let (outcome, fault) = match self.wire.take(namespace, post).await {
+            // As if it had been refused: nothing was sent.
+            None => return (Bound::Refused, None),
+            Some(Ok(())) => (Bound::Yes, None),
+            Some(Err(fault)) => {
                 tracing::debug!("binding {namespace}/{} to {}: {fault}", placement.pod, placement.node);
                 match self.look_up(namespace, placement).await {
                     Bound::NotYet if was_refused(&fault) => (Bound::Refused, Some(fault)),

@@ -8,7 +8,7 @@ mod telling;
 mod under_way;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -23,7 +23,7 @@ use tokio::{sync::mpsc::Receiver, task::JoinSet, time::MissedTickBehavior};
 
 use crate::{
     args::Args,
-    commit::Binder,
+    commit::{Binder, Deadline},
     event,
     evict::{Eviction, Evictor, Uncleared},
     journal::Journals,
@@ -107,6 +107,8 @@ pub(crate) struct Scheduler {
     /// The plans whose volumes are on their way.
     awaited: Awaited,
     said: Said,
+    /// The groups that are being told something.
+    being_told: HashSet<String>,
     pub(crate) tasks: JoinSet<Outcome>,
     under_way: UnderWay,
     pauses: Pauses,
@@ -136,6 +138,7 @@ impl Scheduler {
             journals: Journals::default(),
             awaited: Awaited::default(),
             said: Said::default(),
+            being_told: HashSet::new(),
             tasks: JoinSet::new(),
             under_way: UnderWay::default(),
             pauses: Pauses::default(),
@@ -172,6 +175,7 @@ impl Scheduler {
         self.carry_on(now);
         self.go_on_with_volumes(now);
         let room = UNDER_WAY.saturating_sub(self.under_way.swift());
+        self.state.cluster.set_crowded(self.under_way.crowded(UNDER_WAY));
         if room > 0 {
             for decision in self.state.cluster.plan(room) {
                 self.carry_out(decision, now);
@@ -287,9 +291,6 @@ impl Scheduler {
             return self.give_up(group, &uids(&placements), now);
         }
         let namespace = group.split_once('/').map_or("", |(namespace, _)| namespace);
-        if self.under_way.of(namespace) >= UNDER_WAY {
-            return self.turn_away(group, &placements, now);
-        }
         if gang.is_some() && !self.journals.begins(&group, now) {
             return self.give_up(group, &uids(&placements), now);
         }
@@ -299,7 +300,11 @@ impl Scheduler {
         let Some(gang) = gang else {
             return self.spawn(otherwise, |work| on_the_way.during(work.bind_single(group, placements)));
         };
-        let deadline = now + SignedDuration::from_secs(i64::from(self.args.gang_deadline_seconds));
+        let patience = Duration::from_secs(u64::from(self.args.gang_deadline_seconds));
+        let deadline = Deadline {
+            said: now + SignedDuration::from_secs(i64::from(self.args.gang_deadline_seconds)),
+            ours: tokio::time::Instant::now() + patience,
+        };
         self.spawn(otherwise, |work| on_the_way.during(work.bind_gang(gang, placements, deadline)));
     }
 
@@ -366,6 +371,7 @@ impl Scheduler {
             Outcome::Confirmed => {}
             Outcome::GangMade { group, made } => self.gang_made(group, made, now),
             Outcome::Told { group, is_told, has_alarmed, gang } => {
+                self.being_told.remove(&group);
                 if let Some(gang) = gang {
                     self.state.wrote(&group, *gang);
                 }

@@ -3,19 +3,19 @@
 use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _, stream};
-use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Client, ResourceExt as _};
 use plasma_api::Gang;
 use plasma_scheduler_core::{Bound, Nomination, Placement, is_single};
 use tokio::time::Instant;
 
 use crate::{
-    commit::{Binder, Obstacle},
+    commit::{Binder, Deadline, Obstacle},
     event::{self, Told},
     evict::{Evicted, Eviction, Evictor},
     journal::{self, Journalled, Plan, Sent, Step},
     pod_groups::{Made, Stands, Target, Wanted, group_of},
-    report::{Reporter, Whose},
+    report::Reporter,
     said::{News, Recipient},
     shares::Turns,
     volumes::VolumeBinder,
@@ -74,8 +74,8 @@ pub(crate) async fn unless_it_panics(task: impl Future<Output = Outcome>, otherw
 pub(crate) struct Telling {
     pub(crate) group: String,
     pub(crate) news: News,
-    /// The UID of its gang, where it has one that can say it.
-    pub(crate) gang: Option<String>,
+    /// Its gang, where it has one that can say it, as it was known then.
+    pub(crate) gang: Option<Gang>,
     /// The PodGroup of its pods, where they have one.
     pub(crate) pod_group: Option<Target>,
 }
@@ -115,9 +115,14 @@ impl Work {
 
     /// Binds a pod, trying again at once where nobody knows whether it is bound.
     async fn bind_one(&self, namespace: &str, placement: &Placement) -> (Bound, Option<Obstacle>) {
-        let begun = Instant::now();
+        let (begun, mut may_arrive) = (Instant::now(), false);
         loop {
-            let last = self.binder.bind(namespace, placement).await;
+            let last = self.binder.bind(namespace, placement, None).await;
+            if last.0 == Bound::Refused && may_arrive {
+                // This one wasn't carried out; one before it may be.
+                return (Bound::Unknown, last.1);
+            }
+            may_arrive |= last.0.may_arrive();
             if !last.0.may_arrive() || begun.elapsed() >= TRIED_AT_ONCE {
                 return last;
             }
@@ -130,19 +135,20 @@ impl Work {
         self,
         gang: Gang,
         placements: Vec<Placement>,
-        deadline: Timestamp,
+        deadline: Deadline,
     ) -> Outcome {
         let group = group_of(&gang);
         let namespace = gang.namespace().unwrap_or_default();
         // The plan is durable before its first binding: a successor finishes or undoes what we began.
-        let gang = match journal::write_for_sure(&self.client, gang, &placements, deadline).await {
+        let journalled = journal::write_for_sure(&self.client, gang, &placements, deadline.said);
+        let gang = match self.binder.wire.take(&namespace, journalled).await {
             Journalled::Yes(gang) => gang,
             Journalled::No(obstacle) => return Outcome::Refused { group, placements, obstacle },
             Journalled::Unknown(obstacle) => {
                 return Outcome::Unknown { group, placements, obstacle: Some(obstacle) };
             }
         };
-        let outcomes = self.binder.bind_all(&namespace, &placements).await.outcomes;
+        let outcomes = self.binder.bind_all(&namespace, &placements, deadline.ours).await.outcomes;
         let sent = Sent {
             is_bound: outcomes.iter().all(|outcome| outcome.is_done()),
             may_arrive: outcomes.iter().any(|outcome| outcome.may_arrive()),
@@ -198,23 +204,20 @@ impl Work {
     /// Tells a group, and its pods, what it waits for.
     pub(crate) async fn tell(self, telling: Telling) -> Outcome {
         let group = telling.group.clone();
-        let (namespace, name) = group.split_once('/').unwrap_or_default();
-        self.telling.take(namespace, self.tell_now(telling, (namespace, name))).await
+        let namespace = group.split_once('/').map_or("", |(namespace, _)| namespace);
+        self.telling.take(namespace, self.tell_now(telling, namespace)).await
     }
 
-    async fn tell_now(&self, telling: Telling, (namespace, name): (&str, &str)) -> Outcome {
+    async fn tell_now(&self, telling: Telling, namespace: &str) -> Outcome {
         let Telling { group, news, gang: teller, pod_group } = telling;
         let is_of_pods = is_single(&group) || news.waits.why.is_of_pods();
-        let gang_name = name.strip_prefix("podgroup:").unwrap_or(name);
-        let (mut is_written, gang) = match &teller {
-            Some(uid) if news.is_for_gang && !is_of_pods => {
-                let whose = Whose { namespace, name: gang_name, uid };
-                self.reporter.tell_gang(whose, &news).await
-            }
-            _ => (true, None),
+        let has_teller = teller.is_some();
+        let (mut is_written, gang) = match teller.filter(|_| news.is_for_gang && !is_of_pods) {
+            Some(gang) => self.reporter.tell_gang(gang, &news).await,
+            None => (true, None),
         };
         if let Some(pod_group) = pod_group.filter(|_| news.is_for_gang && news.waits.why != Why::Gathering) {
-            let alarms = news.alarms && teller.is_none();
+            let alarms = news.alarms && !has_teller;
             is_written &= pod_group.tell(&self.client, &Stands::waits(&news.waits), alarms).await;
         }
         let tell = |pod: Recipient| {

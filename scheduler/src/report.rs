@@ -6,7 +6,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{
-    Api, Client, Resource as _,
+    Api, Client, Resource as _, ResourceExt as _,
     api::{Patch, PatchParams, PostParams},
 };
 use plasma_api::{
@@ -115,8 +115,12 @@ impl Reporter {
         self.write_and_tell(whose, None, verdict, Some((true, "GangRolledBack", &message))).await
     }
 
-    /// What a gang waits for. Whether it stands there now, and the gang where it was written.
-    pub(crate) async fn tell_gang(&self, whose: Whose<'_>, news: &News) -> (bool, Option<Gang>) {
+    /// What a gang waits for. Whether it stands there now, and the gang where it was written: not where the gang has changed
+    /// meanwhile, which may mean that it waits no more.
+    pub(crate) async fn tell_gang(&self, gang: Gang, news: &News) -> (bool, Option<Gang>) {
+        let (namespace, name) = (gang.namespace().unwrap_or_default(), gang.name_any());
+        let uid = gang.uid().unwrap_or_default();
+        let whose = Whose { namespace: &namespace, name: &name, uid: &uid };
         let Waits { why, message, blockers, bound } = &news.waits;
         let verdict = Verdict {
             phase: why.phase(),
@@ -127,7 +131,8 @@ impl Reporter {
             ends_plan: false,
         };
         let event = news.alarms.then_some((true, "FailedScheduling", message.as_str()));
-        match self.write_status(whose, None, verdict).await {
+        // As it was known when this was found: where it is another by now, it is found anew.
+        match self.write_status(whose, Some(gang), verdict).await {
             Ok(Some(Change { gang, before, has_changed: true, .. })) => {
                 // One that began anew doesn't know what was told before, but for what stands there.
                 if let (false, Some(event)) = (says_like(before.as_ref(), gang.status.as_ref()), event) {
@@ -136,6 +141,7 @@ impl Reporter {
                 (true, Some(gang))
             }
             Ok(_) => (true, None),
+            Err(fault) if is_conflict(&fault) => (false, None),
             Err(fault) => {
                 tracing::warn!("{whose}: its status can't be written: {fault}");
                 (false, None)

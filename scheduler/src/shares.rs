@@ -1,8 +1,7 @@
 //! What all namespaces share, and how much of it one may have: where its requests hang, nobody of another one waits for them.
 
 use std::{
-    collections::HashMap,
-    pin::pin,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -14,7 +13,7 @@ const SLOW_REQUEST: Duration = Duration::from_secs(1);
 /// The same for pods on their way, each of which takes several requests.
 const SLOW_WAY: Duration = Duration::from_secs(3);
 
-/// Turns at something that so many may do at once, and half as many of one namespace.
+/// Turns at something that so many may do at once, and a quarter as many of one namespace.
 #[derive(Clone)]
 pub(crate) struct Turns {
     all: Arc<Semaphore>,
@@ -24,20 +23,27 @@ pub(crate) struct Turns {
 
 impl Turns {
     pub(crate) fn new(at_once: usize) -> Self {
-        Self { all: Arc::new(Semaphore::new(at_once)), each: at_once / 2, own: Arc::default() }
+        Self { all: Arc::new(Semaphore::new(at_once)), each: at_once / 4, own: Arc::default() }
     }
 
     /// Does something for a namespace when it is its turn.
-    pub(crate) async fn take<T>(&self, namespace: &str, work: impl Future<Output = T>) -> T {
+    pub(crate) fn take<T>(
+        &self,
+        namespace: &str,
+        work: impl Future<Output = T> + Send,
+    ) -> impl Future<Output = T> + Send {
         let own = self.share_of(namespace);
-        let _own = own.acquire().await;
-        let shared = self.all.acquire().await;
-        let mut work = pin!(work);
-        if let Ok(done) = timeout(SLOW_REQUEST, &mut work).await {
-            return done;
+        // In a box: thousands wait here, and one future within another has room for it twice.
+        let mut work = Box::pin(work);
+        async move {
+            let _own = own.acquire().await;
+            let shared = self.all.acquire().await;
+            if let Ok(done) = timeout(SLOW_REQUEST, &mut work).await {
+                return done;
+            }
+            drop(shared);
+            work.await
         }
-        drop(shared);
-        work.await
     }
 
     fn share_of(&self, namespace: &str) -> Arc<Semaphore> {
@@ -67,8 +73,14 @@ impl UnderWay {
         locked(&self.0).swift
     }
 
-    /// All of a namespace.
-    pub(crate) fn of(&self, namespace: &str) -> usize {
+    /// The namespaces of which so many are, slow ones too.
+    pub(crate) fn crowded(&self, from: usize) -> BTreeSet<String> {
+        let counts = locked(&self.0);
+        counts.all.iter().filter(|(_, pods)| **pods >= from).map(|(namespace, _)| namespace.clone()).collect()
+    }
+
+    #[cfg(test)]
+    fn of(&self, namespace: &str) -> usize {
         locked(&self.0).all.get(namespace).copied().unwrap_or_default()
     }
 
@@ -96,14 +108,19 @@ pub(crate) struct OnTheWay {
 
 impl OnTheWay {
     /// While this is done they are on their way.
-    pub(crate) async fn during<T>(mut self, work: impl Future<Output = T>) -> T {
-        let mut work = pin!(work);
-        if let Ok(done) = timeout(SLOW_WAY, &mut work).await {
-            return done;
+    pub(crate) fn during<T>(
+        mut self,
+        work: impl Future<Output = T> + Send,
+    ) -> impl Future<Output = T> + Send {
+        let mut work = Box::pin(work);
+        async move {
+            if let Ok(done) = timeout(SLOW_WAY, &mut work).await {
+                return done;
+            }
+            self.is_slow = true;
+            locked(&self.counts).swift -= self.pods;
+            work.await
         }
-        self.is_slow = true;
-        locked(&self.counts).swift -= self.pods;
-        work.await
     }
 }
 
@@ -134,8 +151,8 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn of_one_namespace_half_as_many_are_at_it_at_most() {
-        let (turns, begun) = (Turns::new(4), Instant::now());
+    async fn of_one_namespace_a_quarter_as_many_are_at_it_at_most() {
+        let (turns, begun) = (Turns::new(8), Instant::now());
         let work = |_| turns.take("a", async { sleep(Duration::from_millis(100)).await });
         futures::future::join_all((0..10).map(work)).await;
         assert_eq!(begun.elapsed().as_millis(), 500, "two at a time");
@@ -143,7 +160,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_long_for_requests_of_others_that_hang() {
-        let turns = Turns::new(4);
+        let turns = Turns::new(8);
         for hangs in ["a", "b", "c"] {
             for _ in 0..100 {
                 let turns = turns.clone();

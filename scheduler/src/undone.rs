@@ -85,7 +85,11 @@ impl Undone {
     /// Forgets the gangs that are gone or of which their owner has changed something, and answers which.
     pub(crate) fn changed(&mut self, state: &State) -> Vec<String> {
         let is_changed = |key: &String, entry: &mut Entry| {
-            let now = Owned::of(state, key, |uid| entry.owned.pods.contains_key(uid));
+            let mut now = Owned::of(state, key, |uid| entry.owned.pods.contains_key(uid));
+            // One that is gone changes nothing: many owners make all pods anew when some are undone.
+            for (uid, generation) in &entry.owned.pods {
+                now.pods.entry(uid.clone()).or_insert(*generation);
+            }
             state.find_gang(key).is_none() || now != entry.owned
         };
         self.0.extract_if(.., is_changed).map(|(key, _)| key).collect()

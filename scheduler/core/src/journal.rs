@@ -88,7 +88,12 @@ pub fn next(plan: Stand<'_>) -> Next {
     };
     let is_all = bindings.iter().all(is_settled);
     // What doesn't hold now may hold in a moment. That is waited for where to give up would undo pods, or free no room yet.
-    let is_worth_it = holds || !is_all || (1..enough).contains(&bound);
+    let is_refused = || bindings.iter().all(|bound| bound.is_done() || *bound == Bound::Refused);
+    let is_worth_it = match bound >= enough {
+        // Others of the group need not wait for those that are refused.
+        true => (holds && !is_refused()) || !is_all,
+        false => holds || !is_all || bound > 0,
+    };
     if seconds_late <= 0 && is_open && is_worth_it && !bindings.contains(&Bound::Never) {
         return Next::Wait;
     }
@@ -179,6 +184,10 @@ mod tests {
         assert_eq!(of(2, true), Next::Keep { is_all: false }, "the last one may still come to be bound");
         assert_eq!(next(Stand { enough: 0, ..plan(&[Bound::Refused], 1) }), Next::Keep { is_all: true });
         assert_eq!(next(Stand { enough: 0, ..plan(&[Bound::NotYet], 0) }), Next::Wait, "there is time");
+        let refused = Stand { enough: 1, ..plan(&[Bound::Yes, Bound::Refused], -30) };
+        assert_eq!(next(refused), Next::Keep { is_all: true }, "nobody waits for who is refused");
+        assert_eq!(next(Stand { may_arrive: true, ..refused }), Next::Wait, "its room isn't free before");
+        assert_eq!(next(Stand { enough: 2, ..refused }), Next::Wait, "it may be let in before the deadline");
     }
 
     #[test]

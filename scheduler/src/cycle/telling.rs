@@ -12,7 +12,9 @@ use crate::{
 impl Scheduler {
     /// Says what a group waits for, where that is news.
     pub(super) fn tell(&mut self, group: String, waits: Waits, now: Timestamp) {
-        if self.said.is_early(&group, &waits, now) {
+        // While a group waits to be told something, nothing else is put beside that: what holds then is told in its turn.
+        let waits_for_that = self.being_told.contains(&group) && !waits.why.is_obstacle();
+        if waits_for_that || self.said.is_early(&group, &waits, now) {
             return;
         }
         let State { cluster, pod_groups, .. } = &self.state;
@@ -31,9 +33,10 @@ impl Scheduler {
         };
         let Some(news) = news else { return };
         let pod_group = cluster.pod_group_of(&group).and_then(|key| pod_groups.find(&key));
-        let gang = self.state.find_gang(&group).and_then(|gang| gang.metadata.uid.clone());
+        let gang = self.state.find_gang(&group).cloned();
         let otherwise =
             Outcome::Told { group: group.clone(), is_told: false, has_alarmed: false, gang: None };
+        self.being_told.insert(group.clone());
         let telling = Telling { group, news, gang, pod_group };
         self.spawn(otherwise, |work| work.tell(telling));
     }

@@ -151,13 +151,6 @@ impl Scheduler {
         self.pauses.begin(&group, now);
     }
 
-    /// So many pods of the group's namespace are on their way, and most of them slow, that it has to wait for those.
-    pub(super) fn turn_away(&mut self, group: String, placements: &[Placement], now: Timestamp) {
-        let words = "others of its namespace are waited for, whose bindings take long".to_owned();
-        self.give_up(group.clone(), &uids(placements), now);
-        self.tell_obstacle(&group, Obstacle { words, is_refusal: false }, now);
-    }
-
     /// Binds pods whose plan waited a while, unless they can't go to their nodes any more.
     pub(super) fn bind_if_it_holds(&mut self, group: String, placements: Vec<Placement>, now: Timestamp) {
         match self.state.cluster.outdated(&group, &placements) {

@@ -1,6 +1,6 @@
 //! A journalled plan: what the watch shows of its pods, and what is done for it next.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -9,6 +9,7 @@ use plasma_api::{
     gang::{Journal, Placement as ApiPlacement},
 };
 use plasma_scheduler_core::{Bound, Cluster, Next, Outdated, Placement, Stand, next};
+use tokio::time::Instant;
 
 use super::{Stage, Tried};
 use crate::{
@@ -259,7 +260,9 @@ impl Plan {
         let (mut may_arrive, mut obstacle, namespace) = (false, None, &self.namespace);
         let unseen = binder.look_up_all(namespace, &unseen).await;
         let waiting = if self.binds() && !unseen.contains(&Bound::Never) {
-            let sent = binder.bind_all(namespace, &waiting).await;
+            // The last second is whole: it was cut off.
+            let left = Duration::from_secs(self.seconds_late.min(0).unsigned_abs() + 1);
+            let sent = binder.bind_all(namespace, &waiting, Instant::now() + left).await;
             may_arrive = sent.outcomes.iter().any(|bound| bound.may_arrive());
             obstacle = sent.obstacle;
             sent.outcomes

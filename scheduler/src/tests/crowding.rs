@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use plasma_api::names;
 use plasma_runtime::prometheus::Registry;
-use plasma_scheduler_core::Placement;
+use plasma_scheduler_core::{Bound, Placement};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
@@ -101,6 +101,15 @@ async fn work(cluster: &mut Cluster, scheduler: &mut Scheduler, time: Duration) 
     }
 }
 
+fn placement(pod: &Value) -> Placement {
+    Placement {
+        pod: pod["metadata"]["name"].as_str().unwrap().to_owned(),
+        uid: pod["metadata"]["uid"].as_str().unwrap().to_owned(),
+        node: "n".to_owned(),
+        volumes: Vec::new(),
+    }
+}
+
 /// How many pods of a namespace have no node.
 fn wait(cluster: &Cluster, namespace: &str) -> usize {
     let waits = |pod: &&Value| pod["metadata"]["namespace"] == namespace && pod["spec"]["nodeName"].is_null();
@@ -137,21 +146,31 @@ async fn a_binding_gets_on_the_wire_while_those_of_another_namespace_hang() {
     let cluster = crowd(CROWD);
     cluster.server.fail("POST pods/a", usize::MAX, Fault::NoAnswer);
     let binder = Binder::new(cluster.server.client(), Metrics::register(&Registry::new()));
-    let placement = |pod: &Value| Placement {
-        pod: pod["metadata"]["name"].as_str().unwrap().to_owned(),
-        uid: pod["metadata"]["uid"].as_str().unwrap().to_owned(),
-        node: "n".to_owned(),
-        volumes: Vec::new(),
-    };
     let placements: Vec<Placement> = cluster.server.objects().pods.values().map(placement).collect();
+    let until = Instant::now() + Duration::from_secs(600);
     for gang in placements[..CROWD].chunks(100).map(<[_]>::to_vec) {
         let binder = binder.clone();
-        tokio::spawn(async move { binder.bind_all("a", &gang).await });
+        tokio::spawn(async move { binder.bind_all("a", &gang, until).await });
     }
     tokio::time::sleep(Duration::from_millis(10)).await;
     let (asked, begun) = (cluster.lines("POST").len(), Instant::now());
-    timeout(Duration::from_secs(60), binder.bind_all("b", &placements[CROWD..])).await.expect("it ends");
-    assert_eq!((asked, wait(&cluster, "b"), begun.elapsed().as_secs()), (64, 0, 0));
+    timeout(Duration::from_secs(60), binder.bind_all("b", &placements[CROWD..], until))
+        .await
+        .expect("it ends");
+    assert_eq!((asked, wait(&cluster, "b"), begun.elapsed().as_secs()), (32, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_plan_is_sent_once_its_deadline_has_passed() {
+    let cluster = crowd(CROWD);
+    cluster.server.fail("POST pods", usize::MAX, Fault::NoAnswer);
+    let binder = Binder::new(cluster.server.client(), Metrics::register(&Registry::new()));
+    let placements: Vec<Placement> = cluster.server.objects().pods.values().map(placement).collect();
+    let (begun, patience) = (Instant::now(), Duration::from_secs(12));
+    let sent = binder.bind_all("a", &placements, begun + patience).await;
+    assert!(begun.elapsed() < patience * 2, "{:?}", begun.elapsed());
+    let refused = sent.outcomes.iter().filter(|outcome| **outcome == Bound::Refused).count();
+    assert_eq!(refused + cluster.lines("POST").len(), placements.len(), "who wasn't sent won't arrive");
 }
 
 #[tokio::test(start_paused = true)]

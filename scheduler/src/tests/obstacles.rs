@@ -155,6 +155,20 @@ async fn a_lone_binding_is_tried_again_at_once_only_where_there_is_an_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lone_binding_that_may_still_arrive_keeps_its_room_though_the_next_one_is_refused() {
+    for (first, keeps_room) in [(Fault::RequestLost, 1), (Fault::Refused(403), 0)] {
+        let mut cluster = loners();
+        cluster.server.objects().pods.remove("p1");
+        cluster.show();
+        cluster.server.fail("POST pods/p0", 1, first);
+        cluster.server.fail("POST pods/p0", usize::MAX, Fault::Refused(403));
+        let mut scheduler = cluster.scheduler();
+        cluster.cycle(&mut scheduler).await;
+        assert_eq!(scheduler.state.cluster.on_their_way(), keeps_room, "{first:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_end_of_a_plan_is_not_written_into_a_gang_made_anew_under_its_name() {
     for is_late in [false, true] {
         let mut cluster = Cluster::with_journal(if is_late { -1 } else { 30 });

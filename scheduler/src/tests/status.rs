@@ -6,7 +6,7 @@ use plasma_runtime::CancellationToken;
 use serde_json::json;
 
 use super::{
-    api_server::Fault,
+    api_server::{Fault, touch},
     cluster::{Cluster, runs},
 };
 
@@ -129,4 +129,24 @@ async fn what_a_gang_waited_for_is_not_said_any_more_once_its_pods_are_being_bou
     let status = cluster.status();
     assert_eq!(status["phase"], "Binding");
     assert!(status["message"].is_null() && status["blockers"].is_null(), "{status}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_gang_waited_for_is_not_said_any_more_where_the_gang_has_changed_meanwhile() {
+    let mut cluster = Cluster::new();
+    cluster.server.objects().nodes.clear();
+    cluster.show();
+    let mut scheduler = cluster.scheduler();
+    cluster.shown.tell(&mut scheduler);
+    scheduler.cycle(cluster.now);
+    {
+        let mut objects = cluster.server.objects();
+        let gang = objects.gangs.get_mut("g").unwrap();
+        gang["status"] = json!({ "phase": "Scheduled", "bound": 2 });
+        touch(gang);
+    }
+    while let Some(outcome) = scheduler.tasks.join_next().await {
+        scheduler.learn(outcome, cluster.now);
+    }
+    assert_eq!((cluster.lines("PUT").len(), &cluster.status()["phase"]), (1, &json!("Scheduled")));
 }

@@ -245,13 +245,7 @@ impl Cluster {
     /// A plan for the group isn't carried out, or not whole: these of its pods, by UID, were not bound and won't be. What they
     /// held is free again, and they wait as before.
     pub fn give_up<'a>(&mut self, key: &str, unbound: impl IntoIterator<Item = &'a str>) {
-        for uid in unbound {
-            self.release(uid);
-            // Where another plan for the group stands in its journal by now, that one holds.
-            if let Some(id) = self.pod_id(uid) {
-                self.adopt_from_journal(id);
-            }
-        }
+        unbound.into_iter().for_each(|uid| self.release(uid));
         self.set_busy(key, false);
     }
 

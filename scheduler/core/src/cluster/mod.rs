@@ -102,6 +102,8 @@ pub struct Cluster {
     pub(crate) outlooks: Outlooks,
     pub(crate) explanations: Explanations,
     pub(crate) prey: Prey,
+    /// Namespaces of whose groups none is looked at for now.
+    pub(super) crowded: BTreeSet<String>,
     /// What had happened before the last plan.
     pub(crate) swept: Option<u64>,
     /// Where it was left to the next one to go on.
@@ -205,6 +207,7 @@ impl Cluster {
             outlooks: Outlooks::default(),
             explanations: Explanations::default(),
             prey: Prey::default(),
+            crowded: BTreeSet::new(),
             swept: None,
             swept_to: None,
             has_more: false,

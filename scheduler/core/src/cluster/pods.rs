@@ -88,6 +88,8 @@ impl Cluster {
                 self.touch(&group);
             }
         }
+        // Where a plan for its group stands in the journal by now, that one holds.
+        self.adopt_from_journal(id);
     }
 
     /// The node that a pod is on or on its way to.

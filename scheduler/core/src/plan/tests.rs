@@ -161,6 +161,27 @@ fn a_gang_is_not_looked_at_again_before_something_was_freed() {
 }
 
 #[test]
+fn who_is_of_a_crowded_namespace_holds_no_room_and_is_looked_at_once_it_is_not_any_more() {
+    let mut world = world(&[1]);
+    gang(&mut world, "a", &[1]);
+    gang(&mut world, "b", &[1]);
+    let placed = |decisions: Vec<Decision>| {
+        let placed = decisions.into_iter().filter_map(|decision| match decision {
+            Decision::Place { group, .. } => Some(group),
+            _ => None,
+        });
+        placed.collect::<Vec<_>>()
+    };
+    let key = world.cluster.next_in_queue(std::ops::Bound::Unbounded).unwrap().key().to_string();
+    let namespace = key.split_once('/').unwrap().0.to_owned();
+    world.cluster.set_crowded(BTreeSet::from([namespace, "another".to_owned()]));
+    assert_eq!((plan(&mut world), world.cluster.explain(8)), (vec![], vec![]));
+    assert!(!world.cluster.has_more());
+    world.cluster.set_crowded(BTreeSet::from(["another".to_owned()]));
+    assert_eq!(placed(plan(&mut world)), [key]);
+}
+
+#[test]
 fn a_plan_ends_when_enough_pods_have_a_node() {
     let mut world = world(&[8]);
     (0..4).for_each(|at| gang(&mut world, &format!("g{at}"), &[1, 1]));

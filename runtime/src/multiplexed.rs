@@ -3,13 +3,7 @@
 //! kube's own client speaks HTTP/1.1, where each request that is under way has a connection of its own: in a burst the API
 //! server is busier with their TLS handshakes than with what is asked of it.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::http::Request;
 use hyper_util::{
@@ -20,7 +14,7 @@ use kube::{
     Client, Config,
     client::{Body, ConfigExt as _},
 };
-use tower::{BoxError, ServiceBuilder, ServiceExt as _};
+use tower::{BoxError, ServiceBuilder};
 
 use crate::{CONNECT_TIMEOUT, StartError, bounded};
 
@@ -29,11 +23,15 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// So long it has to answer that, or the connection is given up and its requests with it.
 const ANSWER: Duration = Duration::from_secs(15);
 
+/// How many requests wait on one connection before the next one is taken: fewer than an API server takes, and enough for many
+/// to be written and read at once, which is cheaper for both sides.
+const ON_ONE: usize = 64;
+
 /// A client for that cluster with so many connections, each of whose requests ends within that time, watches aside. A server
 /// that doesn't speak HTTP/2 is spoken to as kube's own client does.
 ///
 /// An API server takes so many requests on one connection at once (100, if it isn't told otherwise), and what is beyond that
-/// waits for those, also where they aren't answered. So the requests take the connections in turns.
+/// waits for those, also where they aren't answered. So a request takes the first connection on which not too many wait.
 ///
 /// Unlike that it tries nothing again by itself: who asks learns what the server says (429, 503), and decides.
 ///
@@ -59,16 +57,26 @@ pub(crate) fn client(config: &Config, connections: usize, within: Duration) -> R
             .pool_idle_timeout(None)
             .build::<_, Body>(connector.clone())
     };
-    let all: Arc<[_]> = (0..connections.max(1)).map(|_| connect()).collect();
-    let next = Arc::new(AtomicUsize::new(0));
-    let in_turns = tower::service_fn(move |request: Request<Body>| {
-        all[next.fetch_add(1, Ordering::Relaxed) % all.len()].request(request)
+    // Each with how many requests wait on it for an answer.
+    let all: Arc<[_]> = (0..connections.max(1)).map(|_| (connect(), Arc::new(()))).collect();
+    let first_free = tower::service_fn(move |request: Request<Body>| {
+        let all = all.clone();
+        async move {
+            let connection = all.iter().find(|(_, waits)| Arc::strong_count(waits) <= ON_ONE);
+            let fewest = || all.iter().min_by_key(|(_, waits)| Arc::strong_count(waits));
+            // There is one at least.
+            let Some((http, waits)) = connection.or_else(fewest) else {
+                return Err(BoxError::from("no connection"));
+            };
+            let _waits = waits.clone();
+            http.request(request).await.map_err(BoxError::from)
+        }
     });
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer().map_err(unusable)?)
         .layer(config.extra_headers_layer().map_err(unusable)?)
-        .service(in_turns.map_err(BoxError::from));
+        .service(first_free);
     Ok(bounded::bounded(Client::new(service, config.default_namespace.clone()), within))
 }
 
@@ -136,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_that_are_under_way_together_share_so_many_connections() {
+    async fn requests_that_are_under_way_together_share_a_connection_until_many_wait_on_it() {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (port, connections) = server();
         let mut config = Config::new(format!("https://127.0.0.1:{port}").parse().unwrap());
@@ -146,18 +154,20 @@ mod tests {
             let maps = Api::<ConfigMap>::default_namespaced(client.clone());
             tokio::spawn(async move { maps.get("one").await })
         };
-        let mut asked = Vec::new();
-        let mut connections = connections;
-        for _ in 0..2 {
-            asked.push(ask());
-            let next = tokio::task::spawn_blocking(move || (connections.recv().unwrap(), connections));
-            let (begins, rest) = next.await.unwrap();
-            assert_eq!(begins, "PRI * HTTP/2.0");
-            connections = rest;
-        }
-        asked.extend((0..20).map(|_| ask()));
+        let mut asked = vec![ask()];
+        let first = tokio::task::spawn_blocking(move || (connections.recv().unwrap(), connections));
+        let (first, connections) = first.await.unwrap();
+        assert_eq!(first, "PRI * HTTP/2.0");
+        asked.extend((1..ON_ONE).map(|_| ask()));
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(connections.try_iter().count(), 0, "another connection was made");
+        asked.push(ask());
+        let next = tokio::task::spawn_blocking(move || connections.recv_timeout(Duration::from_secs(20)));
+        assert_eq!(
+            next.await.unwrap().as_deref(),
+            Ok("PRI * HTTP/2.0"),
+            "they would wait for those before them"
+        );
         assert!(asked.iter().all(|asked| !asked.is_finished()), "they wait for their answers");
     }
 }

@@ -34,7 +34,7 @@ use args::Args;
 use clap::Parser as _;
 use plasma_runtime::{CancellationToken, Runtime, StartError};
 
-/// How many connections the requests take in turns: each takes about 100 at once, answered or not.
+/// How many connections there are for requests: an API server takes about 100 at once on each, answered or not.
 const CONNECTIONS: usize = 4;
 
 #[tokio::main]

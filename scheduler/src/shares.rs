@@ -13,7 +13,7 @@ const SLOW_REQUEST: Duration = Duration::from_secs(1);
 /// The same for pods on their way, each of which takes several requests.
 const SLOW_WAY: Duration = Duration::from_secs(3);
 
-/// Turns at something that so many may do at once, and a quarter as many of one namespace.
+/// Turns at something that so many may do at once, and half as many of one namespace.
 #[derive(Clone)]
 pub(crate) struct Turns {
     all: Arc<Semaphore>,
@@ -23,7 +23,7 @@ pub(crate) struct Turns {
 
 impl Turns {
     pub(crate) fn new(at_once: usize) -> Self {
-        Self { all: Arc::new(Semaphore::new(at_once)), each: at_once / 4, own: Arc::default() }
+        Self { all: Arc::new(Semaphore::new(at_once)), each: at_once / 2, own: Arc::default() }
     }
 
     /// Does something for a namespace when it is its turn.
@@ -65,6 +65,7 @@ struct Counts {
     swift: usize,
     /// By namespace, slow ones too.
     all: HashMap<String, usize>,
+    crowded: BTreeSet<String>,
 }
 
 impl UnderWay {
@@ -73,10 +74,12 @@ impl UnderWay {
         locked(&self.0).swift
     }
 
-    /// The namespaces of which so many are, slow ones too.
+    /// The namespaces of which so many are, slow ones too; and until half of them are, so that it doesn't change with each.
     pub(crate) fn crowded(&self, from: usize) -> BTreeSet<String> {
-        let counts = locked(&self.0);
-        counts.all.iter().filter(|(_, pods)| **pods >= from).map(|(namespace, _)| namespace.clone()).collect()
+        let Counts { all, crowded, .. } = &mut *locked(&self.0);
+        crowded.retain(|namespace| all.get(namespace).is_some_and(|pods| *pods * 2 > from));
+        crowded.extend(all.iter().filter(|(_, pods)| **pods >= from).map(|(namespace, _)| namespace.clone()));
+        crowded.clone()
     }
 
     #[cfg(test)]
@@ -151,8 +154,8 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn of_one_namespace_a_quarter_as_many_are_at_it_at_most() {
-        let (turns, begun) = (Turns::new(8), Instant::now());
+    async fn of_one_namespace_half_as_many_are_at_it_at_most() {
+        let (turns, begun) = (Turns::new(4), Instant::now());
         let work = |_| turns.take("a", async { sleep(Duration::from_millis(100)).await });
         futures::future::join_all((0..10).map(work)).await;
         assert_eq!(begun.elapsed().as_millis(), 500, "two at a time");
@@ -160,7 +163,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_long_for_requests_of_others_that_hang() {
-        let turns = Turns::new(8);
+        let turns = Turns::new(4);
         for hangs in ["a", "b", "c"] {
             for _ in 0..100 {
                 let turns = turns.clone();
@@ -176,6 +179,21 @@ mod tests {
         assert_eq!(begun.elapsed(), Duration::ZERO);
         assert!(timeout(SLOW_REQUEST * 100, turns.take("a", async {})).await.is_err());
         assert_eq!(locked(&turns.own).len(), 4);
+    }
+
+    #[test]
+    fn a_namespace_is_crowded_from_so_many_pods_on_until_half_of_them_are_left() {
+        let under_way = UnderWay::default();
+        let mut pods: Vec<OnTheWay> = (0..8).map(|_| under_way.begin("a", 1)).collect();
+        let _others = under_way.begin("b", 7);
+        let names = |crowded: &[&str]| crowded.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(under_way.crowded(8), names(&["a"]));
+        pods.truncate(5);
+        assert_eq!(under_way.crowded(8), names(&["a"]));
+        pods.truncate(4);
+        assert_eq!(under_way.crowded(8), names(&[]));
+        pods.push(under_way.begin("a", 3));
+        assert_eq!(under_way.crowded(8), names(&[]), "not before it is so many again");
     }
 
     #[tokio::test(start_paused = true)]

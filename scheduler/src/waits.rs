@@ -212,9 +212,11 @@ impl Waits {
     /// Its pods were undone: it is planned again later.
     pub(crate) fn for_undone(paused: &Paused, bound: usize) -> Self {
         let Paused { key, times, until, why } = paused;
+        // The Gang of a PodGroup has its name.
+        let gang = key.replacen("/podgroup:", "/", 1);
         let message = format!(
             "pods of it were bound and had to be undone {times} times in a row, the last time because {why}; it is planned \
-             again at {until:.0}, or at once when Gang {key} is changed, or one of its pods that weren't bound"
+             again at {until:.0}, or at once when Gang {gang} is changed, or one of its pods that weren't bound"
         );
         Self { why: Why::Undone, message, blockers: Vec::new(), bound }
     }

@@ -73,9 +73,7 @@ impl Cluster {
         for _ in 0..most {
             let after = self.explained.take().map_or(Bound::Unbounded, Bound::Excluded);
             let Some(turn) = self.next_in_queue(after).filter(|_| self.looks() < until) else { break };
-            if !self.is_crowded(&turn) {
-                decisions.extend(self.decide(&turn, true));
-            }
+            decisions.extend(self.decide(&turn, true));
             self.explained = Some(turn);
         }
         decisions

@@ -71,6 +71,11 @@ pub(crate) fn is_gang(key: &str) -> bool {
     !is_single(key) && upstream_names(key).is_none()
 }
 
+/// The namespace of a group's key.
+fn namespace_of(key: &str) -> &str {
+    key.split_once('/').map_or("", |(namespace, _)| namespace)
+}
+
 impl Cluster {
     /// The key of what the pod is placed with: its gang, its upstream PodGroup, or itself; each but the gang's with a mark that
     /// no gang's name can have.
@@ -105,6 +110,20 @@ impl Cluster {
             let key = self.shared.texts.share(key);
             self.touch(&key);
         }
+    }
+
+    /// Of the groups of these namespaces none waits to be looked at, until another call names other ones: they keep no room,
+    /// and are told nothing.
+    pub fn set_crowded(&mut self, namespaces: BTreeSet<String>) {
+        let before = std::mem::replace(&mut self.crowded, namespaces);
+        let changed: BTreeSet<&str> =
+            before.symmetric_difference(&self.crowded).map(String::as_str).collect();
+        if changed.is_empty() {
+            return;
+        }
+        let is_changed = |key: &&Text| changed.contains(namespace_of(key));
+        let keys: Vec<Text> = self.groups.keys().filter(is_changed).cloned().collect();
+        keys.iter().for_each(|key| self.touch(key));
     }
 
     /// Whether the group's pods may be evicted is found anew: while a plan for it is carried out, they may not.
@@ -194,7 +213,7 @@ impl Cluster {
     /// Something about the group has changed: its place in the queue is found anew, and it is looked at again.
     pub(super) fn touch(&mut self, key: &Text) {
         let Some(group) = self.groups.get(key) else { return };
-        let is_idle = !group.is_busy && !group.has_journal();
+        let is_idle = !group.is_busy && !group.has_journal() && !self.crowded.contains(namespace_of(key));
         let wants = if is_idle && (!group.waiting.is_none() || group.lacks_pods(self.needed(key, group))) {
             self.turn(key, group)
         } else {

@@ -13,7 +13,7 @@
 //! | `Look` | one group, now | which of the two questions is asked again |
 //! | `Explanations` | groups alike | what they are told is missing, as long as no node changes |
 
-use std::{collections::BTreeSet, ops::Bound};
+use std::ops::Bound;
 
 use super::{Cluster, Turn};
 use crate::{order::Ground, outlook::Vain, preempt::Sought};
@@ -38,20 +38,6 @@ pub(crate) struct Look {
 }
 
 impl Cluster {
-    /// Of the groups of these namespaces none is looked at until another call names other ones: they keep no room, and are
-    /// told nothing.
-    pub fn set_crowded(&mut self, namespaces: BTreeSet<String>) {
-        if !self.crowded.is_subset(&namespaces) {
-            self.swept = None;
-        }
-        self.crowded = namespaces;
-    }
-
-    /// Whether the group is of such a namespace.
-    pub(crate) fn is_crowded(&self, turn: &Turn) -> bool {
-        is_of(&self.crowded, turn)
-    }
-
     /// The next group that waits.
     pub(crate) fn next_in_queue(&self, from: Bound<Turn>) -> Option<Turn> {
         Some(self.queue.range((from, Bound::Unbounded)).next()?.0.clone())
@@ -60,11 +46,10 @@ impl Cluster {
     /// The next group for which something may have come to be possible.
     pub(crate) fn next_with_hope(&mut self, from: Bound<Turn>) -> Option<Turn> {
         let lowest = self.lowest_priority();
-        let Self { queue, outlooks, nodes, shared, changes, prey, crowded, .. } = self;
+        let Self { queue, outlooks, nodes, shared, changes, prey, .. } = self;
         let ground = Ground { nodes, shared, changes };
         let mut rest = queue.range((from, Bound::Unbounded));
-        let next = rest.find(|(turn, hope)| match hope {
-            Hope::Open | Hope::Vain(..) if is_of(crowded, turn) => false,
+        let next = rest.find(|(_, hope)| match hope {
             Hope::Open => true,
             Hope::Settled => false,
             Hope::Vain(vain, sought) => {
@@ -108,12 +93,6 @@ impl Cluster {
         }
         self.changes.group();
     }
-}
-
-/// Whether the group is of one of these namespaces.
-fn is_of(namespaces: &BTreeSet<String>, turn: &Turn) -> bool {
-    let namespace = turn.key().split_once('/').map(|(namespace, _)| namespace);
-    !namespaces.is_empty() && namespace.is_some_and(|namespace| namespaces.contains(namespace))
 }
 
 #[cfg(test)]

@@ -107,8 +107,9 @@ of it again; of the rates the medians count. Both are without limits of their cl
 (`MostAllocated`). A turn's pods are made while nobody schedules them: workers of training jobs with their environment and \
 volumes, one GPU each. The API server collects its garbage, and once it and etcd are at rest the scheduler starts; rate and \
 CPU time are those from its first binding to its last one, by the API server's own audit log, which costs it the same \
-whoever binds. Where pods are gangs, the rate is ours; kube-scheduler's default plugins know none. The full cluster has ten \
-running pods on each node, four of them with a GPU.
+whoever binds. Where pods are gangs, the rate is ours; kube-scheduler's default plugins know none. A gang costs three \
+requests beside its bindings (its plan, the end of that, an event), so a gang of ten is thirteen requests: that is what keeps \
+the slowest gangs below plain pods. The full cluster has ten running pods on each node, four of them with a GPU.
 
 `cargo xtask bench scheduler` fails where a bar isn't kept. All that runs shares the machine's cores: the API server, etcd, \
 the scheduler.

@@ -46,8 +46,6 @@ async fn run(args: Args) -> Result<(), StartError> {
     let runtime = Runtime::start(&args.runtime).await?;
     let args = args.with_lease_of_its_name();
     let client = runtime.multiplexed_kube_client(CONNECTIONS).await?;
-    // Watches wait for no other request either.
-    let watching = runtime.multiplexed_kube_client(1).await?;
     let metrics = metrics::Metrics::register(&runtime.registry);
     let (shutdown, lost) = (&runtime.shutdown, CancellationToken::new());
     // What is known is listed only after the lease is held: by then all that an earlier leader wrote is there to be seen.
@@ -57,7 +55,7 @@ async fn run(args: Args) -> Result<(), StartError> {
     let leading = plasma_runtime::lead(&of_lease, &args.scheduler_name, &args.leader, ends, &ready).await;
     let Some(leadership) = leading else { return Ok(()) };
     let client = leadership.guard(client, &args.leader);
-    let observations = observe::start(&watching, shutdown);
+    let observations = observe::start(&client, shutdown);
     let mut scheduler = cycle::Scheduler::new(args, client, metrics);
     let cycles = cycle::run(&mut scheduler, observations, ready, shutdown, &leadership);
     if lost.run_until_cancelled(cycles).await.is_none() {

@@ -99,11 +99,7 @@ impl Runtime {
     /// # Errors
     /// When there is neither.
     pub async fn multiplexed_kube_client(&self, connections: usize) -> Result<kube::Client, StartError> {
-        let config = kube::Config::infer().await.map_err(Box::new)?;
-        let client = multiplexed::client(&config, connections, REQUEST_TIMEOUT)?;
-        // A connection is made before the first burst. Whether the API server answers by now is found out later.
-        let _ = client.apiserver_version().await;
-        Ok(client)
+        multiplexed::client(&kube::Config::infer().await.map_err(Box::new)?, connections, REQUEST_TIMEOUT)
     }
 }
 

@@ -62,12 +62,10 @@ pub(crate) fn client(config: &Config, connections: usize, within: Duration) -> R
     let first_free = tower::service_fn(move |request: Request<Body>| {
         let all = all.clone();
         async move {
-            let connection = all.iter().find(|(_, waits)| Arc::strong_count(waits) <= ON_ONE);
-            let fewest = || all.iter().min_by_key(|(_, waits)| Arc::strong_count(waits));
+            // The first of those on which so few wait, else the one with fewest.
+            let chosen = all.iter().min_by_key(|(_, waits)| Arc::strong_count(waits).max(ON_ONE));
             // There is one at least.
-            let Some((http, waits)) = connection.or_else(fewest) else {
-                return Err(BoxError::from("no connection"));
-            };
+            let Some((http, waits)) = chosen else { return Err(BoxError::from("no connection")) };
             let _waits = waits.clone();
             http.request(request).await.map_err(BoxError::from)
         }

@@ -18,7 +18,7 @@ use k8s_openapi::{
 };
 use kube::{Client, Resource as _};
 use plasma_runtime::{CancellationToken, Gate, Leadership};
-use plasma_scheduler_core::{Aside, Decision, Placement, Victim, is_single};
+use plasma_scheduler_core::{Aside, Decision, Placement, Victim, is_single, namespace_of};
 use tokio::{sync::mpsc::Receiver, task::JoinSet, time::MissedTickBehavior};
 
 use crate::{
@@ -290,11 +290,10 @@ impl Scheduler {
         if gang.is_none() && !is_single(&group) {
             return self.give_up(group, &uids(&placements), now);
         }
-        let namespace = group.split_once('/').map_or("", |(namespace, _)| namespace);
         if gang.is_some() && !self.journals.begins(&group, now) {
             return self.give_up(group, &uids(&placements), now);
         }
-        let on_the_way = self.under_way.begin(namespace, placements.len());
+        let on_the_way = self.under_way.begin(namespace_of(&group), placements.len());
         let (whose, sent) = (group.clone(), placements.clone());
         let otherwise = Outcome::Unknown { group: whose, placements: sent, obstacle: None };
         let Some(gang) = gang else {

@@ -12,7 +12,7 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
 };
-use plasma_scheduler_core::{Nomination, Placement, Victim};
+use plasma_scheduler_core::{Nomination, Placement, Victim, namespace_of};
 use serde_json::json;
 
 use crate::{
@@ -123,7 +123,7 @@ impl Evictor {
 
     /// Whether the status of every pod of the group names its node now, and it still waits for one.
     async fn nominate_all(&self, eviction: &Eviction) -> bool {
-        let namespace = eviction.group.split_once('/').map_or("", |(namespace, _)| namespace);
+        let namespace = namespace_of(&eviction.group);
         let nominations = stream::iter(eviction.nominations.clone());
         let nominate = |place: Placement| async move {
             let waits = self.nominate(namespace, &place.pod, &place.uid, Some(&place.node)).await;

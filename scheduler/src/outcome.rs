@@ -6,7 +6,7 @@ use futures::{FutureExt as _, StreamExt as _, stream};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{Client, ResourceExt as _};
 use plasma_api::Gang;
-use plasma_scheduler_core::{Bound, Nomination, Placement, is_single};
+use plasma_scheduler_core::{Bound, Nomination, Placement, is_single, namespace_of};
 use tokio::time::Instant;
 
 use crate::{
@@ -101,7 +101,7 @@ impl Work {
 
     /// Binds a pod of no gang.
     pub(crate) async fn bind_single(self, group: String, placements: Vec<Placement>) -> Outcome {
-        let namespace = group.split_once('/').map_or("", |(namespace, _)| namespace).to_owned();
+        let namespace = namespace_of(&group).to_owned();
         for placement in &placements {
             let (bound, obstacle) = self.bind_one(&namespace, placement).await;
             match bound {
@@ -204,7 +204,7 @@ impl Work {
     /// Tells a group, and its pods, what it waits for.
     pub(crate) async fn tell(self, telling: Telling) -> Outcome {
         let group = telling.group.clone();
-        let namespace = group.split_once('/').map_or("", |(namespace, _)| namespace);
+        let namespace = namespace_of(&group);
         self.telling.take(namespace, self.tell_now(telling, namespace)).await
     }
 

@@ -34,7 +34,6 @@ pub(crate) struct Paused {
 }
 
 /// What of a gang is its owner's: of the Gang all but its status, and the pods that were neither bound nor undone.
-#[derive(PartialEq)]
 struct Owned {
     uid: Option<String>,
     generation: Option<i64>,
@@ -57,6 +56,19 @@ impl Owned {
             needed: state.cluster.needed_of(key),
             pods: pods.map(|pod| (pod.uid.to_owned(), pod.generation)).collect(),
         }
+    }
+}
+
+impl Owned {
+    /// Whether it is another by now. A pod that is gone changes nothing: many owners make all pods anew when some are undone.
+    fn has_changed(&self, state: &State, key: &str) -> bool {
+        let Some(gang) = state.find_gang(key) else { return true };
+        let meta = &gang.metadata;
+        let is_another = |uid: &str, generation| self.pods.get(uid).is_some_and(|known| *known != generation);
+        (&self.uid, &self.labels, &self.annotations) != (&meta.uid, &meta.labels, &meta.annotations)
+            || self.generation != meta.generation
+            || self.needed != state.cluster.needed_of(key)
+            || state.cluster.unplaced(key).any(|pod| is_another(pod.uid, pod.generation))
     }
 }
 
@@ -84,15 +96,7 @@ impl Undone {
 
     /// Forgets the gangs that are gone or of which their owner has changed something, and answers which.
     pub(crate) fn changed(&mut self, state: &State) -> Vec<String> {
-        let is_changed = |key: &String, entry: &mut Entry| {
-            let mut now = Owned::of(state, key, |uid| entry.owned.pods.contains_key(uid));
-            // One that is gone changes nothing: many owners make all pods anew when some are undone.
-            for (uid, generation) in &entry.owned.pods {
-                now.pods.entry(uid.clone()).or_insert(*generation);
-            }
-            state.find_gang(key).is_none() || now != entry.owned
-        };
-        self.0.extract_if(.., is_changed).map(|(key, _)| key).collect()
+        self.0.extract_if(.., |key, entry| entry.owned.has_changed(state, key)).map(|(key, _)| key).collect()
     }
 
     /// Those that wait for it now.

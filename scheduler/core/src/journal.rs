@@ -88,12 +88,10 @@ pub fn next(plan: Stand<'_>) -> Next {
     };
     let is_all = bindings.iter().all(is_settled);
     // What doesn't hold now may hold in a moment. That is waited for where to give up would undo pods, or free no room yet.
-    let is_refused = || bindings.iter().all(|bound| bound.is_done() || *bound == Bound::Refused);
-    let is_worth_it = match bound >= enough {
-        // Others of the group need not wait for those that are refused.
-        true => (holds && !is_refused()) || !is_all,
-        false => holds || !is_all || bound > 0,
-    };
+    // Where enough are bound, others of the group need not wait for those that are refused.
+    let is_refused =
+        bound >= enough && bindings.iter().all(|bound| bound.is_done() || *bound == Bound::Refused);
+    let is_worth_it = holds && !is_refused || !is_all || (1..enough).contains(&bound);
     if seconds_late <= 0 && is_open && is_worth_it && !bindings.contains(&Bound::Never) {
         return Next::Wait;
     }

@@ -37,7 +37,7 @@ mod unsupported;
 pub use aside::Aside;
 pub use cluster::{
     ClaimName, Cluster, Fault, Names, Nomination, Served, StorageKind, Verdict, VolumeStep, VolumesState,
-    is_single, upstream_key, upstream_names,
+    is_single, namespace_of, upstream_key, upstream_names,
 };
 pub use document::{
     AttachmentDocument, BudgetDocument, CapacityDocument, ClaimDocument, ClassDocument, ConditionDocument,

@@ -110,6 +110,12 @@ fn placement(pod: &Value) -> Placement {
     }
 }
 
+/// What binds, and a plan for all pods.
+fn plan(cluster: &Cluster) -> (Binder, Vec<Placement>) {
+    let binder = Binder::new(cluster.server.client(), Metrics::register(&Registry::new()));
+    (binder, cluster.server.objects().pods.values().map(placement).collect())
+}
+
 /// How many pods of a namespace have no node.
 fn wait(cluster: &Cluster, namespace: &str) -> usize {
     let waits = |pod: &&Value| pod["metadata"]["namespace"] == namespace && pod["spec"]["nodeName"].is_null();
@@ -145,8 +151,7 @@ async fn pods_are_bound_while_the_plans_or_bindings_of_another_namespaces_gangs_
 async fn a_binding_gets_on_the_wire_while_those_of_another_namespace_hang() {
     let cluster = crowd(CROWD);
     cluster.server.fail("POST pods/a", usize::MAX, Fault::NoAnswer);
-    let binder = Binder::new(cluster.server.client(), Metrics::register(&Registry::new()));
-    let placements: Vec<Placement> = cluster.server.objects().pods.values().map(placement).collect();
+    let (binder, placements) = plan(&cluster);
     let until = Instant::now() + Duration::from_secs(600);
     for gang in placements[..CROWD].chunks(100).map(<[_]>::to_vec) {
         let binder = binder.clone();
@@ -164,8 +169,7 @@ async fn a_binding_gets_on_the_wire_while_those_of_another_namespace_hang() {
 async fn nothing_of_a_plan_is_sent_once_its_deadline_has_passed() {
     let cluster = crowd(CROWD);
     cluster.server.fail("POST pods", usize::MAX, Fault::NoAnswer);
-    let binder = Binder::new(cluster.server.client(), Metrics::register(&Registry::new()));
-    let placements: Vec<Placement> = cluster.server.objects().pods.values().map(placement).collect();
+    let (binder, placements) = plan(&cluster);
     let (begun, patience) = (Instant::now(), Duration::from_secs(12));
     let sent = binder.bind_all("a", &placements, begun + patience).await;
     assert!(begun.elapsed() < patience * 2, "{:?}", begun.elapsed());

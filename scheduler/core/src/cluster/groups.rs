@@ -72,7 +72,7 @@ pub(crate) fn is_gang(key: &str) -> bool {
 }
 
 /// The namespace of a group's key.
-fn namespace_of(key: &str) -> &str {
+pub fn namespace_of(key: &str) -> &str {
     key.split_once('/').map_or("", |(namespace, _)| namespace)
 }
 

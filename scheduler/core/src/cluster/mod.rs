@@ -38,8 +38,8 @@ use crate::{
 pub(crate) use budgets::Budget;
 pub(crate) use changes::{Changes, Concerns, Moment, Whose};
 pub(crate) use groups::is_gang;
-pub use groups::is_single;
 pub(crate) use groups::{Group, Turn};
+pub use groups::{is_single, namespace_of};
 use pod_groups::PodGroups;
 pub use pod_groups::{Served, upstream_key, upstream_names};
 pub(crate) use promises::Step;

@@ -1,6 +1,6 @@
 //! Pods whose places depend on one another: that want company, shun it, are to be spread, take a port of the node, or
-//! have volumes. They are placed one by one, each where it may be beside those placed before it; where that leads nowhere, the first one
-//! begins in another topology.
+//! have volumes. They are placed one by one, each where it may be beside those placed before it. Where that leads nowhere, the
+//! first one begins in another topology; then those for which no place was left come first.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -12,12 +12,16 @@ use crate::{
     filter::{Company, Refusal, Spreading, VolumeNeeds},
     labels::{Labels, Selector, Text},
     node::{Node, NodeId, PodId},
+    places::Places,
     plan::Alike,
     pod::{Kind, Pod},
 };
 
 /// In how many topologies is begun.
 const BEGINNINGS: usize = 64;
+
+/// How many kinds of pods are brought to the front, one after the other.
+const BROUGHT_FORWARD: usize = 8;
 
 /// After so many looks at nodes it isn't begun anew. The first way is always gone to its end.
 const LOOKS: u64 = 2_000_000;
@@ -54,33 +58,61 @@ fn is_shunned(cluster: &Cluster, alike: &[Alike]) -> bool {
         && pods.any(|pod| cluster.shunning(&pod.labels, pod.namespace()).next().is_some())
 }
 
-/// A node for each pod, in their order, or nothing where no way was found. Nothing is changed.
-pub(crate) fn place(cluster: &mut Cluster, alike: &[Alike]) -> Option<Vec<NodeId>> {
+/// A node for each pod, or nothing where no way was found. Nothing is changed.
+pub(crate) fn place(cluster: &mut Cluster, alike: &[Alike]) -> Option<Places> {
     cluster.changes.begin_trial();
-    let places = try_beginnings(cluster, alike);
+    let places = try_orders(cluster, alike);
     cluster.changes.end_trial();
     places
 }
 
-fn try_beginnings(cluster: &mut Cluster, alike: &[Alike]) -> Option<Vec<NodeId>> {
-    let (mut tried, begun) = (BTreeSet::<Text>::new(), cluster.looks());
-    let around = Around::new(cluster, alike);
-    for _ in 0..BEGINNINGS {
-        let mut attempt = Attempt { around: around.clone(), placed: Vec::new() };
-        let found = attempt.run(cluster, alike, &tried);
-        let first = attempt.placed.first().copied();
-        attempt.placed.iter().for_each(|(pod, _)| cluster.put_back(*pod));
-        if found {
-            return Some(attempt.placed.into_iter().map(|(_, node)| node).collect());
-        }
-        // Begun elsewhere, it may end better; unless the first pod's place makes no difference to the others.
-        let term = alike.first()?.kind.company.first()?;
-        let label = cluster.nodes[first?.1.index()].labels.get(&term.topology_key)?.clone();
-        if !tried.insert(label) || cluster.looks() - begun > LOOKS {
+/// Those for which no place was left are placed before the others.
+fn try_orders(cluster: &mut Cluster, alike: &[Alike]) -> Option<Places> {
+    let (around, begun) = (Around::new(cluster, alike), cluster.looks());
+    let mut order = alike.to_vec();
+    let mut were_first: Vec<*const Kind> =
+        alike.first().map(|first| Arc::as_ptr(&first.kind)).into_iter().collect();
+    loop {
+        let left_over = match try_beginnings(cluster, &order, (&around, begun)) {
+            Ok(places) => return Some(places),
+            Err(kind) => kind,
+        };
+        let kind = Arc::as_ptr(&order.get(left_over)?.kind);
+        let is_enough = were_first.len() > BROUGHT_FORWARD || cluster.looks() - begun > LOOKS;
+        if is_enough || were_first.contains(&kind) {
             return None;
         }
+        were_first.push(kind);
+        order[..=left_over].rotate_right(1);
     }
-    None
+}
+
+/// The first of them begins in one topology after the other. `Err` says for which kind no place was left at first.
+fn try_beginnings(
+    cluster: &mut Cluster,
+    order: &[Alike],
+    (around, begun): (&Around, u64),
+) -> Result<Places, usize> {
+    let (mut tried, mut left_over) = (BTreeSet::<Text>::new(), None);
+    for _ in 0..BEGINNINGS {
+        let mut attempt = Attempt { around: around.clone(), placed: Vec::new() };
+        let found = attempt.run(cluster, order, &tried);
+        let first = attempt.placed.first().copied();
+        attempt.placed.iter().for_each(|(pod, _)| cluster.put_back(*pod));
+        match found {
+            Ok(()) => return Ok(attempt.placed),
+            Err(kind) => left_over = left_over.or(Some(kind)),
+        }
+        // Begun elsewhere, it may end better; unless the first pod's place makes no difference to the others.
+        let label = || {
+            let term = order.first()?.kind.company.first()?;
+            cluster.nodes[first?.1.index()].labels.get(&term.topology_key).cloned()
+        };
+        if !label().is_some_and(|label| tried.insert(label)) || cluster.looks() - begun > LOOKS {
+            break;
+        }
+    }
+    Err(left_over.unwrap_or_default())
 }
 
 /// What is around for some pods, and comes to be as they are placed.
@@ -150,22 +182,24 @@ impl Surroundings {
 /// One way of placing them.
 struct Attempt {
     around: Around,
-    placed: Vec<(PodId, NodeId)>,
+    placed: Places,
 }
 
 impl Attempt {
-    /// Whether every pod found a place; the first one outside of the topologies that were tried.
-    fn run(&mut self, cluster: &mut Cluster, alike: &[Alike], tried: &BTreeSet<Text>) -> bool {
-        let pods = alike.iter().flat_map(|alike| alike.pods.iter().map(|pod| (&alike.kind, *pod)));
-        for (kind, pod) in pods {
+    /// Finds a place for every pod, for the first one outside of the topologies that were tried. `Err` says for which kind
+    /// there was none.
+    fn run(&mut self, cluster: &mut Cluster, order: &[Alike], tried: &BTreeSet<Text>) -> Result<(), usize> {
+        let kinds = order.iter().enumerate();
+        let pods = kinds.flat_map(|(at, alike)| alike.pods.iter().map(move |pod| (at, &alike.kind, *pod)));
+        for (at, kind, pod) in pods {
             cluster.refresh(kind);
             let beginning = self.placed.is_empty().then_some(tried);
-            let Some(node) = self.find(cluster, pod, beginning) else { return false };
+            let node = self.find(cluster, pod, beginning).ok_or(at)?;
             cluster.assume_at(pod, node);
             self.around.notice(cluster, pod, node);
             self.placed.push((pod, node));
         }
-        true
+        Ok(())
     }
 
     /// The first node where the pod may be.

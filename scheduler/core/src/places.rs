@@ -7,7 +7,7 @@ use crate::{
     cluster::{Cluster, Lifted, Whose},
     elastic::Wanted,
     labels::Text,
-    node::NodeId,
+    node::{NodeId, PodId},
     order::Ground,
     outlook::{Beside, Vain},
     plan::{Alike, Decision, Placement},
@@ -16,6 +16,9 @@ use crate::{
     question::Question,
     search::search_counting,
 };
+
+/// A node for each pod of a group, in an order in which each may go to its node beside those before it.
+pub(crate) type Places = Vec<(PodId, NodeId)>;
 
 impl Alike {
     /// How many pods, in the type of amounts.
@@ -27,7 +30,7 @@ impl Alike {
 impl Cluster {
     /// Finds a node for every pod: those that are kept for the group are its own, and those that are kept for pods of lower
     /// priority it may take. Changes nothing else.
-    pub(crate) fn find_room(&mut self, alike: &[Alike]) -> Option<Vec<NodeId>> {
+    pub(crate) fn find_room(&mut self, alike: &[Alike]) -> Option<Places> {
         let has_reserved = self.has_promises() && self.has_reserved(alike);
         let places = if has_reserved { None } else { self.find_places(alike) };
         if places.is_some() || !self.has_promises() {
@@ -63,7 +66,7 @@ impl Cluster {
     }
 
     /// Finds a node for every pod, and changes nothing.
-    pub(crate) fn find_places(&mut self, alike: &[Alike]) -> Option<Vec<NodeId>> {
+    pub(crate) fn find_places(&mut self, alike: &[Alike]) -> Option<Places> {
         if around::matters(self, alike) {
             // What isn't there for each kind alone needn't be looked for together.
             let is_there =
@@ -77,14 +80,14 @@ impl Cluster {
         let question = is_there.then(|| Question::open(self, alike))?;
         let (found, looks) = search_counting(&question);
         self.looked(looks + self.nodes.len() * alike.len());
-        found.map(|found| question.places_of(&found))
+        found.map(|found| question.places_of(&found, alike))
     }
 
     /// Pods of one kind fill one node after the other: whether they all fit is a matter of counting.
-    fn place_alike(&mut self, alike: &Alike) -> Option<Vec<NodeId>> {
+    fn place_alike(&mut self, alike: &Alike) -> Option<Places> {
         let Self { outlooks, nodes, changes, shared, .. } = self;
         let found = outlooks.find(&alike.kind, alike.count(), Ground { nodes, shared, changes })?;
-        Some(fill(found.into_iter(), alike.pods.len()))
+        Some(fill(found.into_iter(), alike))
     }
 
     /// Brings up to date where pods of the kind may go.
@@ -122,11 +125,11 @@ impl Cluster {
     }
 
     /// The pods count as on their nodes from now on.
-    pub(crate) fn place(&mut self, key: &Text, alike: &[Alike], places: Vec<NodeId>) -> Decision {
+    pub(crate) fn place(&mut self, key: &Text, places: Places) -> Decision {
         let mut placements = Vec::with_capacity(places.len());
-        for (pod, node) in alike.iter().flat_map(|alike| &alike.pods).zip(places) {
-            self.assume_at(*pod, node);
-            let Some(known) = self.known(*pod) else { continue };
+        for (pod, node) in places {
+            self.assume_at(pod, node);
+            let Some(known) = self.known(pod) else { continue };
             let node = self.nodes[node.index()].name.to_string();
             placements.push(Placement {
                 pod: known.pod.name.to_string(),
@@ -140,8 +143,9 @@ impl Cluster {
     }
 }
 
-/// So many pods on these nodes, one node after the other.
-pub(crate) fn fill(nodes: impl Iterator<Item = (NodeId, i64)>, pods: usize) -> Vec<NodeId> {
+/// The pods on these nodes, one node after the other.
+pub(crate) fn fill(nodes: impl Iterator<Item = (NodeId, i64)>, alike: &Alike) -> Places {
+    let pods = alike.pods.len();
     let copies = |(node, room)| std::iter::repeat_n(node, usize::try_from(room).unwrap_or(0).min(pods));
-    nodes.flat_map(copies).take(pods).collect()
+    alike.pods.iter().copied().zip(nodes.flat_map(copies)).collect()
 }

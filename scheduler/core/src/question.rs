@@ -9,6 +9,7 @@ use crate::{
     node::{Node, NodeId},
     order::scarcest_first,
     outlook::room,
+    places::Places,
     plan::Alike,
 };
 
@@ -72,8 +73,9 @@ impl Question {
     }
 
     /// The nodes of an answer: for each pod, kind by kind.
-    pub(crate) fn places_of(&self, found: &[Vec<usize>]) -> Vec<NodeId> {
-        found.iter().flatten().map(|node| self.nodes[*node]).collect()
+    pub(crate) fn places_of(&self, found: &[Vec<usize>], alike: &[Alike]) -> Places {
+        let pods = alike.iter().flat_map(|alike| &alike.pods).copied();
+        pods.zip(found.iter().flatten().map(|node| self.nodes[*node])).collect()
     }
 
     /// Whether the gang isn't ruled out by counting: enough of everything in sum, and enough places for each kind,

@@ -25,6 +25,12 @@ pub enum Outdated {
         /// Its name.
         pod: String,
     },
+    /// Its room was given back: it is being deleted, or is over.
+    #[error("pod {pod} isn't on its way any more: it is being deleted, or is over")]
+    Left {
+        /// Its name.
+        pod: String,
+    },
     /// Its volumes aren't bound, or can't be had there.
     #[error("pod {pod} can't have its volumes on node {node}: {why}")]
     Volumes {
@@ -65,6 +71,9 @@ impl Cluster {
         if let Some(Placement { pod, .. }) = stranger {
             return Some(Outdated::Stranger { pod: pod.clone() });
         }
+        if let Some(Placement { pod, .. }) = plan.iter().find(|placement| self.has_left(&placement.uid)) {
+            return Some(Outdated::Left { pod: pod.clone() });
+        }
         let places: Vec<Place<'_>> = plan.iter().filter_map(|placement| self.place_of(placement)).collect();
         if let Some(outdated) =
             places.iter().filter(|place| place.is_asked).find_map(|place| self.has_lost(place))
@@ -77,6 +86,11 @@ impl Cluster {
         promised.into_iter().for_each(|lifted| self.lay_back(lifted));
         self.changes.end_trial();
         outdated
+    }
+
+    /// Whether a pod has no node and isn't on its way to one.
+    fn has_left(&self, uid: &str) -> bool {
+        self.known_by_uid(uid).is_some_and(|known| known.pod.node.is_none() && known.assumed.is_none())
     }
 
     fn place_of<'a>(&self, placement: &'a Placement) -> Option<Place<'a>> {

@@ -119,7 +119,7 @@ impl Cluster {
         let Look { has_hope, sought } = self.look_of(turn);
         let wanted = self.wanted(key, all);
         let missed = match if has_hope { self.find_most(key, &wanted) } else { Err(Missed::Now) } {
-            Ok((alike, places)) => return Some(self.place(key, &alike, places)),
+            Ok(places) => return Some(self.place(key, places)),
             Err(missed) => missed,
         };
         // Others may be tried, or those who were tried first may have room by now.

@@ -6,7 +6,7 @@ use super::{Cluster, Fault};
 use crate::{
     document::NodeDocument,
     labels::Text,
-    node::{Node, NodeId},
+    node::{Node, NodeId, PodId},
 };
 
 impl Cluster {
@@ -34,7 +34,10 @@ impl Cluster {
         self.changes.node(id, may_have_grown);
         self.changes.chance(None);
         self.changes.around();
-        if self.nodes[id.index()].keeps() {
+        // Pods on it may come to be near those for whom nodes are kept, and not want them there.
+        let shuns = |pod: &PodId| self.known(*pod).is_some_and(|known| !known.pod.kind.shuns.is_empty());
+        let node = &self.nodes[id.index()];
+        if node.keeps() || node.pods.iter().any(shuns) {
             self.rouse_reserved();
         }
     }

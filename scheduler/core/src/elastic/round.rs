@@ -5,13 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::{Pick, Wanted};
-use crate::{
-    around,
-    cluster::Cluster,
-    node::{NodeId, PodId},
-    outlook::Vain,
-    plan::Alike,
-};
+use crate::{around, cluster::Cluster, node::PodId, outlook::Vain, places::Places};
 
 /// After so many looks at nodes a part of a search ends; not before it has come further than the one before it.
 pub(crate) const LOOKS: u64 = 1_000_000;
@@ -38,15 +32,12 @@ pub(crate) enum Missed {
     NotAll,
 }
 
-/// Pods, and a node for each of them.
-type Found = (Vec<Alike>, Vec<NodeId>);
-
 impl Cluster {
     /// Nodes for all of the pods, or for as many of them as can be had, if these are enough.
-    pub(crate) fn find_most(&mut self, key: &str, wanted: &Wanted) -> Result<Found, Missed> {
+    pub(crate) fn find_most(&mut self, key: &str, wanted: &Wanted) -> Result<Places, Missed> {
         let begun = self.find_group_mut(key).and_then(|group| group.round.take());
         if let Some(places) = self.find_room(&wanted.all) {
-            return Ok((wanted.all.clone(), places));
+            return Ok(places);
         }
         if !wanted.has_choice() {
             return Err(Missed::Now);
@@ -81,7 +72,7 @@ impl Cluster {
         order: &[Pick],
         passed_over: &mut BTreeSet<PodId>,
         until: u64,
-    ) -> (Option<Found>, bool) {
+    ) -> (Option<Places>, bool) {
         let passed_before = passed_over.len();
         // Pods of a kind are alike but for their claims, and for who shuns them.
         let differ = wanted.all.iter().map(|alike| around::looks(self, std::slice::from_ref(alike)));
@@ -99,7 +90,7 @@ impl Cluster {
             self.looked(rest.len());
             match self.find_room(&some) {
                 Some(places) => {
-                    (found, fit, more) = (Some((some, places)), fit + more, more * 2);
+                    (found, fit, more) = (Some(places), fit + more, more * 2);
                 }
                 None if more > 1 => more /= 2,
                 None => {

@@ -324,3 +324,23 @@ fn whoever_gains_by_nodes_that_a_plan_gives_back_after_it_passed_by_is_looked_at
     let done = scene.settle();
     assert!(matches!(&done[..], [Decision::Preempt { group, .. }] if group == "ns/pod:p0"), "{done:?}");
 }
+
+#[test]
+fn a_node_that_comes_with_a_pod_that_shuns_somebody_rouses_those_for_whom_nodes_are_kept() {
+    let mut scene = Scene::new();
+    let asks = Asks { gpus: 2, priority: 1, app: 2, group: None, how: How::Plainly };
+    let apart = Some(Abroad::Apart { app: 2, from_all: false });
+    for event in [
+        Happens::Node { node: 1, gpus: 2, zone: 1, is_cordoned: false },
+        Happens::Foreign { pod: 5, node: 1, gpus: 1, priority: 0, app: 0, abroad: None },
+        Happens::Pod { pod: 1, asks },
+        Happens::Foreign { pod: 2, node: 0, gpus: 0, priority: 0, app: 0, abroad: apart },
+    ] {
+        scene.happen(&event);
+        scene.settle();
+    }
+    assert_eq!(scene.world.cluster.kept(), 1);
+    scene.happen(&Happens::Node { node: 0, gpus: 0, zone: 1, is_cordoned: false });
+    let done = scene.settle();
+    assert!(matches!(&done[..], [Decision::Preempt { victims, .. }] if victims[0].pod == "p2"), "{done:?}");
+}

@@ -228,6 +228,27 @@ fn pods_that_shun_one_another_are_placed_apart_and_those_that_want_one_another_t
 }
 
 #[test]
+fn pods_for_which_others_leave_no_place_come_first() {
+    let mut world = world(&[5, 4]);
+    world.pod("data", &gpus(1), |pod| {
+        pod["metadata"]["labels"] = json!({ "app": "data" });
+        pod["spec"]["schedulerName"] = json!("another");
+        pod["spec"]["nodeName"] = json!("n0");
+    });
+    // The larger one would take the fullest node.
+    gang(&mut world, "g", &[3, 2]);
+    world.pod("g-1", &gpus(2), |pod| {
+        pod["metadata"]["labels"] = json!({ "compute.plasma.dev/gang": "g" });
+        pod["spec"]["affinity"] = json!({ "podAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [{
+            "labelSelector": { "matchLabels": { "app": "data" } }, "topologyKey": "kubernetes.io/hostname" }] } });
+    });
+    let decisions = plan(&mut world);
+    let Some(Decision::Place { placements, .. }) = decisions.first() else { panic!("{decisions:?}") };
+    let places: Vec<_> = placements.iter().map(|place| (place.pod.as_str(), place.node.as_str())).collect();
+    assert_eq!(places, [("g-1", "n0"), ("g-0", "n1")]);
+}
+
+#[test]
 fn what_was_tried_in_vain_is_as_it_was() {
     let mut world = world(&[2, 2]);
     let shuns = json!({ "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [{

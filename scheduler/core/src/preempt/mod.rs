@@ -165,10 +165,9 @@ fn decide(cluster: &mut Cluster, key: &Text, alike: &[Alike], found: Found) -> D
         }
     }
     let mut nominations = Vec::new();
-    let pods = alike.iter().flat_map(|alike| &alike.pods);
-    for (pod, node) in pods.zip(found.places) {
-        cluster.reserve(*pod, node);
-        let Some(known) = cluster.known(*pod) else { continue };
+    for (pod, node) in found.places {
+        cluster.reserve(pod, node);
+        let Some(known) = cluster.known(pod) else { continue };
         nominations.push(Placement {
             pod: known.pod.name.to_string(),
             uid: known.pod.uid.to_string(),

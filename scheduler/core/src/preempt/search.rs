@@ -7,13 +7,12 @@ use super::{
     candidates::{Candidate, Candidates, breaks},
     stage::Stage,
 };
-use crate::{cluster::Cluster, node::NodeId};
+use crate::{cluster::Cluster, places::Places};
 
 /// Whom to evict, and where the group fits then.
 pub(crate) struct Found {
     pub(crate) victims: Vec<Arc<Candidate>>,
-    /// In the order of the group's pods.
-    pub(crate) places: Vec<NodeId>,
+    pub(crate) places: Places,
     /// How many pods are ending anyhow.
     pub(crate) ending: usize,
 }
@@ -65,7 +64,7 @@ fn cheapest_in(stage: &mut Stage<'_>, order: &[Arc<Candidate>]) -> Option<Found>
 }
 
 /// Takes the cheapest away, twice as many each time, until the group fits. How many, and where it fits.
-fn take_away(stage: &mut Stage<'_>, order: &[Arc<Candidate>]) -> Option<(usize, Vec<NodeId>)> {
+fn take_away(stage: &mut Stage<'_>, order: &[Arc<Candidate>]) -> Option<(usize, Places)> {
     let (mut away, mut next) = (0, 1);
     while away < order.len() {
         next = next.min(order.len() - away);
@@ -85,7 +84,7 @@ fn take_away(stage: &mut Stage<'_>, order: &[Arc<Candidate>]) -> Option<(usize, 
 
 /// Puts back whoever need not go, the most precious first: as many at once as is possible, so that few tries are spent on
 /// those of whom none need go. Nothing where the tries are spent before everybody was tried: nobody is evicted untried.
-fn reprieve(stage: &mut Stage<'_>, away: &[Arc<Candidate>], mut places: Vec<NodeId>) -> Option<Found> {
+fn reprieve(stage: &mut Stage<'_>, away: &[Arc<Candidate>], mut places: Places) -> Option<Found> {
     let mut victims = Vec::new();
     let (mut left, mut at_once) = (away.len(), away.len());
     while left > 0 {

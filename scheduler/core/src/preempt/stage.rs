@@ -8,7 +8,7 @@ use crate::{
     cluster::{Cluster, Lifted},
     node::{NodeId, PodId},
     order::Ground,
-    places::fill,
+    places::{Places, fill},
     plan::Alike,
     question::Question,
     search::search_counting,
@@ -73,7 +73,7 @@ impl<'a> Stage<'a> {
     }
 
     /// A node for each pod of the group. Nothing where it doesn't fit, or was tried too often.
-    pub(crate) fn find(&mut self) -> Option<Vec<NodeId>> {
+    pub(crate) fn find(&mut self) -> Option<Places> {
         if !self.has_tries() {
             return None;
         }
@@ -89,14 +89,14 @@ impl<'a> Stage<'a> {
             return around::place(self.cluster, self.alike);
         }
         if let ([choice], [alike]) = (&self.choices[..], self.alike) {
-            return Some(fill(choice.nodes(), alike.pods.len()));
+            return Some(fill(choice.nodes(), alike));
         }
         let open: BTreeSet<NodeId> =
             self.choices.iter().flat_map(Choice::nodes).map(|(node, _)| node).collect();
         let question = Question::among(self.cluster, self.alike, open);
         let (found, looks) = search_counting(&question);
         self.cluster.looked(looks);
-        found.map(|found| question.places_of(&found))
+        found.map(|found| question.places_of(&found, self.alike))
     }
 
     /// Whether it may be tried on.

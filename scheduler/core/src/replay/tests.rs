@@ -108,6 +108,17 @@ fn a_pod_that_is_not_the_groups_any_more_outdates_its_plan() {
 }
 
 #[test]
+fn a_pod_that_is_being_deleted_before_it_is_bound_outdates_its_plan() {
+    let (mut world, plan) = planned(&[2]);
+    world.pod("g-1", &gpus(1), |pod| {
+        pod["metadata"]["labels"] = json!({ "compute.plasma.dev/gang": "g" });
+        pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    });
+    let outdated = world.cluster.outdated(KEY, &plan).unwrap();
+    assert_eq!(outdated, Outdated::Left { pod: "g-1".to_owned() });
+}
+
+#[test]
 fn a_pod_that_came_too_near_outdates_a_plan_and_pods_of_the_plan_are_asked_in_its_order() {
     let mut world = world(&[8, 8]);
     world.gang("g", &[]);

@@ -180,9 +180,9 @@ proptest! {
         let question = Question::new(&world.cluster, &alike);
         let found = search(&question);
         prop_assert_eq!(found.is_some(), some_way_exists(&mut world, &pods));
-        for (pod, node) in pods.iter().zip(found.iter().flat_map(|found| question.places_of(found))) {
-            prop_assert!(fits(&world, *pod, node));
-            world.cluster.assume_at(*pod, node);
+        for (pod, node) in found.iter().flat_map(|found| question.places_of(found, &alike)) {
+            prop_assert!(fits(&world, pod, node));
+            world.cluster.assume_at(pod, node);
         }
     }
 }

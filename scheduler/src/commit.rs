@@ -58,7 +58,7 @@ pub(crate) struct Answers {
 pub(crate) struct Binder {
     client: Client,
     metrics: Metrics,
-    /// Turns at what comes before a pod is bound, and at that.
+    /// Turns at what is written for pods that could run, and of those that are to go.
     pub(crate) wire: Turns,
 }
 
@@ -187,7 +187,9 @@ impl Binder {
         placements: impl Iterator<Item = &Placement>,
     ) -> bool {
         let placements: Vec<Placement> = placements.cloned().collect();
-        let undo = |placement: Placement| async move { self.undo(namespace, &placement).await };
+        let undo = |placement: Placement| async move {
+            self.wire.take(namespace, self.undo(namespace, &placement)).await
+        };
         let undone = stream::iter(placements).map(undo).buffer_unordered(DELETED_AT_ONCE);
         undone.fold(true, |all, is_undone| std::future::ready(all && is_undone)).await
     }

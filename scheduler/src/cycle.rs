@@ -126,8 +126,8 @@ impl Scheduler {
         Self {
             state,
             work: Work {
-                volumes: VolumeBinder::new(client.clone()),
-                evictor: Evictor::new(client.clone()),
+                volumes: VolumeBinder::new(client.clone(), binder.wire.clone()),
+                evictor: Evictor::new(client.clone(), binder.wire.clone()),
                 telling: Turns::new(TOLD_AT_ONCE),
                 client,
                 binder,

@@ -18,6 +18,7 @@ use serde_json::json;
 use crate::{
     condition,
     event::{self, Told},
+    shares::Turns,
 };
 
 /// How many requests for one group are under way at once.
@@ -89,11 +90,12 @@ impl Uncleared {
 #[derive(Clone)]
 pub(crate) struct Evictor {
     client: Client,
+    wire: Turns,
 }
 
 impl Evictor {
-    pub(crate) fn new(client: Client) -> Self {
-        Self { client }
+    pub(crate) fn new(client: Client, wire: Turns) -> Self {
+        Self { client, wire }
     }
 
     /// Nominates the group's pods, then evicts the victims. Where one of these can't be, nobody is evicted.
@@ -103,7 +105,10 @@ impl Evictor {
         }
         let look = |victim: &Victim| {
             let victim = victim.clone();
-            async move { self.look_up(&victim, eviction.priority).await }
+            async move {
+                let look = self.look_up(&victim, eviction.priority);
+                self.wire.take(&victim.namespace, look).await
+            }
         };
         let looks: Vec<_> = eviction.victims.iter().map(look).collect();
         let found: Vec<Found> = stream::iter(looks).buffered(AT_ONCE).collect().await;
@@ -126,7 +131,8 @@ impl Evictor {
         let namespace = namespace_of(&eviction.group);
         let nominations = stream::iter(eviction.nominations.clone());
         let nominate = |place: Placement| async move {
-            let waits = self.nominate(namespace, &place.pod, &place.uid, Some(&place.node)).await;
+            let nominate = self.nominate(namespace, &place.pod, &place.uid, Some(&place.node));
+            let waits = self.wire.take(namespace, nominate).await;
             waits.is_ok_and(|pod| pod.is_some_and(|pod| still_waits(&pod, eviction.priority)))
         };
         nominations.map(nominate).buffer_unordered(AT_ONCE).all(|waits| async move { waits }).await
@@ -162,7 +168,8 @@ impl Evictor {
     /// Takes the name of a node out of the status of pods for which none is kept any more. Answers those where that failed.
     pub(crate) async fn clear(&self, nominations: Vec<Nomination>) -> Vec<Nomination> {
         let clear = |Nomination { namespace, pod, uid }: Nomination| async move {
-            let fault = self.nominate(&namespace, &pod, &uid, None).await.err()?;
+            let fault =
+                self.wire.take(&namespace, self.nominate(&namespace, &pod, &uid, None)).await.err()?;
             tracing::warn!("pod {namespace}/{pod}: its nominatedNodeName can't be cleared: {fault}");
             Some(Nomination { namespace, pod, uid })
         };
@@ -198,7 +205,8 @@ impl Evictor {
         victims: impl Iterator<Item = (&Victim, Box<Pod>)>,
     ) -> Vec<String> {
         let evict = |(victim, pod): (Victim, Box<Pod>)| async move {
-            (!self.evict(eviction, &victim, &pod).await).then_some(victim.uid)
+            let evict = self.evict(eviction, &victim, &pod);
+            (!self.wire.take(&victim.namespace, evict).await).then_some(victim.uid)
         };
         let victims: Vec<_> = victims.map(|(victim, pod)| (victim.clone(), pod)).collect();
         let spared = stream::iter(victims).map(evict).buffer_unordered(AT_ONCE);

@@ -6,11 +6,19 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 
 /// A request that takes longer holds nothing any more that others may want: it is waited for in its namespace's share alone.
 const SLOW_REQUEST: Duration = Duration::from_secs(1);
-/// The same for pods on their way, each of which takes several requests.
+/// For each slow request beyond so many that are under way its namespace has one turn less, and for each that isn't slow one
+/// more again: all share the connections.
+const MANY_SLOW: usize = 128;
+/// It keeps so many turns.
+const FEW: usize = 8;
+/// Pods on their way for longer count in their namespace alone. Each takes several requests.
 const SLOW_WAY: Duration = Duration::from_secs(3);
 
 /// Turns at something that so many may do at once, and half as many of one namespace.
@@ -18,12 +26,46 @@ const SLOW_WAY: Duration = Duration::from_secs(3);
 pub(crate) struct Turns {
     all: Arc<Semaphore>,
     each: usize,
-    own: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
+    own: Arc<Mutex<HashMap<String, Arc<Share>>>>,
+    /// Turns at being slow.
+    slow: Arc<Semaphore>,
+}
+
+/// The turns of one namespace.
+struct Share {
+    turns: Semaphore,
+    /// How many there are, and how many there are at most.
+    size: Mutex<usize>,
+    most: usize,
+}
+
+impl Share {
+    fn new(most: usize) -> Self {
+        Self { turns: Semaphore::new(most), size: Mutex::new(most), most }
+    }
+
+    fn grow(&self) {
+        let mut size = locked(&self.size);
+        if *size < self.most {
+            *size += 1;
+            self.turns.add_permits(1);
+        }
+    }
+
+    fn shrink(&self, turn: SemaphorePermit<'_>) {
+        let mut size = locked(&self.size);
+        if *size > FEW {
+            *size -= 1;
+            turn.forget();
+        }
+    }
 }
 
 impl Turns {
     pub(crate) fn new(at_once: usize) -> Self {
-        Self { all: Arc::new(Semaphore::new(at_once)), each: at_once / 2, own: Arc::default() }
+        let all = Arc::new(Semaphore::new(at_once));
+        let slow = Arc::new(Semaphore::new(MANY_SLOW));
+        Self { all, each: at_once / 2, own: Arc::default(), slow }
     }
 
     /// Does something for a namespace when it is its turn.
@@ -36,23 +78,29 @@ impl Turns {
         // In a box: thousands wait here, and one future within another has room for it twice.
         let mut work = Box::pin(work);
         async move {
-            let _own = own.acquire().await;
+            let turn = own.turns.acquire().await;
             let shared = self.all.acquire().await;
             if let Ok(done) = timeout(SLOW_REQUEST, &mut work).await {
+                own.grow();
                 return done;
             }
             drop(shared);
-            work.await
+            let slow = self.slow.try_acquire();
+            let done = work.await;
+            if let (Err(_), Ok(turn)) = (slow, turn) {
+                own.shrink(turn);
+            }
+            done
         }
     }
 
-    fn share_of(&self, namespace: &str) -> Arc<Semaphore> {
+    fn share_of(&self, namespace: &str) -> Arc<Share> {
         let mut own = locked(&self.own);
         if let Some(share) = own.get(namespace) {
             return share.clone();
         }
         own.retain(|_, share| Arc::strong_count(share) > 1);
-        own.entry(namespace.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(self.each))).clone()
+        own.entry(namespace.to_owned()).or_insert_with(|| Arc::new(Share::new(self.each))).clone()
     }
 }
 
@@ -179,6 +227,43 @@ mod tests {
         assert_eq!(begun.elapsed(), Duration::ZERO);
         assert!(timeout(SLOW_REQUEST * 100, turns.take("a", async {})).await.is_err());
         assert_eq!(locked(&turns.own).len(), 4);
+    }
+
+    /// Requests of a namespace that take so long, and how many of them are at it.
+    async fn at_it(turns: &Turns, namespace: &str, (requests, time): (usize, Duration)) -> Arc<()> {
+        let at_it = Arc::new(());
+        for _ in 0..requests {
+            let (turns, at_it, namespace) = (turns.clone(), Arc::downgrade(&at_it), namespace.to_owned());
+            tokio::spawn(async move {
+                let request = async {
+                    let _at_it = at_it.upgrade();
+                    sleep(time).await;
+                };
+                turns.take(&namespace, request).await;
+            });
+        }
+        sleep(Duration::from_millis(1)).await;
+        at_it
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_many_are_slow_fewer_are_begun_and_as_many_as_before_once_they_are_not() {
+        let (turns, hangs) = (Turns::new(128), SLOW_REQUEST * 30);
+        let count = |at_it: &Arc<()>| Arc::strong_count(at_it) - 1;
+        let alone = at_it(&turns, "a", (1000, hangs)).await;
+        sleep(hangs * 2).await;
+        assert_eq!(count(&alone), 64, "it keeps nobody from anything");
+        let beside = [at_it(&turns, "b", (1000, hangs)).await, at_it(&turns, "c", (1000, hangs)).await];
+        sleep(hangs * 4).await;
+        let all = [&alone, &beside[0], &beside[1]].map(count);
+        assert!((MANY_SLOW..=MANY_SLOW + FEW).contains(&all.iter().sum()), "{all:?}");
+        assert!(all.iter().all(|at_it| *at_it >= FEW), "{all:?}");
+        sleep(hangs * 1000).await;
+        assert_eq!(count(&alone) + count(&beside[0]) + count(&beside[1]), 0, "all come to an end");
+        drop(at_it(&turns, "c", (100, SLOW_REQUEST / 2)).await);
+        sleep(SLOW_REQUEST * 100).await;
+        let again = at_it(&turns, "c", (100, SLOW_REQUEST / 2)).await;
+        assert_eq!(count(&again), 64);
     }
 
     #[test]

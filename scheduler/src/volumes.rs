@@ -15,6 +15,8 @@ use kube::{
 use plasma_scheduler_core::{ClaimName, Cluster, Placement, VolumeStep, VolumesState};
 use serde_json::{Value, json};
 
+use crate::shares::Turns;
+
 /// How often a step is tried while nobody knows whether it was done, or another write was faster.
 const TRIES: usize = 5;
 /// How long is waited between.
@@ -32,6 +34,7 @@ const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 #[derive(Clone)]
 pub(crate) struct VolumeBinder {
     client: Client,
+    wire: Turns,
 }
 
 /// Why a step wasn't done.
@@ -49,8 +52,8 @@ impl From<kube::Error> for Undone {
 }
 
 impl VolumeBinder {
-    pub(crate) fn new(client: Client) -> Self {
-        Self { client }
+    pub(crate) fn new(client: Client, wire: Turns) -> Self {
+        Self { client, wire }
     }
 
     /// Does what must be done for the volumes of all these pods. `Err` says what can't be done: what of the rest is under way
@@ -65,8 +68,12 @@ impl VolumeBinder {
         let mut last = String::new();
         for _ in 0..TRIES {
             let done = match step {
-                VolumeStep::Bind { claim, volume } => self.bind(claim, volume).await,
-                VolumeStep::Provision { claim, node } => self.select(claim, node).await,
+                VolumeStep::Bind { claim, volume } => {
+                    self.wire.take(&claim.namespace, self.bind(claim, volume)).await
+                }
+                VolumeStep::Provision { claim, node } => {
+                    self.wire.take(&claim.namespace, self.select(claim, node)).await
+                }
             };
             match done {
                 Ok(()) => return Ok(()),

@@ -1,11 +1,19 @@
 //! Others are evicted for a group of higher priority: what is written, in which order, and what comes of it when a write
 //! is lost or refused, or when the scheduler dies after it.
 
+use std::{collections::BTreeMap, time::Duration};
+
+use plasma_scheduler_core::{Placement, Victim};
 use serde_json::{Value, json};
 
 use super::{
     api_server::Fault,
     cluster::{Cluster, UIDS, runs},
+};
+use crate::{
+    event,
+    evict::{Eviction, Evictor},
+    shares::Turns,
 };
 
 /// The gang of two pods is running; a pod of a higher priority that needs both of its GPUs waits.
@@ -227,4 +235,36 @@ async fn a_nomination_that_may_not_be_taken_off_is_tried_again_twice_a_minute() 
     cluster.server.heal();
     cluster.later(&mut scheduler, 30).await;
     assert!(nominated(&cluster).is_null());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_for_an_eviction_is_in_turns_with_all_that_is_written_in_its_namespaces() {
+    let cluster = full();
+    let text = str::to_owned;
+    let (mut victims, mut nominations) = (Vec::new(), Vec::new());
+    for at in 0..20 {
+        let mut objects = cluster.server.objects();
+        for (name, as_in) in [(format!("victim{at}"), "p0"), (format!("rival{at}"), "rival")] {
+            let mut pod = objects.pods[as_in].clone();
+            (pod["metadata"]["name"], pod["metadata"]["uid"]) = (json!(name), json!(name));
+            objects.pods.insert(name, pod);
+        }
+        let (pod, uid) = (format!("victim{at}"), format!("victim{at}"));
+        victims.push(Victim { namespace: text("ns"), pod, uid, group: text("ns/g") });
+        let (pod, uid) = (format!("rival{at}"), format!("rival{at}"));
+        nominations.push(Placement { pod, uid, node: text("n"), volumes: Vec::new() });
+    }
+    cluster.server.objects().answers_after = Duration::from_millis(10);
+    let eviction = Eviction {
+        group: text("ns/rivals"),
+        priority: 7,
+        victims,
+        nominations,
+        message: text("room is made"),
+        about: event::pod_reference("ns", "rival", "the-rival"),
+        gangs: BTreeMap::new(),
+    };
+    let evicted = Evictor::new(cluster.server.client(), Turns::new(8)).make_room(&eviction).await;
+    assert_eq!((evicted.count, evicted.spared.len(), evicted.is_nominated), (20, 0, true));
+    assert_eq!(cluster.server.objects().under_way.1, 4);
 }

@@ -10,7 +10,7 @@ use super::{
     api_server::{Fault, touch},
     cluster::Cluster,
 };
-use crate::{cycle::Scheduler, volumes::VolumeBinder};
+use crate::{cycle::Scheduler, shares::Turns, volumes::VolumeBinder};
 
 const CLAIMS: [&str; 2] = ["c0", "c1"];
 const SELECTED: &str = "volume.kubernetes.io/selected-node";
@@ -260,13 +260,17 @@ async fn a_groups_volumes_are_asked_for_at_once_but_not_all_of_them() {
         Placement { pod: name.clone(), uid: name.clone(), node: "n".to_owned(), volumes }
     };
     let placements: Vec<Placement> = names.iter().map(placement).collect();
-    let binder = VolumeBinder::new(cluster.server.client());
+    let binder = VolumeBinder::new(cluster.server.client(), Turns::new(128));
     binder.ask(&placements).await.unwrap();
     {
         let objects = cluster.server.objects();
         assert!(names.iter().all(|name| objects.claims[name]["metadata"]["annotations"][SELECTED] == "n"));
         assert_eq!(objects.under_way.1, 16);
     }
+    cluster.server.objects().under_way = (0, 0);
+    let binder = VolumeBinder::new(cluster.server.client(), Turns::new(8));
+    binder.ask(&placements).await.unwrap();
+    assert_eq!(cluster.server.objects().under_way.1, 4, "no more than are a namespace's turns");
     cluster.server.objects().claims.remove("many-20");
     assert!(binder.ask(&placements).await.unwrap_err().contains("many-20"));
 }

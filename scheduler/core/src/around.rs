@@ -1,9 +1,9 @@
 //! Pods whose places depend on one another: that want company, shun it, are to be spread, take a port of the node, or
 //! have volumes. They are placed one by one, each where it may be beside those placed before it. Where that leads nowhere, the
-//! first one begins in another topology; then those for which no place was left come first.
+//! first one begins in another topology; then the kinds are tried in other orders.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -20,8 +20,8 @@ use crate::{
 /// In how many topologies is begun.
 const BEGINNINGS: usize = 64;
 
-/// How many kinds of pods are brought to the front, one after the other.
-const BROUGHT_FORWARD: usize = 8;
+/// In how many orders of the kinds is begun.
+const ORDERS: usize = 16;
 
 /// After so many looks at nodes it isn't begun anew. The first way is always gone to its end.
 const LOOKS: u64 = 2_000_000;
@@ -66,36 +66,45 @@ pub(crate) fn place(cluster: &mut Cluster, alike: &[Alike]) -> Option<Places> {
     places
 }
 
-/// Those for which no place was left are placed before the others.
+/// A kind for which the others left no place is tried before them; one that finds none before them may want them near it, and
+/// is tried after them.
 fn try_orders(cluster: &mut Cluster, alike: &[Alike]) -> Option<Places> {
     let (around, begun) = (Around::new(cluster, alike), cluster.looks());
     let mut order = alike.to_vec();
-    let mut were_first: Vec<*const Kind> =
-        alike.first().map(|first| Arc::as_ptr(&first.kind)).into_iter().collect();
+    let (first, last) = (true, false);
+    let mut tried: HashSet<(*const Kind, bool)> =
+        alike.first().map(|alike| (Arc::as_ptr(&alike.kind), first)).into_iter().collect();
     loop {
-        let left_over = match try_beginnings(cluster, &order, (&around, begun)) {
+        let at = match try_beginnings(cluster, &order, (&around, begun)) {
             Ok(places) => return Some(places),
-            Err(kind) => kind,
+            Err(at) => at,
         };
-        let kind = Arc::as_ptr(&order.get(left_over)?.kind);
-        let is_enough = were_first.len() > BROUGHT_FORWARD || cluster.looks() - begun > LOOKS;
-        if is_enough || were_first.contains(&kind) {
+        if tried.len() > ORDERS || cluster.looks() - begun > LOOKS {
             return None;
         }
-        were_first.push(kind);
-        order[..=left_over].rotate_right(1);
+        let kind = Arc::as_ptr(&order.get(at)?.kind);
+        if at > 0 && tried.insert((kind, first)) {
+            order[..=at].rotate_right(1);
+        } else if at + 1 < order.len() && tried.insert((kind, last)) {
+            order[at..].rotate_left(1);
+        } else {
+            return None;
+        }
     }
 }
 
-/// The first of them begins in one topology after the other. `Err` says for which kind no place was left at first.
+/// The first of them begins in one topology after the other. `Err` says for which kind there was no place at first.
 fn try_beginnings(
     cluster: &mut Cluster,
     order: &[Alike],
     (around, begun): (&Around, u64),
 ) -> Result<Places, usize> {
+    // Where the first pod is makes a difference to whoever wants it near, too.
+    let terms = || order.iter().flat_map(|alike| alike.kind.company.iter());
+    let topology = terms().next().map(|term| term.topology_key.clone());
     let (mut tried, mut left_over) = (BTreeSet::<Text>::new(), None);
     for _ in 0..BEGINNINGS {
-        let mut attempt = Attempt { around: around.clone(), placed: Vec::new() };
+        let mut attempt = Attempt { around: around.clone(), topology: topology.as_ref(), placed: Vec::new() };
         let found = attempt.run(cluster, order, &tried);
         let first = attempt.placed.first().copied();
         attempt.placed.iter().for_each(|(pod, _)| cluster.put_back(*pod));
@@ -103,12 +112,10 @@ fn try_beginnings(
             Ok(()) => return Ok(attempt.placed),
             Err(kind) => left_over = left_over.or(Some(kind)),
         }
-        // Begun elsewhere, it may end better; unless the first pod's place makes no difference to the others.
-        let label = || {
-            let term = order.first()?.kind.company.first()?;
-            cluster.nodes[first?.1.index()].labels.get(&term.topology_key).cloned()
-        };
-        if !label().is_some_and(|label| tried.insert(label)) || cluster.looks() - begun > LOOKS {
+        let topology = topology.as_ref();
+        let label =
+            first.zip(topology).and_then(|((_, node), key)| cluster.nodes[node.index()].labels.get(key));
+        if !label.is_some_and(|label| tried.insert(label.clone())) || cluster.looks() - begun > LOOKS {
             break;
         }
     }
@@ -180,12 +187,14 @@ impl Surroundings {
 }
 
 /// One way of placing them.
-struct Attempt {
+struct Attempt<'a> {
     around: Around,
+    /// The label by which the first one's beginnings differ.
+    topology: Option<&'a Text>,
     placed: Places,
 }
 
-impl Attempt {
+impl Attempt<'_> {
     /// Finds a place for every pod, for the first one outside of the topologies that were tried. `Err` says for which kind
     /// there was none.
     fn run(&mut self, cluster: &mut Cluster, order: &[Alike], tried: &BTreeSet<Text>) -> Result<(), usize> {
@@ -208,10 +217,7 @@ impl Attempt {
         let kind = &pod.kind;
         let around = self.around.of(pod)?;
         let was_tried = |node: NodeId| {
-            let label = kind
-                .company
-                .first()
-                .and_then(|term| cluster.nodes[node.index()].labels.get(&term.topology_key));
+            let label = self.topology.and_then(|key| cluster.nodes[node.index()].labels.get(key));
             tried.zip(label).is_some_and(|(tried, label)| tried.contains(label))
         };
         let volumes = kind.volumes.as_ref().map(|_| VolumeNeeds::new(cluster, pod));
@@ -235,3 +241,6 @@ fn label_keys(cluster: &Cluster, alike: &[Alike]) -> BTreeSet<Text> {
     let spread = kinds().flat_map(|kind| &kind.spread).filter_map(|constraint| constraint.selector.as_ref());
     terms.chain(spread).flat_map(Selector::keys).cloned().collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,8 @@ const TIMED_OUT: u16 = 408;
 const TOO_MANY_REQUESTS: u16 = 429;
 /// How many bindings are on the wire at once: more would only wait at the API server instead of here.
 const ON_THE_WIRE: usize = 128;
+/// How many pods are taken away at once.
+const TAKEN_AWAY: usize = 32;
 
 /// Why something isn't written, in the API server's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +60,10 @@ pub(crate) struct Answers {
 pub(crate) struct Binder {
     client: Client,
     metrics: Metrics,
-    /// Turns at what is written for pods that could run, and of those that are to go.
+    /// Turns at what comes before a pod is bound, and at that.
     pub(crate) wire: Turns,
+    /// Turns at taking pods away, and at what comes before that: nobody stays longer than he may since others' bindings hang.
+    pub(crate) away: Turns,
 }
 
 /// Until when a plan's pods are bound.
@@ -73,7 +77,7 @@ pub(crate) struct Deadline {
 
 impl Binder {
     pub(crate) fn new(client: Client, metrics: Metrics) -> Self {
-        Self { client, metrics, wire: Turns::new(ON_THE_WIRE) }
+        Self { client, metrics, wire: Turns::new(ON_THE_WIRE), away: Turns::new(TAKEN_AWAY) }
     }
 
     /// Binds each pod to its node, until a moment after which nothing is sent any more.
@@ -102,13 +106,12 @@ impl Binder {
         placement: &Placement,
         until: Option<Instant>,
     ) -> (Bound, Option<Obstacle>) {
-        let post = async {
-            if until.is_some_and(|until| Instant::now() >= until) {
-                return None;
-            }
-            Some(self.post_binding(namespace, placement).await)
+        let post = self.post_binding(namespace, placement);
+        let posted = match until {
+            Some(until) => self.wire.take_by(namespace, until, post).await,
+            None => Some(self.wire.take(namespace, post).await),
         };
-        let (outcome, fault) = match self.wire.take(namespace, post).await {
+        let (outcome, fault) = match posted {
             // As if it had been refused: nothing was sent.
             None => return (Bound::Refused, None),
             Some(Ok(())) => (Bound::Yes, None),
@@ -188,7 +191,7 @@ impl Binder {
     ) -> bool {
         let placements: Vec<Placement> = placements.cloned().collect();
         let undo = |placement: Placement| async move {
-            self.wire.take(namespace, self.undo(namespace, &placement)).await
+            self.away.take(namespace, self.undo(namespace, &placement)).await
         };
         let undone = stream::iter(placements).map(undo).buffer_unordered(DELETED_AT_ONCE);
         undone.fold(true, |all, is_undone| std::future::ready(all && is_undone)).await

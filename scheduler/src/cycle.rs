@@ -49,6 +49,8 @@ const UNDER_WAY: usize = if cfg!(test) { 8 } else { 1024 };
 /// With more pods than this on their way to their nodes, plans that are carried out wait to be written down as such: pods
 /// that could run come first.
 const MANY: usize = 128;
+/// For how many volumes is asked at once.
+const VOLUMES_AT_ONCE: usize = 32;
 /// How many groups are told at once what they wait for.
 const TOLD_AT_ONCE: usize = 16;
 /// How many observations are taken in before the next plan.
@@ -126,8 +128,8 @@ impl Scheduler {
         Self {
             state,
             work: Work {
-                volumes: VolumeBinder::new(client.clone(), binder.wire.clone()),
-                evictor: Evictor::new(client.clone(), binder.wire.clone()),
+                volumes: VolumeBinder::new(client.clone(), Turns::new(VOLUMES_AT_ONCE)),
+                evictor: Evictor::new(client.clone(), binder.away.clone()),
                 telling: Turns::new(TOLD_AT_ONCE),
                 client,
                 binder,
@@ -158,6 +160,14 @@ impl Scheduler {
 
     pub(crate) fn observe(&mut self, observed: Observed) {
         self.state.observe(observed);
+    }
+
+    /// So that who waits for his turn is seen soon: so few requests at once.
+    #[cfg(test)]
+    pub(crate) fn with_few_turns(mut self, turns: usize) -> Self {
+        (self.work.binder.wire, self.work.binder.away) = (Turns::new(turns), Turns::new(turns));
+        self.work.evictor = Evictor::new(self.work.client.clone(), self.work.binder.away.clone());
+        self
     }
 
     /// How many pods are on their way to their nodes.

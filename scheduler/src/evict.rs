@@ -1,7 +1,10 @@
 //! Making room: the pods that are to get it are named in their status, then whole groups of lower priority are told and
 //! deleted. Every read is of the API server itself, and what isn't known evicts nobody.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::{
@@ -14,6 +17,7 @@ use kube::{
 };
 use plasma_scheduler_core::{Nomination, Placement, Victim, namespace_of};
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::{
     condition,
@@ -23,6 +27,8 @@ use crate::{
 
 /// How many requests for one group are under way at once.
 const AT_ONCE: usize = 16;
+/// After how long it is looked once more whether anybody still waits for the room, before the next one is evicted.
+const STALE: Duration = Duration::from_secs(2);
 /// How long is waited until a nomination is cleared again that couldn't be: the API server may never let that be done.
 const AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
@@ -90,12 +96,12 @@ impl Uncleared {
 #[derive(Clone)]
 pub(crate) struct Evictor {
     client: Client,
-    wire: Turns,
+    turns: Turns,
 }
 
 impl Evictor {
-    pub(crate) fn new(client: Client, wire: Turns) -> Self {
-        Self { client, wire }
+    pub(crate) fn new(client: Client, turns: Turns) -> Self {
+        Self { client, turns }
     }
 
     /// Nominates the group's pods, then evicts the victims. Where one of these can't be, nobody is evicted.
@@ -107,7 +113,7 @@ impl Evictor {
             let victim = victim.clone();
             async move {
                 let look = self.look_up(&victim, eviction.priority);
-                self.wire.take(&victim.namespace, look).await
+                self.turns.take(&victim.namespace, look).await
             }
         };
         let looks: Vec<_> = eviction.victims.iter().map(look).collect();
@@ -132,7 +138,7 @@ impl Evictor {
         let nominations = stream::iter(eviction.nominations.clone());
         let nominate = |place: Placement| async move {
             let nominate = self.nominate(namespace, &place.pod, &place.uid, Some(&place.node));
-            let waits = self.wire.take(namespace, nominate).await;
+            let waits = self.turns.take(namespace, nominate).await;
             waits.is_ok_and(|pod| pod.is_some_and(|pod| still_waits(&pod, eviction.priority)))
         };
         nominations.map(nominate).buffer_unordered(AT_ONCE).all(|waits| async move { waits }).await
@@ -169,7 +175,7 @@ impl Evictor {
     pub(crate) async fn clear(&self, nominations: Vec<Nomination>) -> Vec<Nomination> {
         let clear = |Nomination { namespace, pod, uid }: Nomination| async move {
             let fault =
-                self.wire.take(&namespace, self.nominate(&namespace, &pod, &uid, None)).await.err()?;
+                self.turns.take(&namespace, self.nominate(&namespace, &pod, &uid, None)).await.err()?;
             tracing::warn!("pod {namespace}/{pod}: its nominatedNodeName can't be cleared: {fault}");
             Some(Nomination { namespace, pod, uid })
         };
@@ -204,13 +210,33 @@ impl Evictor {
         eviction: &Eviction,
         victims: impl Iterator<Item = (&Victim, Box<Pod>)>,
     ) -> Vec<String> {
+        let begun = Instant::now();
         let evict = |(victim, pod): (Victim, Box<Pod>)| async move {
-            let evict = self.evict(eviction, &victim, &pod);
-            (!self.wire.take(&victim.namespace, evict).await).then_some(victim.uid)
+            let evict = async {
+                let is_wanted = begun.elapsed() < STALE || self.is_wanted(eviction).await;
+                is_wanted && self.evict(eviction, &victim, &pod).await
+            };
+            (!self.turns.take(&victim.namespace, evict).await).then_some(victim.uid)
         };
         let victims: Vec<_> = victims.map(|(victim, pod)| (victim.clone(), pod)).collect();
         let spared = stream::iter(victims).map(evict).buffer_unordered(AT_ONCE);
         spared.filter_map(|spared| async move { spared }).collect().await
+    }
+
+    /// Whether those for whom others are evicted are still there, as far as one of them tells.
+    async fn is_wanted(&self, eviction: &Eviction) -> bool {
+        let Some(place) = eviction.nominations.first() else { return false };
+        let found = self.pods(namespace_of(&eviction.group)).get_opt(&place.pod).await;
+        let is_it = |pod: &Pod| pod.uid().as_ref() == Some(&place.uid) && still_waits(pod, eviction.priority);
+        let is_wanted = matches!(&found, Ok(Some(pod)) if is_it(pod));
+        if !is_wanted {
+            tracing::warn!(
+                "{}: pod {} doesn't wait any more: nobody else is evicted for it",
+                eviction.group,
+                place.pod
+            );
+        }
+        is_wanted
     }
 
     /// Whether the victim is gone or going.

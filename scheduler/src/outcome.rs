@@ -141,10 +141,17 @@ impl Work {
         let namespace = gang.namespace().unwrap_or_default();
         // The plan is durable before its first binding: a successor finishes or undoes what we began.
         let journalled = journal::write_for_sure(&self.client, gang, &placements, deadline.said);
-        let gang = match self.binder.wire.take(&namespace, journalled).await {
-            Journalled::Yes(gang) => gang,
-            Journalled::No(obstacle) => return Outcome::Refused { group, placements, obstacle },
-            Journalled::Unknown(obstacle) => {
+        let gang = match self.binder.wire.take_by(&namespace, deadline.ours, journalled).await {
+            None => {
+                let words = format!(
+                    "requests of namespace {namespace} take long: its turn didn't come by its deadline"
+                );
+                let obstacle = Some(Obstacle { words, is_refusal: false });
+                return Outcome::Refused { group, placements, obstacle };
+            }
+            Some(Journalled::Yes(gang)) => gang,
+            Some(Journalled::No(obstacle)) => return Outcome::Refused { group, placements, obstacle },
+            Some(Journalled::Unknown(obstacle)) => {
                 return Outcome::Unknown { group, placements, obstacle: Some(obstacle) };
             }
         };

@@ -8,20 +8,19 @@ use std::{
 
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 
 /// A request that takes longer holds nothing any more that others may want: it is waited for in its namespace's share alone.
 const SLOW_REQUEST: Duration = Duration::from_secs(1);
-/// For each slow request beyond so many that are under way its namespace has one turn less, and for each that isn't slow one
-/// more again: all share the connections.
-const MANY_SLOW: usize = 128;
-/// It keeps so many turns.
+/// So many turns a namespace keeps where many requests are slow.
 const FEW: usize = 8;
 /// Pods on their way for longer count in their namespace alone. Each takes several requests.
 const SLOW_WAY: Duration = Duration::from_secs(3);
 
-/// Turns at something that so many may do at once, and half as many of one namespace.
+/// Turns at something that so many may do at once, and half as many of one namespace. As many may be slow beside them; for each
+/// slow one beyond that, its namespace has one turn less, and for each that isn't slow one more again: all share the
+/// connections.
 #[derive(Clone)]
 pub(crate) struct Turns {
     all: Arc<Semaphore>,
@@ -29,6 +28,13 @@ pub(crate) struct Turns {
     own: Arc<Mutex<HashMap<String, Arc<Share>>>>,
     /// Turns at being slow.
     slow: Arc<Semaphore>,
+}
+
+/// A namespace's turn, and one of all.
+struct Turn<'a> {
+    share: &'a Share,
+    own: Option<SemaphorePermit<'a>>,
+    shared: Option<SemaphorePermit<'a>>,
 }
 
 /// The turns of one namespace.
@@ -64,7 +70,7 @@ impl Share {
 impl Turns {
     pub(crate) fn new(at_once: usize) -> Self {
         let all = Arc::new(Semaphore::new(at_once));
-        let slow = Arc::new(Semaphore::new(MANY_SLOW));
+        let slow = Arc::new(Semaphore::new(at_once));
         Self { all, each: at_once / 2, own: Arc::default(), slow }
     }
 
@@ -76,22 +82,49 @@ impl Turns {
     ) -> impl Future<Output = T> + Send {
         let own = self.share_of(namespace);
         // In a box: thousands wait here, and one future within another has room for it twice.
-        let mut work = Box::pin(work);
+        let work = Box::pin(work);
         async move {
-            let turn = own.turns.acquire().await;
-            let shared = self.all.acquire().await;
-            if let Ok(done) = timeout(SLOW_REQUEST, &mut work).await {
-                own.grow();
-                return done;
-            }
-            drop(shared);
-            let slow = self.slow.try_acquire();
-            let done = work.await;
-            if let (Err(_), Ok(turn)) = (slow, turn) {
-                own.shrink(turn);
-            }
-            done
+            let turn = self.turn(&own).await;
+            self.during(turn, work).await
         }
+    }
+
+    /// Does something for a namespace if its turn comes before that moment. What has begun goes on.
+    pub(crate) fn take_by<T>(
+        &self,
+        namespace: &str,
+        until: Instant,
+        work: impl Future<Output = T> + Send,
+    ) -> impl Future<Output = Option<T>> + Send {
+        let own = self.share_of(namespace);
+        let work = Box::pin(work);
+        async move {
+            let turn = timeout_at(until, self.turn(&own)).await.ok()?;
+            // What waited behind the last that could be served in time is too late.
+            if Instant::now() >= until {
+                return None;
+            }
+            Some(self.during(turn, work).await)
+        }
+    }
+
+    async fn turn<'a>(&'a self, share: &'a Share) -> Turn<'a> {
+        Turn { own: share.turns.acquire().await.ok(), shared: self.all.acquire().await.ok(), share }
+    }
+
+    async fn during<T>(&self, turn: Turn<'_>, mut work: impl Future<Output = T> + Send + Unpin) -> T {
+        let Turn { share, own, shared } = turn;
+        if let Ok(done) = timeout(SLOW_REQUEST, &mut work).await {
+            share.grow();
+            return done;
+        }
+        drop(shared);
+        let slow = self.slow.try_acquire();
+        let done = work.await;
+        if let (Err(_), Some(own)) = (slow, own) {
+            share.shrink(own);
+        }
+        done
     }
 
     fn share_of(&self, namespace: &str) -> Arc<Share> {
@@ -197,7 +230,7 @@ fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use std::future::pending;
 
-    use tokio::time::{Instant, sleep};
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -256,7 +289,7 @@ mod tests {
         let beside = [at_it(&turns, "b", (1000, hangs)).await, at_it(&turns, "c", (1000, hangs)).await];
         sleep(hangs * 4).await;
         let all = [&alone, &beside[0], &beside[1]].map(count);
-        assert!((MANY_SLOW..=MANY_SLOW + FEW).contains(&all.iter().sum()), "{all:?}");
+        assert!((128..=128 + FEW).contains(&all.iter().sum()), "{all:?}");
         assert!(all.iter().all(|at_it| *at_it >= FEW), "{all:?}");
         sleep(hangs * 1000).await;
         assert_eq!(count(&alone) + count(&beside[0]) + count(&beside[1]), 0, "all come to an end");
@@ -264,6 +297,21 @@ mod tests {
         sleep(SLOW_REQUEST * 100).await;
         let again = at_it(&turns, "c", (100, SLOW_REQUEST / 2)).await;
         assert_eq!(count(&again), 64);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whose_turn_does_not_come_in_time_is_told_so_then_and_who_has_begun_goes_on() {
+        let (turns, begun) = (Turns::new(4), Instant::now());
+        let _at_it = at_it(&turns, "a", (100, SLOW_REQUEST * 5)).await;
+        let until = begun + SLOW_REQUEST * 3;
+        assert_eq!(turns.take_by("a", until, async { 1 }).await, None);
+        assert_eq!(begun.elapsed(), SLOW_REQUEST * 3);
+        let late = async {
+            sleep(SLOW_REQUEST * 9).await;
+            2
+        };
+        assert_eq!(turns.take_by("b", begun + SLOW_REQUEST * 4, late).await, Some(2));
+        assert_eq!(turns.take_by("b", begun, async { 3 }).await, None, "it was too late at once");
     }
 
     #[test]

@@ -34,7 +34,7 @@ const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 #[derive(Clone)]
 pub(crate) struct VolumeBinder {
     client: Client,
-    wire: Turns,
+    turns: Turns,
 }
 
 /// Why a step wasn't done.
@@ -52,8 +52,8 @@ impl From<kube::Error> for Undone {
 }
 
 impl VolumeBinder {
-    pub(crate) fn new(client: Client, wire: Turns) -> Self {
-        Self { client, wire }
+    pub(crate) fn new(client: Client, turns: Turns) -> Self {
+        Self { client, turns }
     }
 
     /// Does what must be done for the volumes of all these pods. `Err` says what can't be done: what of the rest is under way
@@ -69,10 +69,10 @@ impl VolumeBinder {
         for _ in 0..TRIES {
             let done = match step {
                 VolumeStep::Bind { claim, volume } => {
-                    self.wire.take(&claim.namespace, self.bind(claim, volume)).await
+                    self.turns.take(&claim.namespace, self.bind(claim, volume)).await
                 }
                 VolumeStep::Provision { claim, node } => {
-                    self.wire.take(&claim.namespace, self.select(claim, node)).await
+                    self.turns.take(&claim.namespace, self.select(claim, node)).await
                 }
             };
             match done {

@@ -10,7 +10,7 @@ use crate::{
     around,
     cluster::Cluster,
     filter::{self, Refusal, VolumeNeeds},
-    node::PodId,
+    node::{Node, PodId},
     outlook::{KindId, id_of},
     plan::{Alike, Blocker, Decision},
     pod::Kind as PodKind,
@@ -117,9 +117,11 @@ fn ruled_out(cluster: &Cluster, alike: &[Alike]) -> BTreeMap<Refusal, BTreeSet<u
         let around = looks.then(|| around::Surroundings::of(cluster, pod));
         cluster.looked(cluster.nodes.len());
         let volumes = kind.volumes.as_ref().map(|_| VolumeNeeds::new(cluster, pod));
+        let comes_along = brings_company(cluster, alike, kind);
         for (id, node) in cluster.existing() {
             let refusal = filter::refusal(kind, node, &cluster.shared)
                 .or_else(|| around.as_ref()?.refusal(node))
+                .filter(|refusal| !(comes_along && is_lonely(refusal, node)))
                 .or_else(|| volumes.as_ref()?.refusal(node));
             if let Some(refusal) = refusal {
                 by_refusal.entry(refusal).or_default().insert(id.0);
@@ -127,6 +129,21 @@ fn ruled_out(cluster: &Cluster, alike: &[Alike]) -> BTreeMap<Refusal, BTreeSet<u
         }
     }
     by_refusal
+}
+
+/// Whether one of the pods is whom a pod of this kind wants near.
+fn brings_company(cluster: &Cluster, alike: &[Alike], kind: &PodKind) -> bool {
+    let pods = alike.iter().flat_map(|alike| &alike.pods).filter_map(|id| Some(&cluster.known(*id)?.pod));
+    let mut others = pods.map(|pod| (pod, cluster.namespace_labels(pod.namespace())));
+    !kind.company.is_empty()
+        && others.any(|(pod, namespace)| {
+            kind.company.iter().all(|term| term.matches(&pod.labels, pod.namespace(), namespace))
+        })
+}
+
+/// Whether all that is wrong with the node is that nobody is there (yet).
+fn is_lonely(refusal: &Refusal, node: &Node) -> bool {
+    matches!(refusal, Refusal::PodAffinity(key) if node.labels.get(key).is_some())
 }
 
 /// A resource of which there is too little for the gang, or too little in one piece for some pod.

@@ -6,7 +6,9 @@ use std::{collections::HashSet, sync::Arc};
 
 use crate::{
     amounts::{Amounts, ResourceId, ResourceNames},
-    document::{Container, PodAffinity, PodAffinityTerm, PodDocument, PodSpec, PodStatus, Spread},
+    document::{
+        AmountTexts, Container, PodAffinity, PodAffinityTerm, PodDocument, PodSpec, PodStatus, Spread,
+    },
     labels::{Labels, Selector, Test, Text, Texts},
     notice::Notice,
     pod::{HostPort, Kind, Pod, PodTerm, SpreadConstraint, Stage},
@@ -57,6 +59,9 @@ impl Shared {
         new
     }
 }
+
+/// What the names of resources begin with that DeviceClasses give without being asked to.
+const DEVICE_CLASS: &str = "deviceclass.resource.kubernetes.io/";
 
 /// What the names of resources end in whose devices several containers have at once.
 const SHARED: &str = ".shared";
@@ -331,9 +336,19 @@ fn spread(
     required.map(&mut constraint).collect::<Result<_, String>>().map_err(nonsense)
 }
 
+/// A resource that no node has by that name: a DeviceClass gives it, by a claim that the scheduler makes.
+fn of_a_device_class(requests: &AmountTexts) -> Option<&str> {
+    requests.keys().map(|name| &**name).find(|name| name.starts_with(DEVICE_CLASS))
+}
+
 /// A field that is known and that this scheduler leaves to others.
 fn not_taken_on(spec: &PodSpec) -> Option<Unsupported> {
     let mut containers = spec.containers.iter().chain(&spec.init_containers);
+    if let Some(name) =
+        containers.clone().find_map(|container| of_a_device_class(&container.resources.requests))
+    {
+        return Some(Unsupported::not_taken_on(&format!("spec.containers[].resources.requests[{name}]")));
+    }
     let field = if spec.scheduling_group.as_ref().is_some_and(|group| group.pod_group_name.is_none()) {
         // A group of which only a newer Kubernetes can say which.
         "spec.schedulingGroup"

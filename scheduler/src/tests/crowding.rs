@@ -5,12 +5,21 @@ use std::time::Duration;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use plasma_api::names;
 use plasma_runtime::prometheus::Registry;
-use plasma_scheduler_core::{Bound, Placement};
+use plasma_scheduler_core::{Bound, Placement, Victim};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
-use super::{api_server::Fault, cluster::Cluster};
-use crate::{commit::Binder, cycle::Scheduler, metrics::Metrics};
+use super::{
+    api_server::Fault,
+    cluster::{Cluster, runs},
+};
+use crate::{
+    commit::Binder,
+    cycle::Scheduler,
+    event,
+    evict::{Eviction, Evictor},
+    metrics::Metrics,
+};
 
 /// More pods than may be on their way at once, outside of tests too.
 const CROWD: usize = 1100;
@@ -186,4 +195,75 @@ async fn a_pod_is_told_that_there_is_no_room_while_those_of_another_namespace_ca
     work(&mut cluster, &mut scheduler, Duration::from_secs(3)).await;
     let told = cluster.server.objects().pods["b0"]["status"]["conditions"][0]["reason"].clone();
     assert_eq!(told, "Unschedulable");
+}
+
+/// As many bindings as may be on their way hang in `a`. Answers what binds, the pods that run there, and those of `b`.
+async fn hanging(running: usize) -> (Cluster, Binder, Vec<Placement>, Vec<Placement>) {
+    let cluster = crowd(CROWD);
+    cluster.server.fail("POST pods/a", usize::MAX, Fault::NoAnswer);
+    let (binder, placements) = plan(&cluster);
+    let (theirs, all): (Vec<Placement>, Vec<Placement>) =
+        placements.into_iter().partition(|placement| placement.pod.starts_with('b'));
+    let (there, waiting) = all.split_at(running);
+    there.iter().for_each(|placement| cluster.change_pod(&placement.pod, runs));
+    for single in &waiting[..1024] {
+        let (binder, single) = (binder.clone(), single.clone());
+        tokio::spawn(async move { binder.bind("a", &single, None).await });
+    }
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    (cluster, binder, there.to_vec(), theirs)
+}
+
+/// Room is to be made for a pod of `b`, by these of `a`.
+fn eviction(victims: &[Placement], nominations: Vec<Placement>) -> Eviction {
+    let victim = |place: &Placement| {
+        let (pod, uid) = (place.pod.clone(), place.uid.clone());
+        Victim { namespace: "a".to_owned(), pod, uid, group: "a/g".to_owned() }
+    };
+    Eviction {
+        group: "b/pod:b0".to_owned(),
+        priority: 100,
+        victims: victims.iter().map(victim).collect(),
+        nominations,
+        message: String::new(),
+        about: event::pod_reference("b", "b0", "x"),
+        gangs: std::collections::BTreeMap::new(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_taken_away_does_not_wait_for_bindings_that_hang() {
+    let (cluster, binder, there, theirs) = hanging(2).await;
+    let begun = Instant::now();
+    assert!(binder.undo_all("a", [&there[0]].into_iter()).await);
+    cluster.change_pod("b0", |pod| pod["spec"]["priority"] = json!(100));
+    let evictor = Evictor::new(cluster.server.client(), binder.away.clone());
+    let evicted = evictor.make_room(&eviction(&there[1..], theirs[..1].to_vec())).await;
+    assert_eq!((evicted.count, begun.elapsed()), (1, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_more_is_evicted_for_a_pod_that_went_meanwhile() {
+    let (cluster, binder, there, theirs) = hanging(40).await;
+    cluster.change_pod("b0", |pod| pod["spec"]["priority"] = json!(100));
+    cluster.server.fail("DELETE pods/a", usize::MAX, Fault::NoAnswer);
+    let server = cluster.server.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        server.objects().pods.remove("b0");
+    });
+    let evictor = Evictor::new(cluster.server.client(), binder.away.clone());
+    let evicted = evictor.make_room(&eviction(&there, theirs[..1].to_vec())).await;
+    assert_eq!((evicted.count, evicted.spared.len()), (0, 40));
+    assert_eq!(cluster.lines("DELETE").len(), 16, "those that had begun");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_whose_turn_does_not_come_is_known_to_be_late_at_its_deadline() {
+    let (cluster, binder, _, _) = hanging(0).await;
+    let (begun, patience) = (Instant::now(), Duration::from_secs(12));
+    let late = plan(&cluster).1.into_iter().filter(|place| place.pod.starts_with('a')).skip(1024).take(4);
+    let answers = binder.bind_all("a", &late.collect::<Vec<_>>(), begun + patience).await;
+    assert_eq!(answers.outcomes, [Bound::Refused; 4]);
+    assert!(begun.elapsed() < patience + Duration::from_secs(1), "{:?}", begun.elapsed());
 }

@@ -74,6 +74,13 @@ fn what_is_not_taken_on_is_refused_by_its_field() {
     let mut claims = stored();
     claims["containers"][0]["resources"]["claims"] = json!([{ "name": "g" }]);
     assert_eq!(refused_field(&claims), "spec.containers[].resources.claims");
+    let mut given = stored();
+    given["containers"][0]["resources"]["requests"]["deviceclass.resource.kubernetes.io/gpu.example.com"] =
+        json!("1");
+    assert_eq!(
+        refused_field(&given),
+        "spec.containers[].resources.requests[deviceclass.resource.kubernetes.io/gpu.example.com]"
+    );
 }
 
 #[test]

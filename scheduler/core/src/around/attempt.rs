@@ -1,0 +1,272 @@
+//! Pods are placed one by one, each where it may be beside those placed before it. Where that leads nowhere, the first one begins
+//! in another topology; then they are tried in other orders. For few pods all ways are tried, as far as that doesn't take long.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::Around;
+use crate::{
+    cluster::Cluster,
+    filter::VolumeNeeds,
+    labels::{Labels, Text},
+    node::{NodeId, PodId},
+    outlook::room,
+    places::Places,
+    plan::Alike,
+};
+
+/// In how many topologies is begun.
+const BEGINNINGS: usize = 64;
+
+/// In how many orders is begun.
+const ORDERS: usize = 16;
+
+/// After so many looks at nodes it isn't begun anew. The first way is always gone to its end.
+const LOOKS: u64 = 2_000_000;
+
+/// Of how many pods all ways are tried, and how many looks at nodes that may take: enough for small clusters.
+const FEW: usize = 8;
+const LOOKS_AT_FEW: u64 = 10_000;
+
+/// A node for each pod, or nothing where no way was found. Nothing is changed.
+pub(crate) fn place(cluster: &mut Cluster, alike: &[Alike]) -> Option<Places> {
+    cluster.changes.begin_trial();
+    let around = Around::new(cluster, alike);
+    let topology = Topology::of(cluster, alike);
+    let begun = cluster.looks();
+    let mut ways = Ways { cluster, around, topology, begun };
+    let parts: Vec<Alike> = alike.iter().flat_map(|alike| ways.split(alike)).collect();
+    let places = ways.try_orders(parts.clone()).or_else(|| ways.try_all(&parts));
+    cluster.changes.end_trial();
+    places
+}
+
+/// The topology in which some want to be together: where the first pod is makes a difference to them.
+struct Topology {
+    key: Text,
+    /// Where there would be room for all of them, if that is anywhere.
+    roomy: Option<BTreeSet<Text>>,
+}
+
+impl Topology {
+    fn of(cluster: &mut Cluster, alike: &[Alike]) -> Option<Self> {
+        let key = alike.iter().flat_map(|alike| &alike.kind.company).next()?.topology_key.clone();
+        let mut roomy: Option<BTreeSet<Text>> = None;
+        for alike in
+            alike.iter().filter(|alike| alike.kind.company.iter().any(|term| term.topology_key == key))
+        {
+            let here = with_room(cluster, alike, &key);
+            roomy = Some(match roomy {
+                Some(roomy) => roomy.intersection(&here).cloned().collect(),
+                None => here,
+            });
+        }
+        Some(Self { key, roomy: roomy.filter(|roomy| !roomy.is_empty()) })
+    }
+}
+
+/// Where all pods of a kind would have room together, by the value of this label.
+fn with_room(cluster: &mut Cluster, alike: &Alike, key: &Text) -> BTreeSet<Text> {
+    cluster.refresh(&alike.kind);
+    cluster.looked(cluster.nodes.len());
+    let mut sums: BTreeMap<&Text, i128> = BTreeMap::new();
+    for id in cluster.walk(&alike.kind) {
+        let node = &cluster.nodes[id.index()];
+        if let Some(label) = node.labels.get(key) {
+            *sums.entry(label).or_default() += i128::from(room(&alike.kind, node));
+        }
+    }
+    let enough = sums.into_iter().filter(|(_, room)| *room >= alike.count());
+    enough.map(|(label, _)| label.clone()).collect()
+}
+
+/// The ways in which it is tried.
+struct Ways<'a> {
+    cluster: &'a mut Cluster,
+    around: Around,
+    topology: Option<Topology>,
+    /// How many nodes were looked at before.
+    begun: u64,
+}
+
+impl Ways<'_> {
+    /// Those for whom the others left no place are tried before them; those that find none before them may want them near, and
+    /// are tried after them.
+    fn try_orders(&mut self, mut order: Vec<Alike>) -> Option<Places> {
+        let (first, last) = (true, false);
+        let mut tried = HashSet::from([(*order.first()?.pods.first()?, first)]);
+        loop {
+            let at = match self.try_beginnings(&order) {
+                Ok(places) => return Some(places),
+                Err(at) => at,
+            };
+            if tried.len() > ORDERS || self.are_enough() {
+                return None;
+            }
+            let pod = *order.get(at)?.pods.first()?;
+            if at > 0 && tried.insert((pod, first)) {
+                order[..=at].rotate_right(1);
+            } else if at + 1 < order.len() && tried.insert((pod, last)) {
+                order[at..].rotate_left(1);
+            } else {
+                return None;
+            }
+        }
+    }
+
+    /// Pods of a kind, by what else decides where they may go: labels that somebody looks at, and their claims.
+    fn split(&self, alike: &Alike) -> Vec<Alike> {
+        let mut parts: Vec<Alike> = Vec::new();
+        let mut part_of: HashMap<(Labels, Vec<&Text>), usize> = HashMap::new();
+        for id in &alike.pods {
+            let Some(known) = self.cluster.known(*id) else { continue };
+            let claims = known.pod.claims.iter().map(|claim| &claim.key).collect();
+            let part = *part_of.entry((self.around.labels_of(&known.pod), claims)).or_insert_with(|| {
+                parts.push(Alike { kind: alike.kind.clone(), pods: Vec::new() });
+                parts.len() - 1
+            });
+            parts[part].pods.push(*id);
+        }
+        parts
+    }
+
+    fn are_enough(&self) -> bool {
+        self.cluster.looks() - self.begun > LOOKS
+    }
+
+    /// The first pod begins in one topology after the other. `Err` says for whom there was no place at first.
+    fn try_beginnings(&mut self, order: &[Alike]) -> Result<Places, usize> {
+        let key = self.topology.as_ref().map(|topology| topology.key.clone());
+        let mut begins = Begins {
+            key,
+            roomy: self.topology.as_ref().and_then(|topology| topology.roomy.clone()),
+            tried: BTreeSet::new(),
+        };
+        let mut left_over = None;
+        for _ in 0..BEGINNINGS {
+            let mut attempt = Attempt { around: self.around.clone(), placed: Vec::new() };
+            let found = attempt.run(self.cluster, order, &begins);
+            let first = attempt.placed.first().copied();
+            attempt.placed.iter().for_each(|(pod, _)| self.cluster.put_back(*pod));
+            match found {
+                Ok(()) => return Ok(attempt.placed),
+                Err(at) => left_over = left_over.or(Some(at)),
+            }
+            let label = first.and_then(|(_, node)| begins.label(self.cluster, node).cloned());
+            let is_elsewhere =
+                label.is_some_and(|label| begins.tried.insert(label)) || begins.roomy.take().is_some();
+            if !is_elsewhere || self.are_enough() {
+                break;
+            }
+        }
+        Err(left_over.unwrap_or_default())
+    }
+}
+
+impl Ways<'_> {
+    /// Every pod may come next, wherever it may be.
+    fn try_all(&mut self, parts: &[Alike]) -> Option<Places> {
+        let mut left: Vec<&[PodId]> = parts.iter().map(|part| &part.pods[..]).collect();
+        if parts.iter().map(|part| part.pods.len()).sum::<usize>() > FEW {
+            return None;
+        }
+        let mut attempt = Attempt { around: self.around.clone(), placed: Vec::new() };
+        let until = self.cluster.looks() + LOOKS_AT_FEW;
+        let is_found = attempt.go_on(self.cluster, &mut left, until);
+        attempt.placed.iter().for_each(|(pod, _)| self.cluster.put_back(*pod));
+        is_found.then_some(attempt.placed)
+    }
+}
+
+/// Where the first pod may begin.
+struct Begins {
+    /// The label of the topology, if there is one.
+    key: Option<Text>,
+    /// In these alone.
+    roomy: Option<BTreeSet<Text>>,
+    /// Not in these.
+    tried: BTreeSet<Text>,
+}
+
+impl Begins {
+    fn label<'a>(&self, cluster: &'a Cluster, node: NodeId) -> Option<&'a Text> {
+        cluster.nodes[node.index()].labels.get(self.key.as_ref()?)
+    }
+
+    fn may_be(&self, cluster: &Cluster, node: NodeId) -> bool {
+        let label = self.label(cluster, node);
+        !label.is_some_and(|label| self.tried.contains(label))
+            && self.roomy.as_ref().is_none_or(|roomy| label.is_some_and(|label| roomy.contains(label)))
+    }
+}
+
+/// One way of placing them.
+struct Attempt {
+    around: Around,
+    placed: Places,
+}
+
+impl Attempt {
+    /// Finds a place for every pod. `Err` says for whom there was none.
+    fn run(&mut self, cluster: &mut Cluster, order: &[Alike], begins: &Begins) -> Result<(), usize> {
+        let parts = order.iter().enumerate();
+        let pods = parts.flat_map(|(at, alike)| alike.pods.iter().map(move |pod| (at, &alike.kind, *pod)));
+        for (at, kind, pod) in pods {
+            cluster.refresh(kind);
+            let is_first = self.placed.is_empty();
+            let node = self.nodes(cluster, pod).find(|node| !is_first || begins.may_be(cluster, *node));
+            self.put(cluster, pod, node.ok_or(at)?);
+        }
+        Ok(())
+    }
+
+    /// Whether those that are left, alike ones together, find places in some order; these are placed then.
+    fn go_on(&mut self, cluster: &mut Cluster, left: &mut Vec<&[PodId]>, until: u64) -> bool {
+        if left.iter().all(|pods| pods.is_empty()) {
+            return true;
+        }
+        for part in 0..left.len() {
+            let Some((pod, others)) = left[part].split_first() else { continue };
+            if let Some(known) = cluster.known(*pod) {
+                cluster.refresh(&known.pod.kind.clone());
+            }
+            let nodes: Vec<NodeId> = self.nodes(cluster, *pod).collect();
+            let (all, around) = (std::mem::replace(&mut left[part], others), self.around.clone());
+            for node in nodes {
+                self.put(cluster, *pod, node);
+                if self.go_on(cluster, left, until) {
+                    return true;
+                }
+                self.placed.pop();
+                cluster.put_back(*pod);
+                self.around = around.clone();
+                if cluster.looks() > until {
+                    return false;
+                }
+            }
+            left[part] = all;
+        }
+        false
+    }
+
+    fn put(&mut self, cluster: &mut Cluster, pod: PodId, node: NodeId) {
+        cluster.assume_at(pod, node);
+        self.around.notice(cluster, pod, node);
+        self.placed.push((pod, node));
+    }
+
+    /// The nodes where the pod may be.
+    fn nodes<'a>(&'a self, cluster: &'a Cluster, pod: PodId) -> impl Iterator<Item = NodeId> + 'a {
+        let pod = cluster.known(pod).map(|known| &known.pod);
+        let asked = pod.and_then(|pod| Some((pod, self.around.of(pod)?)));
+        asked.into_iter().flat_map(move |(pod, around)| {
+            let volumes = pod.kind.volumes.as_ref().map(|_| VolumeNeeds::new(cluster, pod));
+            let is_hopeless = volumes.as_ref().is_some_and(|volumes| volumes.hopeless().is_some());
+            let nodes = (!is_hopeless).then(|| cluster.walk(&pod.kind)).into_iter().flatten();
+            nodes.filter(move |id| {
+                let node = &cluster.nodes[id.index()];
+                around.refusal(node).is_none()
+                    && volumes.as_ref().is_none_or(|volumes| volumes.refusal(node).is_none())
+            })
+        })
+    }
+}

@@ -1,207 +1,307 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
+import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {Batches} from "./Batches.sol";
 import {Leaf} from "./Leaf.sol";
+import {Ledger} from "./Ledger.sol";
+import {RentalState} from "./RentalState.sol";
+import {IProviders} from "./interfaces/IProviders.sol";
 import {IRental} from "./interfaces/IRental.sol";
 
 /// @title Rentals of GPUs, paid in the chain's native coin.
 /// @notice A payer deposits; the provider settles receipts against the deposit; both pull what is theirs.
-/// The contract proves no work: receipts are the provider's word, bounded by the balance and open to everyone's eyes.
+/// The contract proves no work: receipts are the provider's signed word, bounded by balance and bucket, open to
+/// everyone's eyes, and his stake stands behind them.
 /// @dev No owner, no proxy. A rental's receipts form a chain of hashes, its head: one batch alone can follow a head,
-/// so a batch that is sent twice is paid once. Coins that are forced upon the contract are nobody's.
-contract Rental is IRental {
-    /// @dev What a head commits to, beside the head before it.
-    struct Batch {
-        bytes32 prevHead;
-        bytes32 leavesHash;
-        uint256 count;
-        uint256 total;
-        uint64 to;
+/// so a batch that is sent twice is paid once. Coins that are forced upon the contract are nobody's. Calls into
+/// `PROVIDERS` are views; coins leave in `claim` alone, as its last act.
+contract Rental is RentalState, EIP712 {
+    using Ledger for Ledger.Account;
+
+    /// @dev What a key of the provider signs.
+    bytes32 private constant BATCH_TYPE = keccak256(
+        "Batch(bytes32 rental,bytes32 prevHead,uint64 to,bytes32 pricesHash,bytes32 leavesHash,uint256 count,uint256 total)"
+    );
+
+    /// @dev Leaves end after `throughMs` and at most `spanMs` later, and are at most `periodMs` long; milliseconds.
+    struct Bounds {
+        uint256 throughMs;
+        uint256 spanMs;
+        uint256 periodMs;
     }
 
-    mapping(bytes32 rental => RentalView) private _rentals;
-
-    /// @inheritdoc IRental
-    mapping(address account => uint256) public credit;
+    constructor(IProviders providers) RentalState(providers) EIP712("Plasma Rental", "1") {}
 
     /// @inheritdoc IRental
     function open(Terms calldata terms, bytes32 salt) external payable returns (bytes32 rental) {
         require(msg.value != 0, NothingToMove());
-        require(terms.provider != address(0) && terms.end > block.timestamp, InvalidTerms(terms.provider, terms.end));
-        require(uint256(terms.end) + terms.claimWindow <= type(uint64).max, InvalidTerms(terms.provider, terms.end));
+        uint64 pauses = _requireRunning();
+        _checkTerms(terms);
         rental = keccak256(abi.encode(block.chainid, address(this), msg.sender, salt));
-        RentalView storage state = _rentals[rental];
-        require(state.payer == address(0), RentalExists(rental));
-
-        bytes32 head = keccak256(abi.encode("PLASMA_RENTAL_V1", block.chainid, address(this), rental));
-        state.payer = msg.sender;
-        state.provider = terms.provider;
-        state.balance = msg.value;
-        state.opened = uint64(block.timestamp);
-        state.end = terms.end;
-        state.notice = terms.notice;
-        state.claimDeadline = terms.end + terms.claimWindow;
-        state.through = uint64(block.timestamp) - 1;
-        state.head = head;
-        state.priceHash = terms.priceHash;
-        state.termsHash = terms.termsHash;
-        emit RentalOpened(rental, msg.sender, terms.provider, msg.value, terms.priceHash, terms.termsHash, head);
+        State storage state = _rentals[rental];
+        require(state.provider == address(0), RentalExists(rental));
+        _store(state, terms, pauses);
+        state.head = Batches.genesis(rental);
+        emit RentalOpened(rental, msg.sender, terms.provider, msg.value, terms.priceHash, terms.termsHash, state.head);
     }
 
     /// @inheritdoc IRental
     function topUp(bytes32 rental) external payable {
-        RentalView storage state = _known(rental);
+        State storage state = _known(rental);
         require(msg.value != 0, NothingToMove());
-        require(!state.refunded, RentalRefunded(rental));
-        uint256 paid = msg.value < state.owed ? msg.value : state.owed;
-        state.owed -= paid;
-        state.balance += msg.value - paid;
-        credit[state.provider] += paid;
-        emit RentalToppedUp(rental, msg.value, paid);
+        _requireBeforeDeadline(rental, state, _requireRunning());
+        Ledger.Account memory account = state.account;
+        account.balance += _wei(msg.value);
+        account.refill(block.timestamp);
+        uint256 before = account.drawn;
+        account.draw();
+        state.account = account;
+        emit RentalToppedUp(rental, msg.value, account.drawn - before);
     }
 
     /// @inheritdoc IRental
-    function settle(bytes32 rental, bytes32 prevHead, uint64 to, uint256[] calldata prices, bytes calldata leaves)
-        external
-    {
-        RentalView storage state = _known(rental);
-        require(msg.sender == state.provider, NotAllowed(msg.sender, state.provider));
+    function settle(
+        bytes32 rental,
+        bytes32 prevHead,
+        uint64 to,
+        uint256[] calldata prices,
+        bytes calldata leaves,
+        bytes calldata signature
+    ) external {
+        State storage state = _known(rental);
         _checkPrices(rental, state.priceHash, prices);
         require(leaves.length != 0 && leaves.length % Leaf.SIZE == 0, MalformedLeaves(leaves.length));
-
-        Batch memory batch;
-        batch.prevHead = prevHead;
-        batch.leavesHash = keccak256(leaves);
-        batch.count = leaves.length / Leaf.SIZE;
-        batch.to = to;
+        Batches.Header memory header = Batches.Header(prevHead, keccak256(leaves), leaves.length / Leaf.SIZE, 0, to);
         if (prevHead != state.head) {
-            // Sent again after its first transaction was mined: the head already follows from it.
-            batch.total = _worth(prices, leaves);
-            require(_headAfter(batch) == state.head, HeadMismatch(rental, state.head, prevHead));
+            // Sent again after it was settled: the chain of heads has it already.
+            header.total = _worth(prices, leaves);
+            bool settled = _batches[rental][Batches.headAfter(header)].number != 0;
+            require(settled, HeadMismatch(rental, state.head, prevHead));
             return;
         }
-        _checkTime(rental, state, to);
-        batch.total = _settleLeaves(rental, state, to, prices, leaves);
-        _advance(rental, state, batch);
+        uint64 pauses = _requireRunning();
+        _requireBeforeDeadline(rental, state, pauses);
+        header.total = _settleLeaves(rental, _bounds(state, to), prices, leaves);
+        _checkSignature(rental, state, header, signature);
+        _advance(rental, state, header, pauses);
+    }
+
+    /// @inheritdoc IRental
+    function ack(bytes32 rental, bytes32 head) external {
+        State storage state = _known(rental);
+        bool allowed = msg.sender == state.payer || msg.sender == state.acknowledger;
+        require(allowed, NotAllowed(msg.sender, state.payer));
+        uint24 number = _batch(rental, head).number;
+        // An older one than was acknowledged before changes nothing.
+        if (number <= state.acknowledgedBatch) return;
+        state.acknowledgedBatch = number;
+        emit BatchesAcknowledged(rental, head, number);
+    }
+
+    /// @inheritdoc IRental
+    function release(bytes32 rental, bytes32[] calldata heads) external {
+        State storage state = _known(rental);
+        Ledger.Account memory account = state.account;
+        uint40 clock = PROVIDERS.clock();
+        uint24 passed = state.releasedBatch;
+        for (uint256 index = 0; index < heads.length; ++index) {
+            Batches.Batch storage batch = _batch(rental, heads[index]);
+            require(batch.number == ++passed, BatchOutOfOrder(rental, heads[index], passed));
+            bool ripe = passed <= state.acknowledgedBatch || clock >= batch.maturesAt;
+            require(ripe, BatchNotMature(rental, heads[index], batch.maturesAt + PROVIDERS.pausedSeconds()));
+            account.mature(batch.total, batch.contested);
+        }
+        state.releasedBatch = passed;
+        if (clock <= state.claimDeadline) {
+            account.refill(block.timestamp);
+            account.draw();
+        }
+        uint256 amount = account.release();
+        state.account = account;
+        credit[state.provider] += amount;
+        emit RentalReleased(rental, passed, amount);
+    }
+
+    /// @inheritdoc IRental
+    function withdraw(bytes32 rental, uint256 amount) external {
+        State storage state = _known(rental);
+        require(msg.sender == state.payer, NotAllowed(msg.sender, state.payer));
+        require(amount != 0, NothingToMove());
+        Ledger.Account memory account = state.account;
+        if (PROVIDERS.clock() <= state.claimDeadline) {
+            account.refill(block.timestamp);
+            account.draw();
+        }
+        uint256 most = account.withdrawable();
+        require(amount <= most, AmountLocked(rental, amount, most));
+        account.balance -= uint96(amount);
+        state.account = account;
+        credit[msg.sender] += amount;
+        emit RentalWithdrawn(rental, amount);
     }
 
     /// @inheritdoc IRental
     function close(bytes32 rental) external {
-        RentalView storage state = _known(rental);
+        State storage state = _known(rental);
         require(!state.refunded, RentalRefunded(rental));
         bool byPayer = msg.sender == state.payer;
         require(byPayer || msg.sender == state.provider, NotAllowed(msg.sender, state.payer));
         uint256 asked = block.timestamp + (byPayer ? state.notice : 0);
+        uint64 pauses = PROVIDERS.pausedSeconds();
         if (asked < state.end) {
-            state.claimDeadline -= state.end - uint64(asked);
-            state.end = uint64(asked);
+            state.end = uint40(asked);
+            state.claimDeadline = uint40(asked + state.claimWindow - pauses);
         }
-        emit RentalClosed(rental, state.end, state.claimDeadline);
+        emit RentalClosed(rental, state.end, state.claimDeadline + pauses);
     }
 
     /// @inheritdoc IRental
     function refund(bytes32 rental) external {
-        RentalView storage state = _known(rental);
+        State storage state = _known(rental);
         require(!state.refunded, RentalRefunded(rental));
-        require(block.timestamp > state.claimDeadline, ClaimDeadlineNotReached(rental, state.claimDeadline));
-        uint256 rest = state.balance;
-        state.balance = 0;
+        uint64 deadline = state.claimDeadline + PROVIDERS.pausedSeconds();
+        require(block.timestamp > deadline, ClaimDeadlineNotReached(rental, deadline));
+        uint256 rest = state.account.balance;
+        state.account.balance = 0;
         state.refunded = true;
         credit[state.payer] += rest;
         emit RentalRefundPaid(rental, rest);
     }
 
     /// @inheritdoc IRental
-    function claim() external {
-        uint256 amount = credit[msg.sender];
+    function claim(address account) external {
+        uint256 amount = credit[account];
         require(amount != 0, NothingToMove());
-        credit[msg.sender] = 0;
-        emit Claimed(msg.sender, amount);
-        (bool taken,) = msg.sender.call{value: amount}("");
-        require(taken, TransferFailed(msg.sender, amount));
+        credit[account] = 0;
+        address to = PROVIDERS.payeeOf(account);
+        emit Claimed(account, to, amount);
+        // Anyone may call, but the coins only go where the account's owner said.
+        // slither-disable-next-line arbitrary-send-eth
+        (bool taken,) = to.call{value: amount}("");
+        require(taken, TransferFailed(to, amount));
     }
 
     /// @inheritdoc IRental
-    function rentalOf(bytes32 rental) external view returns (RentalView memory) {
-        return _known(rental);
+    function digestOf(bytes32 rental, Batches.Header calldata header, bytes32 pricesHash)
+        external
+        view
+        returns (bytes32)
+    {
+        return _digest(rental, header, pricesHash);
     }
 
-    /// @dev Moves head and watermark on, and pays what the balance holds; the rest is owed.
-    function _advance(bytes32 rental, RentalView storage state, Batch memory batch) private {
-        uint64 firstSequence = state.nextSequence;
-        bytes32 head = _headAfter(batch);
+    /// @dev Moves head and watermark on, and draws what balance and bucket hold; the rest is owed.
+    function _advance(bytes32 rental, State storage state, Batches.Header memory header, uint64 pauses) private {
+        require(header.total <= type(uint96).max, BatchTooDear(rental, header.total));
+        bytes32 head = Batches.headAfter(header);
+        uint40 firstSequence = state.nextSequence;
+        uint24 number = state.settledBatch + 1;
         state.head = head;
-        state.through = batch.to;
-        state.nextSequence = firstSequence + uint64(batch.count);
-        uint256 paid = batch.total < state.balance ? batch.total : state.balance;
-        state.balance -= paid;
-        state.owed += batch.total - paid;
-        credit[state.provider] += paid;
-        emit BatchSettled(rental, head, batch.prevHead, firstSequence, uint32(batch.count), batch.total, batch.to);
-    }
+        state.nextSequence = firstSequence + uint40(header.count);
+        state.settledBatch = number;
+        _batches[rental][head] =
+            Batches.Batch(uint96(header.total), 0, uint40(block.timestamp + state.window - pauses), number);
 
-    function _headAfter(Batch memory batch) private pure returns (bytes32) {
-        return keccak256(abi.encode(batch.prevHead, batch.leavesHash, batch.count, batch.total, uint256(batch.to)));
+        Ledger.Account memory account = state.account;
+        account.through = uint40(header.to);
+        account.earn(header.total);
+        account.refill(block.timestamp);
+        account.draw();
+        state.account = account;
+        emit BatchSettled(rental, head, header.prevHead, firstSequence, uint32(header.count), header.total, header.to);
     }
 
     /// @dev Checks each leaf, says that it is settled, and sums what they are worth.
-    function _settleLeaves(
-        bytes32 rental,
-        RentalView storage state,
-        uint64 to,
-        uint256[] calldata prices,
-        bytes calldata leaves
-    ) private returns (uint256 total) {
-        uint128 before;
-        for (uint256 index = 0; index < leaves.length / Leaf.SIZE; ++index) {
-            (uint256 ids, uint256 facts) = Leaf.read(leaves, index);
-            bytes16 podUid = Leaf.podUid(ids);
-            require(index == 0 || uint128(podUid) > before, LeafOutOfOrder(index, podUid));
-            before = uint128(podUid);
-            _checkEnd(index, Leaf.end(facts), state.through, to);
-            uint256 amount = _amount(index, facts, prices);
-            total += amount;
-            emit PodSettled(rental, podUid, Leaf.jobUid(ids), state.nextSequence + uint64(index), amount);
+    function _settleLeaves(bytes32 rental, Bounds memory bounds, uint256[] calldata prices, bytes calldata leaves)
+        private
+        returns (uint256 total)
+    {
+        uint256 count = leaves.length / Leaf.SIZE;
+        uint256 before = 0;
+        // No sum here can overflow: prices are below 2^128, device time below 2^48, leaves as many as a block holds.
+        unchecked {
+            for (uint256 index = 0; index < count; ++index) {
+                (uint256 ids, uint256 facts) = Leaf.read(leaves, index);
+                uint256 pod = ids >> 128;
+                if (pod <= before) revert LeafOutOfOrder(index, bytes16(uint128(pod)));
+                before = pod;
+                _checkTimes(index, facts, bounds);
+                uint256 amount = Leaf.amount(index, facts, prices);
+                total += amount;
+                emit PodSettled(rental, Leaf.podUid(ids), Leaf.jobUid(ids), amount);
+            }
         }
     }
 
-    /// @dev `end` in milliseconds, the watermarks in seconds.
-    function _checkEnd(uint256 index, uint256 end, uint256 through, uint256 to) private pure {
-        require(end > through * 1000 && end <= to * 1000, LeafEndOutside(index, end, through * 1000, to * 1000));
+    function _checkTimes(uint256 index, uint256 facts, Bounds memory bounds) private pure {
+        unchecked {
+            uint256 end = Leaf.end(facts);
+            // One comparison for both sides: what isn't after the watermark wraps around to far beyond the span.
+            if (end - bounds.throughMs - 1 >= bounds.spanMs) {
+                revert LeafEndOutside(index, end, bounds.throughMs, bounds.throughMs + bounds.spanMs);
+            }
+            // A void leaf stands in for a bad one, which may be bad in this.
+            uint256 duration = Leaf.duration(facts);
+            if (duration > bounds.periodMs && !Leaf.isVoid(facts)) {
+                revert LeafTooOld(index, duration, bounds.periodMs);
+            }
+        }
+    }
+
+    function _checkSignature(
+        bytes32 rental,
+        State storage state,
+        Batches.Header memory header,
+        bytes calldata signature
+    ) private view {
+        bytes32 digest = _digest(rental, header, state.priceHash);
+        // What is left out is the error's argument, and any error is refused.
+        // slither-disable-next-line unused-return
+        (address signer, ECDSA.RecoverError wrong,) = ECDSA.tryRecoverCalldata(digest, signature);
+        bool known = wrong == ECDSA.RecoverError.NoError && PROVIDERS.isSigner(state.provider, signer);
+        require(known, UnknownSigner(rental, state.provider, signer));
+    }
+
+    function _digest(bytes32 rental, Batches.Header memory header, bytes32 pricesHash) private view returns (bytes32) {
+        return _hashTypedDataV4(
+            keccak256(
+                abi.encode(
+                    BATCH_TYPE,
+                    rental,
+                    header.prevHead,
+                    header.to,
+                    pricesHash,
+                    header.leavesHash,
+                    header.count,
+                    header.total
+                )
+            )
+        );
     }
 
     function _worth(uint256[] calldata prices, bytes calldata leaves) private pure returns (uint256 total) {
         uint256 count = leaves.length / Leaf.SIZE;
         for (uint256 index = 0; index < count; ++index) {
+            // slither-disable-next-line unused-return
             (, uint256 facts) = Leaf.read(leaves, index);
-            total += _amount(index, facts, prices);
+            total += Leaf.amount(index, facts, prices);
         }
-    }
-
-    /// @dev Wei, rounded down in the payer's favour; a void leaf is worth nothing.
-    function _amount(uint256 index, uint256 facts, uint256[] calldata prices) private pure returns (uint256) {
-        uint256 deviceMs = Leaf.deviceMs(facts);
-        uint256 duration = Leaf.duration(facts);
-        require(deviceMs <= duration * Leaf.MAX_DEVICES, LeafTooLong(index, deviceMs, duration));
-        uint256 priceClass = Leaf.priceClass(facts);
-        require(priceClass < prices.length, UnknownPriceClass(index, priceClass, prices.length));
-        return Leaf.isVoid(facts) ? 0 : deviceMs * prices[priceClass] / 1000;
     }
 
     function _checkPrices(bytes32 rental, bytes32 committed, uint256[] calldata prices) private pure {
         bytes32 given = keccak256(abi.encode(prices));
         require(given == committed, PricesMismatch(rental, committed, given));
+        for (uint256 class = 0; class < prices.length; ++class) {
+            require(prices[class] <= type(uint128).max, PriceTooHigh(class, prices[class]));
+        }
     }
 
-    function _checkTime(bytes32 rental, RentalView storage state, uint64 to) private view {
-        // A refund comes only after the claim deadline, so this keeps refunded rentals out too.
-        require(block.timestamp <= state.claimDeadline, ClaimDeadlinePassed(rental, state.claimDeadline));
+    function _bounds(State storage state, uint64 to) private view returns (Bounds memory) {
+        uint64 through = state.account.through;
         uint64 latest = block.timestamp < state.end ? uint64(block.timestamp) : state.end;
-        require(to > state.through && to <= latest, WatermarkOutside(to, state.through, latest));
-    }
-
-    function _known(bytes32 rental) private view returns (RentalView storage state) {
-        state = _rentals[rental];
-        require(state.payer != address(0), UnknownRental(rental));
+        require(to > through && to <= latest, WatermarkOutside(to, through, latest));
+        return Bounds(uint256(through) * 1000, uint256(to - through) * 1000, uint256(state.period) * 1000);
     }
 }

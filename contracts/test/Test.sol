@@ -8,14 +8,20 @@ interface Vm {
     function warp(uint256 timestamp) external;
     function expectRevert(bytes calldata reason) external;
     function assume(bool condition) external;
+    function addr(uint256 privateKey) external pure returns (address);
+    function sign(uint256 privateKey, bytes32 digest) external pure returns (uint8 v, bytes32 r, bytes32 s);
+    function getNonce(address account) external view returns (uint64);
+    function computeCreateAddress(address deployer, uint256 nonce) external pure returns (address);
     function writeFile(string calldata path, string calldata text) external;
     function readFile(string calldata path) external view returns (string memory);
     function envOr(string calldata name, bool fallback_) external view returns (bool);
     function toString(bytes calldata value) external pure returns (string memory);
     function toString(bytes32 value) external pure returns (string memory);
+    function toString(address value) external pure returns (string memory);
     function toString(uint256 value) external pure returns (string memory);
     function recordLogs() external;
     function getRecordedLogs() external returns (Log[] memory);
+    function snapshotValue(string calldata name, uint256 value) external;
 
     struct Log {
         bytes32[] topics;
@@ -32,6 +38,10 @@ abstract contract Test {
 
     function assertEq(uint256 got, uint256 expected, string memory what) internal pure {
         assertEq(bytes32(got), bytes32(expected), what);
+    }
+
+    function assertEq(address got, address expected, string memory what) internal pure {
+        assertEq(uint160(got), uint160(expected), what);
     }
 
     function assertEq(bytes32 got, bytes32 expected, string memory what) internal pure {

@@ -64,6 +64,10 @@ pub struct SettlementBatchSpec {
     /// The rental's prices in wei per device-second, as decimal strings, in their classes' order.
     #[schemars(length(min = 1, max = 64), inner(length(max = 39), regex(pattern = "^[0-9]+$")))]
     pub prices: Vec<String>,
+    /// The longest time that one receipt of the rental bills, in milliseconds, as its contract has it.
+    #[schemars(schema_with = "schema::unsigned")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period: Option<Duration>,
     /// Σ amounts, in XPL.
     #[schemars(schema_with = "schema::xpl")]
     pub total: Xpl,

@@ -11,8 +11,9 @@ use plasma_types::{Address, Hash, RentalId, UnixSeconds, Xpl};
 use serde_json::{Value, json};
 
 use crate::{
-    abi::{self, RentalState},
+    abi::{self, Contract, KeptBatch, RentalState},
     error::ChainError,
+    revert::Revert,
 };
 
 /// How long an answer may take.
@@ -208,7 +209,9 @@ impl Chain {
     /// # Errors
     /// [`ChainError::Reverted`] in the contract's words, or no answer.
     pub async fn estimate_gas(&self, from: Address, data: &[u8]) -> Result<u64, ChainError> {
-        self.ask_number("eth_estimateGas", vec![self.call(Some(from), data), json!("latest")]).await
+        let data = format!("0x{}", hex::encode(data));
+        let call = json!({ "from": from, "to": self.endpoint.contract, "data": data });
+        self.ask_number("eth_estimateGas", vec![call, json!("latest")]).await
     }
 
     /// The rental, as of a block.
@@ -217,10 +220,53 @@ impl Chain {
     /// [`ChainError::Reverted`] where there is none, or no answer.
     pub async fn rental(&self, rental: RentalId, block: u64) -> Result<RentalState, ChainError> {
         const METHOD: &str = "eth_call";
-        let call = self.call(None, &abi::encode_rental_of(rental));
-        let answer = self.ask(METHOD, vec![call, json!(format!("{block:#x}"))]).await?;
-        let output = data(METHOD, &answer)?;
+        let output = self.view(self.endpoint.contract, &abi::encode_rental_of(rental), block).await?;
         abi::decode_rental(&output).ok_or_else(|| nonsense(METHOD, "it isn't a rental"))
+    }
+
+    /// What the contract keeps of the batch that led to a head, as of a block; number 0 where it has none.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub async fn kept_batch(
+        &self,
+        rental: RentalId,
+        head: Hash,
+        block: u64,
+    ) -> Result<KeptBatch, ChainError> {
+        const METHOD: &str = "eth_call";
+        let output = self.view(self.endpoint.contract, &abi::encode_batch_of(rental, head), block).await?;
+        abi::decode_kept_batch(&output).ok_or_else(|| nonsense(METHOD, "it isn't a batch"))
+    }
+
+    /// Whether a key signs for a provider, by the Providers contract, as of a block.
+    ///
+    /// # Errors
+    /// When it can't be read, or the account isn't that contract.
+    pub async fn is_signer(
+        &self,
+        providers: Address,
+        (provider, key): (Address, Address),
+        block: u64,
+    ) -> Result<bool, ChainError> {
+        let call = Contract::Providers.encode("isSigner", &[abi::address(provider), abi::address(key)]);
+        let output = self.view(providers, &call, block).await?;
+        abi::decode_is_signer(&output).ok_or(ChainError::NotProviders(providers))
+    }
+
+    /// The clock of the contracts' deadlines, which stands still in a pause, as of a block.
+    ///
+    /// # Errors
+    /// When it can't be read, or the account isn't the Providers contract.
+    pub async fn deadline_clock(&self, providers: Address, block: u64) -> Result<UnixSeconds, ChainError> {
+        let output = self.view(providers, &Contract::Providers.encode("clock", &[]), block).await?;
+        abi::decode_clock(&output).ok_or(ChainError::NotProviders(providers))
+    }
+
+    async fn view(&self, contract: Address, call: &[u8], block: u64) -> Result<Vec<u8>, ChainError> {
+        const METHOD: &str = "eth_call";
+        let call = json!({ "to": contract, "data": format!("0x{}", hex::encode(call)) });
+        data(METHOD, &self.ask(METHOD, vec![call, json!(format!("{block:#x}"))]).await?)
     }
 
     /// Gives the node signed bytes.
@@ -243,19 +289,6 @@ impl Chain {
         }
     }
 
-    /// The code that creates the contract, for deployments.
-    pub fn creation_code() -> Vec<u8> {
-        abi::creation_code()
-    }
-
-    fn call(&self, from: Option<Address>, data: &[u8]) -> Value {
-        let mut call = json!({ "to": self.endpoint.contract, "data": format!("0x{}", hex::encode(data)) });
-        if let Some(from) = from {
-            call["from"] = json!(from);
-        }
-        call
-    }
-
     async fn ask_number(&self, method: &'static str, params: Vec<Value>) -> Result<u64, ChainError> {
         number(method, &self.ask(method, params).await?)
     }
@@ -271,9 +304,9 @@ impl Chain {
     fn classify(&self, method: &'static str, fault: RpcError) -> ChainError {
         match fault {
             RpcError::Call(error) => match revert_data(error.data().map(|data| data.get())) {
-                Some(data) => ChainError::Reverted(abi::decode_revert(&data)),
+                Some(data) => ChainError::Reverted(Revert::decode(&data)),
                 None if error.message().contains("revert") => {
-                    ChainError::Reverted(error.message().to_owned())
+                    ChainError::Reverted(Revert::told(error.message()))
                 }
                 None => ChainError::Refused { method, message: error.message().to_owned() },
             },

@@ -1,5 +1,9 @@
 //! What the chain can answer instead of what was asked.
 
+use plasma_types::Address;
+
+use crate::revert::Revert;
+
 /// Why an answer is missing. None of these says anything about what is on the chain.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChainError {
@@ -13,7 +17,7 @@ pub enum ChainError {
     },
     /// The contract refuses, in its own words.
     #[error("{0}")]
-    Reverted(String),
+    Reverted(Revert),
     /// The node answered with an error.
     #[error("the chain refused {method}: {message}")]
     Refused {
@@ -48,6 +52,11 @@ pub enum ChainError {
         /// The newest block, as the endpoint has it.
         newest: u64,
     },
+    /// An account that should be the Providers contract answers otherwise.
+    #[error(
+        "{0} doesn't answer as the Providers contract does: check its address, and that this is its chain"
+    )]
+    NotProviders(Address),
     /// The endpoint's address isn't one.
     #[error("{0:?} is no HTTP address of a JSON-RPC endpoint")]
     Endpoint(String),

@@ -1,5 +1,7 @@
 //! What the contract's events say, on the canonical chain.
 
+use std::collections::HashMap;
+
 use plasma_types::{Hash, RentalId};
 use serde_json::{Value, json};
 
@@ -66,8 +68,7 @@ impl Chain {
     /// # Errors
     /// When the events can't be read.
     pub async fn settled_pods(&self, rental: RentalId) -> Result<Vec<SettledPod>, ChainError> {
-        let logs = self.all_logs(&[json!(abi::topic("PodSettled")), json!(rental)]).await?;
-        logs.iter().map(read_pod).collect()
+        Ok(self.settled(&[rental]).await?.1)
     }
 
     /// Every batch and every pod of these rentals that was settled, oldest first: one search for them all.
@@ -82,13 +83,18 @@ impl Chain {
         let (mut batches, mut pods) = (Vec::new(), Vec::new());
         // In groups, as a filter may name only so many; none at all would mean each and every rental.
         for group in rentals.chunks(RENTALS) {
+            let mut unnumbered = Unnumbered::default();
             for log in self.all_logs(&[json!([of_batch, of_pod]), json!(group)]).await? {
+                let transaction = hash(METHOD, &log["transactionHash"])?;
                 if topics_of(&log)?.first() == Some(&of_batch) {
-                    batches.push(read_batch(&log)?.batch);
+                    let batch = read_batch(&log)?.batch;
+                    pods.extend(unnumbered.number(&batch, transaction)?);
+                    batches.push(batch);
                 } else {
-                    pods.push(read_pod(&log)?);
+                    unnumbered.put(read_pod(&log)?, transaction);
                 }
             }
+            unnumbered.end()?;
         }
         Ok((batches, pods))
     }
@@ -153,8 +159,48 @@ fn topics_of(log: &Value) -> Result<Vec<Hash>, ChainError> {
     topics.iter().map(|topic| hash(METHOD, topic)).collect()
 }
 
+/// Pods whose batch hasn't come yet: a batch's pods come in their order, right before its own event, in its transaction.
+#[derive(Default)]
+struct Unnumbered {
+    by_rental: HashMap<RentalId, Vec<(SettledPod, Hash)>>,
+}
+
+impl Unnumbered {
+    fn put(&mut self, pod: SettledPod, transaction: Hash) {
+        self.by_rental.entry(pod.rental).or_default().push((pod, transaction));
+    }
+
+    /// The batch's pods, each with its sequence.
+    fn number(&mut self, batch: &SettledBatch, transaction: Hash) -> Result<Vec<SettledPod>, ChainError> {
+        let pods = self.by_rental.remove(&batch.rental).unwrap_or_default();
+        let is_all = usize::try_from(batch.count) == Ok(pods.len());
+        if !is_all || pods.iter().any(|(_, of)| *of != transaction) {
+            let (count, found) = (batch.count, pods.len());
+            let why = format!(
+                "the batch that led to {} has {count} pods, of which {found} came before it",
+                batch.head
+            );
+            return Err(nonsense(METHOD, &why));
+        }
+        let numbered = pods.into_iter().zip(batch.first_sequence..);
+        Ok(numbered.map(|((pod, _), sequence)| SettledPod { sequence, ..pod }).collect())
+    }
+
+    /// No pod may be left.
+    fn end(&self) -> Result<(), ChainError> {
+        match self.by_rental.keys().next() {
+            None => Ok(()),
+            Some(rental) => {
+                Err(nonsense(METHOD, &format!("pods of rental {rental} come without their batch")))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use plasma_types::{JobUid, PodUid, UnixSeconds, Xpl};
+
     use super::*;
 
     #[test]
@@ -174,5 +220,44 @@ mod tests {
         assert_eq!(refused(0, u64::MAX), too_far(0, u64::MAX));
         assert_eq!(refused(7, FARTHEST + 8), too_far(7, FARTHEST + 8));
         assert_eq!(spans(7, FARTHEST + 7).map(|spans| spans.len()), Ok(100_001));
+    }
+
+    #[test]
+    fn a_pods_sequence_is_its_batchs_first_one_and_its_place() {
+        let (one, other) = (RentalId([1; 32]), RentalId([2; 32]));
+        let pod = |rental, uid| SettledPod {
+            rental,
+            pod_uid: PodUid([uid; 16]),
+            job_uid: JobUid([9; 16]),
+            sequence: 0,
+            amount: Xpl::from_wei(1),
+        };
+        let batch = |rental, first_sequence, count| SettledBatch {
+            rental,
+            head: Hash([4; 32]),
+            prev_head: Hash([5; 32]),
+            first_sequence,
+            count,
+            total: Xpl::from_wei(1),
+            to: UnixSeconds(9),
+        };
+        let (first, second) = (Hash([7; 32]), Hash([8; 32]));
+        let mut unnumbered = Unnumbered::default();
+        // Two rentals, settled by one transaction.
+        for (rental, uid) in [(one, 1), (one, 2), (other, 3)] {
+            unnumbered.put(pod(rental, uid), first);
+        }
+        let sequences = |pods: Result<Vec<SettledPod>, _>| {
+            pods.map(|pods| pods.iter().map(|pod| (pod.pod_uid.0[0], pod.sequence)).collect::<Vec<_>>())
+        };
+        assert_eq!(sequences(unnumbered.number(&batch(one, 40, 2), first)), Ok(vec![(1, 40), (2, 41)]));
+        assert_eq!(sequences(unnumbered.number(&batch(other, 7, 1), first)), Ok(vec![(3, 7)]));
+        assert_eq!(unnumbered.end(), Ok(()));
+        // An endpoint that leaves events out, or mixes them up, is found out.
+        unnumbered.put(pod(one, 4), first);
+        assert!(unnumbered.end().is_err(), "a pod without its batch");
+        assert!(unnumbered.number(&batch(one, 42, 2), first).is_err(), "a pod is missing");
+        unnumbered.put(pod(one, 4), first);
+        assert!(unnumbered.number(&batch(one, 42, 1), second).is_err(), "it was another transaction's");
     }
 }

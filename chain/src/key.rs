@@ -62,6 +62,16 @@ pub struct Signed {
     pub hash: Hash,
 }
 
+/// A signature of a hash: r, s and v, as the contracts take them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Signature(pub [u8; 65]);
+
+impl std::fmt::Debug for Signature {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "0x{}", hex::encode(self.0))
+    }
+}
+
 impl Key {
     /// Reads a private key from a file, as a mounted Secret has it: in hex, or an encrypted keystore in JSON, for which
     /// another file holds the password.
@@ -91,7 +101,17 @@ impl Key {
         Address(self.wallet.address().0)
     }
 
-    /// Signs.
+    /// Signs a hash: the same one twice gives the same bytes.
+    ///
+    /// # Errors
+    /// When the library refuses, which it has no reason to.
+    pub fn sign_hash(&self, hash: Hash) -> Result<Signature, KeyError> {
+        let signed =
+            self.wallet.sign_hash(hash.0.into()).map_err(|fault| KeyError::Sign(fault.to_string()))?;
+        Ok(Signature(signed.into()))
+    }
+
+    /// Signs a transaction.
     ///
     /// # Errors
     /// When the library refuses, which it has no reason to.

@@ -6,7 +6,7 @@ use kube::{Api, api::PostParams};
 use plasma_api::ComputeQueue;
 use plasma_chain::{Key, Opening, Sent, Unsigned};
 use plasma_settlement_core::price_hash;
-use plasma_types::{Hash, PricePerGpuHour, RentalId, UnixSeconds, Xpl};
+use plasma_types::{Address, Hash, PricePerGpuHour, RentalId, UnixSeconds, Xpl};
 use serde_json::json;
 
 use crate::{NAMESPACE, QUEUE, World};
@@ -35,9 +35,15 @@ pub async fn fresh_queue(world: &World) -> String {
     let price: PricePerGpuHour = billing.prices[0].price_per_gpu_hour;
     let opening = Opening {
         provider,
+        acknowledger: Address([0; 20]),
+        // Wide enough for everything to be paid at once, though the bucket begins empty.
+        ceiling: Xpl::from_wei(100_000_000_000_000_000),
         end: UnixSeconds(4_000_000_000),
+        max_lateness: 86_400,
         notice: 60,
         claim_window: 3600,
+        window: 60,
+        period: 86_400,
         price_hash: price_hash(&[price.per_second()]),
         terms_hash: Hash([0; 32]),
         salt: Hash(salt),

@@ -41,6 +41,10 @@ pub(crate) struct Settings {
     #[arg(long, env = "CONTRACT")]
     pub(crate) contract: Address,
 
+    /// The Providers contract: it says whose batches a key may sign.
+    #[arg(long, env = "PROVIDERS")]
+    pub(crate) providers: Address,
+
     /// Blocks on top of one until it counts as final; or `finalized`, where the chain itself says what is.
     #[arg(long, env = "CONFIRMATIONS", default_value = "12")]
     pub(crate) confirmations: Finality,
@@ -49,7 +53,8 @@ pub(crate) struct Settings {
     #[arg(long, env = "CONTRACT_BLOCK", default_value_t = 0)]
     pub(crate) contract_block: u64,
 
-    /// The file with the provider's private key: in hex, or an encrypted keystore in JSON.
+    /// The file with the private key of one of the provider's signers: in hex, or an encrypted keystore in JSON. It signs
+    /// batches and pays for the transactions' gas.
     #[arg(long, env = "KEY_FILE")]
     pub(crate) key_file: PathBuf,
 
@@ -68,6 +73,11 @@ pub(crate) struct Settings {
     /// Receipts in one batch, at most.
     #[arg(long, env = "BATCH_LIMIT", default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub(crate) batch_limit: u16,
+
+    /// Seconds between two looks at what of a rental can be released to the provider's credit; 0 releases nothing, which
+    /// leaves it to others: anyone may.
+    #[arg(long, env = "RELEASE_SECONDS", default_value_t = 600)]
+    pub(crate) release_seconds: u64,
 
     /// Where the nodes' meters report; nowhere, if it isn't given: pods are billed from their status where there is no meter.
     #[arg(long, env = "METER_LISTEN", requires = "meter_tls_dir")]

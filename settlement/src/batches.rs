@@ -7,8 +7,8 @@ use plasma_api::{
     SettlementBatch, SettlementBatchSpec,
     settlement_batch::{BatchPhase, Receipt},
 };
-use plasma_settlement_core::{Attempt, Batch, MinedAt, Payment, Position, Span, Stage};
-use plasma_types::{PodUid, RentalId, UnixSeconds, WeiPerGpuSecond, Xpl};
+use plasma_settlement_core::{Attempt, Batch, MinedAt, Payment, Position, Span, Stage, Terms};
+use plasma_types::{Duration, PodUid, RentalId, UnixSeconds, WeiPerGpuSecond, Xpl};
 
 use crate::{failure::Failure, record::Pods, settle::Surroundings};
 
@@ -51,6 +51,16 @@ impl Batches {
         self.all().filter(|batch| phase(batch) != BatchPhase::Final).count()
     }
 
+    /// Every rental that has a batch.
+    pub(crate) fn rentals(&self) -> impl Iterator<Item = RentalId> {
+        self.by_rental.keys().copied()
+    }
+
+    /// Whether a nonce is taken for a batch whose transaction isn't final.
+    pub(crate) fn is_any_under_way(&self) -> bool {
+        self.all().any(is_under_way)
+    }
+
     /// Each rental's oldest batch whose payment isn't final; those with a nonce come first.
     pub(crate) fn turns(&self) -> Vec<SettlementBatch> {
         let oldest = |of_rental: &BTreeMap<u64, SettlementBatch>| {
@@ -65,6 +75,11 @@ impl Batches {
     pub(crate) fn spans(&self, rental: RentalId) -> Vec<Span> {
         let recorded = self.by_rental.get(&rental);
         recorded.iter().flat_map(|of_rental| of_rental.values()).map(|batch| span(&batch.spec)).collect()
+    }
+
+    /// The longest time that one receipt of the rental bills, as its last batch has it: no rental ever changes it.
+    pub(crate) fn period(&self, rental: RentalId) -> Option<Duration> {
+        self.by_rental.get(&rental)?.values().next_back()?.spec.period
     }
 
     /// Every batch.
@@ -87,6 +102,11 @@ pub(crate) fn phase(batch: &SettlementBatch) -> BatchPhase {
     batch.status.as_ref().and_then(|status| status.phase).unwrap_or(BatchPhase::Recorded)
 }
 
+/// Whether a nonce is taken for it and its transaction isn't final.
+pub(crate) fn is_under_way(batch: &SettlementBatch) -> bool {
+    !matches!(phase(batch), BatchPhase::Recorded | BatchPhase::Reverted | BatchPhase::Final)
+}
+
 /// A batch's name: made of its place, so that two writers can't both take it.
 pub(crate) fn name_of(rental: RentalId, first_sequence: u64) -> String {
     let digits = rental.to_string();
@@ -98,7 +118,7 @@ pub(crate) fn spec_of(
     around: &Surroundings,
     queue: &str,
     rental: RentalId,
-    prices: &[WeiPerGpuSecond],
+    terms: Terms<'_>,
     (batch, pods): (&Batch, &Pods<'_>),
 ) -> SettlementBatchSpec {
     let endpoint = around.chain.endpoint();
@@ -134,7 +154,8 @@ pub(crate) fn spec_of(
         head: batch.head,
         through: batch.from.through,
         to: batch.to,
-        prices: prices.iter().map(|price| price.0.to_string()).collect(),
+        prices: terms.prices.iter().map(|price| price.0.to_string()).collect(),
+        period: Some(terms.period),
         total: batch.total,
         receipts: batch.leaves.iter().map(receipt).collect(),
     }

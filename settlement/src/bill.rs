@@ -184,7 +184,7 @@ impl Prices {
         if class.is_none() || (simulated && !self.allow_simulated) {
             flags |= flag::VOID;
         }
-        Leaf {
+        let leaf = Leaf {
             pod_uid: PodUid([0; 16]),
             job_uid: JobUid([0; 16]),
             end,
@@ -194,7 +194,8 @@ impl Prices {
             node_index: 0,
             device_mask: evidence.device_mask(source),
             flags,
-        }
+        };
+        leaf.within_its_devices()
     }
 }
 

@@ -8,11 +8,11 @@ use plasma_api::{
     settlement_batch::{Attempt, BatchPhase},
 };
 use plasma_chain::{ChainError, Fees, Sent, Settlement, Unsigned};
-use plasma_settlement_core::{ChainView, Follow, MinedAt, Payment, Seen, Stage, follow};
+use plasma_settlement_core::{ChainView, Follow, MinedAt, Payment, Refusal, Seen, Stage, follow};
 use plasma_types::{Hash, Xpl};
 
 use crate::{
-    batches::{self, Batches},
+    batches::{self, Batches, is_under_way},
     failure::Failure,
     settle::{Surroundings, now_seconds},
 };
@@ -42,11 +42,13 @@ impl<'a> Deliverer<'a> {
 
     /// Brings each rental's oldest open batch forward, one transaction at a time; whether the chain answered.
     ///
-    /// A batch that the contract refuses holds up its own rental alone.
+    /// A batch that the contract refuses holds up its own rental alone. `may_begin`: whether one may take a nonce that has
+    /// none, or only those go on that have one.
     pub(crate) async fn deliver(
         &self,
         batches: &mut Batches,
         chain: &Result<(), ChainError>,
+        may_begin: bool,
     ) -> Result<bool, Failure> {
         self.around.metrics.open_batches.set(i64::try_from(batches.open()).unwrap_or(i64::MAX));
         let turns = batches.turns();
@@ -60,6 +62,9 @@ impl<'a> Deliverer<'a> {
         for batch in turns {
             let name = batch.name_any();
             let was_under_way = is_under_way(&batch);
+            if !was_under_way && !may_begin {
+                continue;
+            }
             match self.advance(batch, batches).await {
                 Ok(came_to) => {
                     reachable &= came_to.reachable;
@@ -209,14 +214,24 @@ impl<'a> Deliverer<'a> {
     }
 
     /// Whether the contract would refuse the batch now: found out before any gas is spent.
-    async fn refusal(&self, batch: &SettlementBatch) -> Result<Option<String>, Failure> {
-        let data = settlement(batch)?.encode();
+    async fn refusal(&self, batch: &SettlementBatch) -> Result<Option<Refusal>, Failure> {
+        let data = self.call(batch)?;
         match self.around.chain.estimate_gas(self.around.key.address(), &data).await {
             Ok(_) => Ok(None),
-            Err(ChainError::Reverted(why)) => Ok(Some(why)),
-            Err(ChainError::Refused { message, .. }) => Ok(Some(message)),
+            Err(ChainError::Reverted(revert)) => {
+                Ok(Some(Refusal { why: revert.to_string(), passes: revert.passes() }))
+            }
+            Err(ChainError::Refused { message, .. }) => Ok(Some(Refusal { why: message, passes: false })),
             Err(fault) => Err(fault.into()),
         }
+    }
+
+    /// The call that settles the batch, signed by the provider's key.
+    fn call(&self, batch: &SettlementBatch) -> Result<Vec<u8>, Failure> {
+        let settlement = settlement(batch)?;
+        let endpoint = self.around.chain.endpoint();
+        let digest = settlement.digest(endpoint.chain_id, endpoint.contract);
+        Ok(settlement.encode(&self.around.key.sign_hash(digest)?))
     }
 
     async fn sign(
@@ -225,7 +240,7 @@ impl<'a> Deliverer<'a> {
         status: &mut SettlementBatchStatus,
         replaces: bool,
     ) -> Result<(), Failure> {
-        let data = settlement(batch)?.encode();
+        let data = self.call(batch)?;
         let (chain, key) = (&self.around.chain, &self.around.key);
         let gas = chain.estimate_gas(key.address(), &data).await?;
         let now = chain.fees().await?;
@@ -299,11 +314,6 @@ impl<'a> Deliverer<'a> {
     }
 }
 
-/// Whether a nonce is taken for it and its transaction isn't final.
-fn is_under_way(batch: &SettlementBatch) -> bool {
-    !matches!(batches::phase(batch), BatchPhase::Recorded | BatchPhase::Reverted | BatchPhase::Final)
-}
-
 fn settlement(batch: &SettlementBatch) -> Result<Settlement, Failure> {
     let spec = &batch.spec;
     Ok(Settlement {
@@ -312,6 +322,7 @@ fn settlement(batch: &SettlementBatch) -> Result<Settlement, Failure> {
         to: spec.to,
         prices: batches::prices(batch)?,
         leaves: batches::packed(batch)?,
+        total: spec.total,
     })
 }
 

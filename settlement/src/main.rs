@@ -1,6 +1,8 @@
 //! plasma-settlement: turns finished pods into receipts, receipts into batches, batches into transactions, and follows
 //! those until they are final. The only program with a key.
 
+#[cfg(test)]
+mod api_server;
 mod args;
 mod batches;
 mod bill;
@@ -12,6 +14,7 @@ mod meter;
 mod metered;
 mod metrics;
 mod occupied;
+mod payout;
 mod pods;
 mod record;
 mod release;
@@ -37,3 +40,6 @@ async fn run(args: Args) -> Result<(), Failure> {
         Verb::Run(settings) => settle::run(*settings, client, &runtime).await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -247,15 +247,18 @@ impl Evidence<'_> {
         }
     }
 
-    /// Which devices it held, a bit for each by its index: whole ones alone, since of a part others have the rest.
+    /// Which devices it held, a bit for each by its index; none where a bit can't stand for each: of a part others have the
+    /// rest, and the mask says how many devices a receipt may bill.
     pub(crate) fn device_mask(&self, source: Source) -> u64 {
         if !matches!(source, Source::Meter(_)) {
             return 0;
         }
-        let held = self.view.told.iter().flat_map(PodMeter::devices);
-        let whole = held.filter(|(_, held)| held.milli == WHOLE).filter_map(|(uuid, _)| self.gpu(uuid));
-        let bit = |gpu: &Gpu| u32::try_from(gpu.index).ok().and_then(|index| 1_u64.checked_shl(index));
-        whole.filter_map(bit).fold(0, |mask, bit| mask | bit)
+        let bit = |(uuid, held): (&str, &Held)| {
+            let gpu = self.gpu(uuid).filter(|_| held.milli == WHOLE)?;
+            1_u64.checked_shl(u32::try_from(gpu.index).ok()?)
+        };
+        let bits: Option<Vec<u64>> = self.view.told.iter().flat_map(PodMeter::devices).map(bit).collect();
+        bits.unwrap_or_default().into_iter().fold(0, |mask, bit| mask | bit)
     }
 
     fn gpus(&self) -> &[Gpu] {

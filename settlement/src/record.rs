@@ -9,7 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, ResourceExt as _, api::PostParams};
 use plasma_api::{SettlementBatch, compute_queue::Billing};
 use plasma_chain::ChainError;
-use plasma_settlement_core::{Leaf, Position, Span, Standing, is_whole, plan_batch, price_hash, standing};
+use plasma_settlement_core::{
+    Batch, Leaf, Position, Span, Standing, Terms, is_whole, plan_batch, price_hash, standing,
+};
 use plasma_types::{Hash, PodUid, RentalId, WeiPerGpuSecond};
 
 use crate::{
@@ -32,8 +34,9 @@ pub(crate) struct Recorder {
     waiting_since: HashMap<Account, Instant>,
     /// What was last said of a pod that waits.
     said: HashMap<PodUid, String>,
-    /// Accounts whose rental stands, on chain, where the recorded batches say, and holds these prices.
-    checked: HashSet<Account>,
+    /// Accounts whose rental stands, on chain, where the recorded batches say, and holds these prices; with the longest time
+    /// that one of its receipts bills.
+    checked: HashMap<Account, Period>,
     /// Pods that the chain's events name and no batch here does.
     settled_before: HashSet<PodUid>,
 }
@@ -41,6 +44,8 @@ pub(crate) struct Recorder {
 /// A rental, and the hash of the prices that a queue has for it: two queues may name one rental, and a queue may be made
 /// anew with other prices.
 type Account = (RentalId, Hash);
+
+type Period = plasma_types::Duration;
 
 /// Pods, with their jobs' names.
 pub(crate) type Pods<'a> = HashMap<PodUid, (&'a Finished, &'a str)>;
@@ -129,25 +134,27 @@ impl Recorder {
         batches: &mut Batches,
         chain: &Result<(), ChainError>,
     ) -> Result<Vec<&'a Finished>, Failure> {
-        let (rental, prices) = (account.0, &waiting.prices);
+        let rental = account.0;
         let recorded = batches.spans(rental);
-        let from = match (recorded.last(), chain) {
-            (Some(last), _) if self.checked.contains(&account) => last.to,
+        let (from, period) = match (recorded.last().zip(batches.period(rental)), chain) {
+            (Some((last, period)), _) if self.checked.get(&account) == Some(&period) => (last.to, period),
             // What is recorded here counts while the chain can't be asked. Where nothing is, pods wait; so they do where
             // something is missing, since only the chain knows which of them were settled with that.
-            (Some(last), Err(_)) if is_whole(&recorded) => last.to,
+            (Some((last, period)), Err(_)) if is_whole(&recorded) => (last.to, period),
             (_, Err(fault)) => return Err(fault.clone().into()),
-            (_, Ok(())) => self.compare(around, account, prices, &recorded).await?,
+            (_, Ok(())) => self.compare(around, account, &waiting.prices, &recorded).await?,
         };
+        let terms = Terms { prices: &waiting.prices, period };
         let unsettled = waiting.leaves.iter().filter(|leaf| !self.settled_before.contains(&leaf.pod_uid));
         let unsettled: Vec<Leaf> = unsettled.copied().collect();
         let limit = usize::from(around.settings.batch_limit);
         let name = name_of(rental, from.next_sequence);
-        let planned = plan_batch(from, &unsettled, prices, limit);
+        let planned = plan_batch(from, &unsettled, terms, limit);
         let Some(batch) = planned.map_err(|fault| Failure::Leaf(name.clone(), fault))? else {
             return Ok(Vec::new());
         };
-        let spec = spec_of(around, waiting.queue, rental, prices, (&batch, &waiting.pods));
+        self.say_unbilled(&batch, waiting);
+        let spec = spec_of(around, waiting.queue, rental, terms, (&batch, &waiting.pods));
         let object = SettlementBatch {
             metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
             spec,
@@ -173,9 +180,9 @@ impl Recorder {
         account: Account,
         prices: &[WeiPerGpuSecond],
         recorded: &[Span],
-    ) -> Result<Position, Failure> {
+    ) -> Result<(Position, Period), Failure> {
         let rental = account.0;
-        let chain = position_on_chain(around, rental, prices).await?;
+        let (chain, period) = position_on_chain(around, rental, prices).await?;
         let stands = standing(recorded, chain);
         around.metrics.tell_forked(rental, stands == Standing::Forked);
         match stands {
@@ -183,14 +190,14 @@ impl Recorder {
                 if !is_whole(recorded) {
                     self.remember_settled(around, rental).await?;
                 }
-                self.checked.insert(account);
-                Ok(last)
+                self.checked.insert(account, period);
+                Ok((last, period))
             }
             // Where nothing was ever settled, no event needs to be looked for.
-            Standing::ChainAhead(chain) if chain.next_sequence == 0 => Ok(chain),
+            Standing::ChainAhead(chain) if chain.next_sequence == 0 => Ok((chain, period)),
             Standing::ChainAhead(chain) => {
                 self.remember_settled(around, rental).await?;
-                Ok(chain)
+                Ok((chain, period))
             }
             Standing::Forked => Err(Failure::Forked(rental)),
         }
@@ -201,6 +208,15 @@ impl Recorder {
         let settled = around.chain.settled_pods(rental).await?;
         self.settled_before.extend(settled.into_iter().map(|pod| pod.pod_uid));
         Ok(())
+    }
+
+    /// A receipt that can't be billed as it is takes its place in the batch, and is worth nothing.
+    fn say_unbilled(&mut self, batch: &Batch, waiting: &Waiting<'_>) {
+        for (uid, why) in &batch.unbilled {
+            if let Some((finished, _)) = waiting.pods.get(uid) {
+                self.say(finished, &format!("has a receipt that is worth nothing: {why}"));
+            }
+        }
     }
 
     fn say(&mut self, finished: &Finished, what: &str) {
@@ -221,23 +237,27 @@ fn prices_of(billing: &Billing) -> Vec<WeiPerGpuSecond> {
     billing.prices.iter().map(|price| price.price_per_gpu_hour.per_second()).collect()
 }
 
-/// Where the chain says that the rental stands, and whether it is the one that the queue means.
+/// Where the chain says that the rental stands, whether it is the one that the queue means, and whether the key may settle
+/// it; with the longest time that one of its receipts bills.
 async fn position_on_chain(
     around: &Surroundings,
     rental: RentalId,
     prices: &[WeiPerGpuSecond],
-) -> Result<Position, Failure> {
+) -> Result<(Position, Period), Failure> {
     let newest = around.chain.newest_block().await?;
     let state = around.chain.rental(rental, newest.number).await?;
     if state.price_hash != price_hash(prices) {
         let message = "its prices on chain are not those of the ComputeQueue: make a queue with the prices that were agreed";
         return Err(Failure::Rental(rental, message.to_owned()));
     }
-    if state.provider != around.key.address() {
-        let (provider, ours) = (state.provider, around.key.address());
-        let message =
-            format!("its provider is {provider}, and the key's account is {ours}: mount the provider's key");
+    let (provider, ours) = (state.provider, around.key.address());
+    if !around.chain.is_signer(around.settings.providers, (provider, ours), newest.number).await? {
+        let message = format!(
+            "its provider is {provider}, for whom the key's account {ours} doesn't sign: let the provider register it \
+             (setSigner of the Providers contract), or mount a key that is registered"
+        );
         return Err(Failure::Rental(rental, message));
     }
-    Ok(Position { head: state.head, next_sequence: state.next_sequence, through: state.through })
+    let at = Position { head: state.head, next_sequence: state.next_sequence, through: state.through };
+    Ok((at, state.period))
 }

@@ -22,6 +22,7 @@ use crate::{
     failure::Failure,
     meter::{self, Meters, Need, keep::Keeper},
     metrics::Metrics,
+    payout::Payouts,
     pods,
     record::Recorder,
 };
@@ -44,6 +45,24 @@ pub(crate) struct Surroundings {
 }
 
 impl Surroundings {
+    /// Reads the key; nothing is asked yet.
+    pub(crate) fn new(settings: Settings, client: Client, metrics: Metrics) -> Result<Self, Failure> {
+        let endpoint = Endpoint {
+            url: settings.chain_rpc.clone(),
+            chain_id: settings.chain_id,
+            contract: settings.contract,
+        };
+        Ok(Self {
+            key: Key::from_file(&settings.key_file, settings.key_password_file.as_deref())?,
+            chain: Chain::new(endpoint)?.since_block(settings.contract_block),
+            meters: Arc::new(Meters::new(metrics.meter.clone())),
+            metrics,
+            settings,
+            client,
+            said: Mutex::default(),
+        })
+    }
+
     /// Counts and says what went wrong; the next round tries it again. The same again is said once a minute.
     pub(crate) fn try_again(&self, what: &str, failure: &Failure) {
         self.metrics.failures.inc();
@@ -67,21 +86,7 @@ pub(crate) async fn run(settings: Settings, client: Client, runtime: &Runtime) -
         );
         return Err(Failure::Setting(message));
     }
-    let endpoint = Endpoint {
-        url: settings.chain_rpc.clone(),
-        chain_id: settings.chain_id,
-        contract: settings.contract,
-    };
-    let metrics = Metrics::register(&runtime.registry);
-    let around = Surroundings {
-        key: Key::from_file(&settings.key_file, settings.key_password_file.as_deref())?,
-        chain: Chain::new(endpoint)?.since_block(settings.contract_block),
-        meters: Arc::new(Meters::new(metrics.meter.clone())),
-        metrics,
-        settings,
-        client,
-        said: Mutex::default(),
-    };
+    let around = Surroundings::new(settings, client, Metrics::register(&runtime.registry))?;
     tracing::info!("settling on chain {} as {}", around.settings.chain_id, around.key.address());
     let ready = runtime.health.gate("round");
     let mut serving = None;
@@ -141,6 +146,7 @@ struct Memory {
     collector: Collector,
     recorder: Recorder,
     costs: Costs,
+    payouts: Payouts,
     /// Where meters report.
     keeper: Option<Keeper>,
     /// Whether the chain failed to answer somebody in the last round: until it does, jobs aren't told that it is back.
@@ -175,10 +181,27 @@ async fn round(around: &Surroundings, memory: &mut Memory) -> Result<(), Failure
         let_go(around, free.into_iter().filter(|pod| pod.job_uid().is_none_or(|job| !untold.contains(&job))))
             .await;
     memory.collector.forget(&gone);
-    let delivered = Deliverer::new(around).deliver(&mut batches, &chain).await;
+    let delivered = deliver(around, &mut memory.payouts, &mut batches, &chain).await;
     memory.chain_was_silent = !matches!(delivered, Ok(true));
     memory.costs.tell(around, (&batches, &waiting), !memory.chain_was_silent).await;
     delivered.map(drop)
+}
+
+/// One key, one transaction at a time: the batches', and while none of theirs is under way, one that releases; whether the
+/// chain answered.
+pub(crate) async fn deliver(
+    around: &Surroundings,
+    payouts: &mut Payouts,
+    batches: &mut Batches,
+    chain: &Result<(), ChainError>,
+) -> Result<bool, Failure> {
+    let is_out = if chain.is_ok() { payouts.is_out(around).await } else { Ok(false) };
+    let may_begin = matches!(is_out, Ok(false));
+    let reachable = Deliverer::new(around).deliver(batches, chain, may_begin).await? && is_out.is_ok();
+    if reachable && let Err((rental, failure)) = payouts.pay_out(around, batches).await {
+        around.try_again(&format!("releasing of rental {rental}"), &failure);
+    }
+    Ok(reachable)
 }
 
 /// Takes the finalizer off each; those from which it is off.

@@ -40,9 +40,9 @@ pub enum LeafError {
     /// A number is larger than its place in the format.
     #[error("pod {0}: {1} doesn't fit its place in a leaf")]
     TooLarge(PodUid, &'static str),
-    /// More device time than 64 devices could give in the duration.
-    #[error("pod {0}: {1} device-milliseconds in {2} milliseconds are more than 64 devices give")]
-    TooLong(PodUid, u64, u64),
+    /// More device time than its devices could give in the duration.
+    #[error("pod {0}: {1} device-milliseconds in {2} milliseconds are more than its {3} devices give")]
+    TooLong(PodUid, u64, u64, u64),
     /// The rental has no such price.
     #[error("pod {0}: the rental has no price class {1}")]
     UnknownClass(PodUid, u16),
@@ -77,19 +77,75 @@ impl Leaf {
         Ok(())
     }
 
-    /// What the contract pays for it: `device_ms × price / 1000`, rounded down in the payer's favour.
+    /// Whether it stands in for one that can't be billed.
+    pub fn is_void(&self) -> bool {
+        self.flags & flag::VOID != 0
+    }
+
+    /// How many devices it may bill: those of its mask, or as many as a mask could name where it has none.
+    pub fn devices(&self) -> u64 {
+        if self.device_mask == 0 { MAX_DEVICES } else { u64::from(self.device_mask.count_ones()) }
+    }
+
+    /// The same with no more device time than its devices could give: where records contradict each other, the payer is
+    /// believed.
+    #[must_use]
+    pub fn within_its_devices(self) -> Self {
+        let most = self.duration.0.saturating_mul(self.devices());
+        Self { device_ms: self.device_ms.min(most), ..self }
+    }
+
+    /// What the contract pays for it: `device_ms × price / 1000`, rounded down in the payer's favour. A void one is worth
+    /// nothing, whatever else it says.
     ///
     /// # Errors
     /// Where the contract would refuse it.
     pub fn amount(&self, prices: &[WeiPerGpuSecond]) -> Result<Xpl, LeafError> {
-        if self.device_ms > self.duration.0.saturating_mul(MAX_DEVICES) {
-            return Err(LeafError::TooLong(self.pod_uid, self.device_ms, self.duration.0));
+        if self.is_void() {
+            return Ok(Xpl::ZERO);
+        }
+        let devices = self.devices();
+        if self.device_ms > self.duration.0.saturating_mul(devices) {
+            return Err(LeafError::TooLong(self.pod_uid, self.device_ms, self.duration.0, devices));
         }
         let price = prices.get(usize::from(self.price_class));
         let price = price.ok_or(LeafError::UnknownClass(self.pod_uid, self.price_class))?;
-        if self.flags & flag::VOID != 0 {
-            return Ok(Xpl::ZERO);
-        }
         price.for_device_millis(self.device_ms).ok_or(LeafError::TooLarge(self.pod_uid, "what it is worth"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaf(device_mask: u64, device_ms: u64) -> Leaf {
+        Leaf {
+            pod_uid: PodUid([1; 16]),
+            job_uid: JobUid([2; 16]),
+            end: UnixMillis(5000),
+            duration: Duration(1000),
+            device_ms,
+            price_class: 0,
+            node_index: 0,
+            device_mask,
+            flags: flag::METERED,
+        }
+    }
+
+    #[test]
+    fn a_leaf_bills_no_more_than_the_devices_of_its_mask_give() {
+        let prices = [WeiPerGpuSecond(1000)];
+        for (mask, most) in [(0, 64_000), (0b100, 1000), (0b101, 2000), (u64::MAX, 64_000)] {
+            assert_eq!(leaf(mask, most).amount(&prices), Ok(Xpl::from_wei(u128::from(most))));
+            let more = leaf(mask, most + 1);
+            assert!(matches!(more.amount(&prices), Err(LeafError::TooLong(..))), "{mask:#b}");
+            assert_eq!(more.within_its_devices(), leaf(mask, most));
+        }
+    }
+
+    #[test]
+    fn a_void_leaf_is_worth_nothing_whatever_else_it_says() {
+        let void = Leaf { flags: flag::VOID, price_class: 9, ..leaf(1, 99_999) };
+        assert_eq!(void.amount(&[]), Ok(Xpl::ZERO));
     }
 }

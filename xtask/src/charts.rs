@@ -10,8 +10,11 @@ use serde_json::Value;
 use crate::{command, paths, tools};
 
 /// Settings under which the chart is complete on a real chain, and on a chain of one's own.
-const REAL: &[&str] =
-    &["chain.rpc=https://rpc.example", "chain.contract=0x5fbdb2315678afecb367f032d93f642f64180aa3"];
+const REAL: &[&str] = &[
+    "chain.rpc=https://rpc.example",
+    "chain.contract=0xe7f1725e7734ce288f8367e1bb143e90bb3f0512",
+    "chain.providers=0x5fbdb2315678afecb367f032d93f642f64180aa3",
+];
 /// A cluster that only schedules.
 const UNPAID: &[&str] = &["settlement.enabled=false"];
 const DEV: &[&str] = &["chain.dev.enabled=true", "chain.id=31337", "devicePlugin.simulated.enabled=true"];
@@ -44,7 +47,7 @@ const KEY_HOLDER: &str = "plasma-settlement";
 const METER_TLS: [(&str, &str); 2] =
     [(KEY_HOLDER, "plasma-meter-server-tls"), (EXCEPTION, "plasma-meter-client-tls")];
 /// Certificates of one's own for the meter's server, and none for its clients.
-const HALF_TLS: &[&str] = &[REAL[0], REAL[1], "meter.tls.existingServerSecret=mine"];
+const HALF_TLS: &[&str] = &[REAL[0], REAL[1], REAL[2], "meter.tls.existingServerSecret=mine"];
 
 /// Lints and renders them.
 pub(crate) fn check() -> Result<()> {
@@ -63,7 +66,8 @@ pub(crate) fn check() -> Result<()> {
     dashboards::check(&render(MONITORED)?).context("charts/plasma/dashboards")?;
     refused(&["chain.dev.enabled=true", "chain.id=9745"], "set chain.id to 31337, not 9745")?;
     refused(&[], "chain.rpc is needed")?;
-    refused(&["chain.rpc=https://rpc.example"], "chain.contract is needed")?;
+    refused(&REAL[..1], "chain.contract is needed")?;
+    refused(&REAL[..2], "chain.providers is needed")?;
     refused(HALF_TLS, "belong together")?;
     refused(&["chain.rpc=rpc.example"], "chain")
 }

@@ -1,4 +1,4 @@
-//! What is generated: CRDs, the code of `proto/`, the contract's ABI, the shared vectors, and the page of what was measured.
+//! What is generated: CRDs, the code of `proto/`, the contracts' ABIs, the shared vectors, and the page of what was measured.
 //! Committed, and checked.
 
 use std::{fs, path::Path};
@@ -29,12 +29,10 @@ pub(crate) fn run(check: bool) -> Result<()> {
         if !command::succeeds(&mut proto) {
             stale.push("proto/src/generated/v1beta1.rs".to_owned());
         }
-        if contracts::abi_is_stale()? {
-            stale.push("chain/abi/Rental.json".to_owned());
-        }
+        stale.extend(contracts::stale_abis()?);
     } else {
         command::output(proto.env("UPDATE", "1"))?;
-        contracts::export_abi()?;
+        contracts::export_abis()?;
     }
     if stale.is_empty() {
         return Ok(());

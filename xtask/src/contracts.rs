@@ -3,11 +3,7 @@
 //! The wrappers in `node_modules/.bin` end with 0 even when a test fails, so they are never used; a canary that must
 //! fail proves that failures are seen.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
@@ -65,27 +61,40 @@ pub(crate) fn check() -> Result<()> {
     })
 }
 
-/// The file that the Rust side reads.
-fn abi_file() -> PathBuf {
-    paths::repository().join("chain/abi/Rental.json")
+/// The contracts that are deployed, in the order in which one account creates them.
+pub(crate) const DEPLOYED: [&str; 3] = ["Providers", "Rental", "Faults"];
+
+/// The file that the Rust side reads, from the repository's root.
+pub(crate) fn abi_file(contract: &str) -> String {
+    format!("chain/abi/{contract}.json")
 }
 
-fn built_abi() -> Result<String> {
-    command::output(&mut forge(&["build"])?)?;
-    let artifact = folder().join("out/Rental.sol/Rental.json");
-    let artifact = fs::read_to_string(&artifact).with_context(|| format!("read {}", artifact.display()))?;
-    let artifact: Value = serde_json::from_str(&artifact).context("understand forge's artifact")?;
-    let chosen = json!({ "abi": artifact["abi"], "bytecode": artifact["bytecode"]["object"] });
-    Ok(serde_json::to_string_pretty(&chosen).context("write the ABI")? + "\n")
+/// The files that the Rust side reads, as the contracts' build writes them: ABI and bytecode.
+fn built_abis() -> Result<Vec<(String, String)>> {
+    command::output(&mut forge(&["build", "src"])?)?;
+    let abi = |contract: &str| {
+        let artifact = folder().join(format!("out/{contract}.sol/{contract}.json"));
+        let artifact =
+            fs::read_to_string(&artifact).with_context(|| format!("read {}", artifact.display()))?;
+        let artifact: Value = serde_json::from_str(&artifact).context("understand forge's artifact")?;
+        let chosen = json!({ "abi": artifact["abi"], "bytecode": artifact["bytecode"]["object"] });
+        Ok((abi_file(contract), serde_json::to_string_pretty(&chosen).context("write the ABI")? + "\n"))
+    };
+    DEPLOYED.into_iter().map(abi).collect()
 }
 
-/// Whether the committed ABI isn't what the contract's build writes.
-pub(crate) fn abi_is_stale() -> Result<bool> {
-    Ok(fs::read_to_string(abi_file()).unwrap_or_default() != built_abi()?)
+/// Which committed ABIs aren't what the contracts' build writes.
+pub(crate) fn stale_abis() -> Result<Vec<String>> {
+    let is_stale = |(file, built): &(String, String)| {
+        fs::read_to_string(paths::repository().join(file)).unwrap_or_default() != *built
+    };
+    Ok(built_abis()?.into_iter().filter(is_stale).map(|(file, _)| file).collect())
 }
 
-/// Writes the ABI and the bytecode for the Rust side.
-pub(crate) fn export_abi() -> Result<()> {
-    let file: &Path = &abi_file();
-    fs::write(file, built_abi()?).with_context(|| format!("write {}", file.display()))
+/// Writes ABIs and bytecode for the Rust side.
+pub(crate) fn export_abis() -> Result<()> {
+    built_abis()?.into_iter().try_for_each(|(file, built)| {
+        let path = paths::repository().join(file);
+        fs::write(&path, built).with_context(|| format!("write {}", path.display()))
+    })
 }

@@ -175,7 +175,7 @@ fn worth(receipt: &Value, prices: &Value) -> Result<Xpl> {
 
 /// What the contract's events say was settled for each pod of the job.
 fn on_chain(job_uid: &str) -> Result<HashMap<Hash, Vec<Xpl>>> {
-    let event = "PodSettled(bytes32,bytes16,bytes16,uint64,uint256)";
+    let event = "PodSettled(bytes32,bytes16,bytes16,uint256)";
     let logs =
         command::output(&mut cast(&["logs", "--json", "--from-block", "0", "--address", CONTRACT, event])?)?;
     let logs: Vec<Value> = serde_json::from_str(&logs).context("understand the chain's events")?;
@@ -188,9 +188,8 @@ fn on_chain(job_uid: &str) -> Result<HashMap<Hash, Vec<Xpl>>> {
         }
         let data =
             log["data"].as_str().and_then(|data| data.strip_prefix("0x")).context("an event without data")?;
-        // Two words: the sequence and the amount.
         let amount = data
-            .get(64..128)
+            .get(..64)
             .and_then(|word| u128::from_str_radix(word, 16).ok())
             .context("an event without an amount")?;
         pods.entry(topic(2).parse()?).or_default().push(Xpl::from_wei(amount));

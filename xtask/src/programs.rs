@@ -143,27 +143,36 @@ fn program_image(program: &str, binaries: &Path) -> Result<Image> {
     Ok(Image { name, archive })
 }
 
-/// anvil and cast with what they need, and a shell that deploys the contract.
+/// anvil and cast with what they need, and a shell that deploys the contracts.
 fn chain_image() -> Result<Image> {
     let (anvil, cast) = (contracts::program("anvil")?, contracts::program("cast")?);
-    let abi = paths::repository().join("chain/abi/Rental.json");
-    let (name, recipe) = tagged("dev-chain", &[&anvil, &cast, &abi, Path::new(BUSYBOX)])?;
+    let abis = contracts::DEPLOYED.map(|contract| paths::repository().join(contracts::abi_file(contract)));
+    let mut content = vec![anvil.as_path(), cast.as_path(), Path::new(BUSYBOX)];
+    content.extend(abis.iter().map(PathBuf::as_path));
+    let (name, recipe) = tagged("dev-chain", &content)?;
     let archive = image::build(&name, &recipe, |stage| {
         stage_program(stage, &anvil, "usr/bin/anvil")?;
         stage_program(stage, &cast, "usr/bin/cast")?;
-        let artifact = fs::read_to_string(&abi).context("read the contract's ABI")?;
-        let artifact: serde_json::Value =
-            serde_json::from_str(&artifact).context("understand the contract's ABI")?;
-        let bytecode = artifact["bytecode"].as_str().context("the ABI file holds no bytecode")?;
-        fs::create_dir_all(stage.join("root/contracts")).context("stage the bytecode")?;
+        let codes = stage.join("root/contracts");
+        fs::create_dir_all(&codes).context("stage the bytecode")?;
+        for (contract, abi) in contracts::DEPLOYED.iter().zip(&abis) {
+            let code = bytecode(abi).with_context(|| format!("the bytecode of {contract}"))?;
+            fs::write(codes.join(format!("{contract}.hex")), code).context("stage the bytecode")?;
+        }
         fs::create_dir_all(stage.join("root/bin")).context("stage the shell")?;
-        fs::write(stage.join("root/contracts/Rental.hex"), bytecode).context("stage the bytecode")?;
         fs::copy(BUSYBOX, stage.join("root/bin/sh")).context("stage the shell")?;
         fs::copy(BUSYBOX, stage.join("root/bin/busybox")).context("stage the shell")?;
         let text = "FROM scratch\nCOPY root /\nENV PATH=/usr/bin:/bin HOME=/tmp\nUSER 65532\n";
         fs::write(stage.join("Dockerfile"), text).context("write the Dockerfile")
     })?;
     Ok(Image { name, archive })
+}
+
+/// The code that creates a contract, from its ABI file.
+fn bytecode(abi: &Path) -> Result<String> {
+    let artifact = fs::read_to_string(abi).context("read the ABI file")?;
+    let artifact: serde_json::Value = serde_json::from_str(&artifact).context("understand the ABI file")?;
+    Ok(artifact["bytecode"].as_str().context("the ABI file holds no bytecode")?.to_owned())
 }
 
 /// How the image of the PyTorch example is made.

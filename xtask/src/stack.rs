@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::Command, thread, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::{
@@ -16,10 +16,15 @@ use crate::{
 pub(crate) const SYSTEM: &str = "plasma-system";
 /// Where the chain is reached from this machine.
 pub(crate) const RPC_ON_HOST: &str = "127.0.0.1:18545";
-/// The contract's address on a fresh development chain.
-pub(crate) const CONTRACT: &str = "0x5fbdb2315678afecb367f032d93f642f64180aa3";
+/// The Rental contract's address on a fresh development chain.
+pub(crate) const CONTRACT: &str = "0xe7f1725e7734ce288f8367e1bb143e90bb3f0512";
+/// The Providers contract's.
+const PROVIDERS: &str = "0x5fbdb2315678afecb367f032d93f642f64180aa3";
 /// What the queue charges.
 const PRICE_PER_GPU_HOUR: &str = "3.6";
+/// The rental's ceiling, end, lateness, notice, claim window, window and period. A tenth of an XPL a second is what a hundred
+/// GPUs cost, so all is paid at once, though the bucket begins empty; a minute to contest lets one see a release.
+const TERMS: &str = "100000000000000000,4000000000,86400,60,3600,60,86400";
 /// anvil's second and third accounts; the whole world knows their keys.
 const PROVIDER: &str = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8";
 const PAYER: &str = "0x3c44cdddb6a900fa2b585dd299e03d12fa4293bc";
@@ -82,6 +87,7 @@ impl Stack {
                 // Divided or whole: whichever a simulated GPU is.
                 "devicePlugin.migStrategy=mixed",
                 "settlement.batchSeconds=3",
+                "settlement.releaseSeconds=20",
                 "image.pullPolicy=Never",
                 "log.format=text",
             ] {
@@ -119,9 +125,11 @@ impl Stack {
             self.cluster.forward(RPC_ON_HOST, &format!("{address}:8545"))?;
         }
         cluster::retry(Duration::from_secs(60), || {
-            command::output(&mut cast(&["call", CONTRACT, "credit(address)(uint256)", CONTRACT])?).map(drop)
+            let open = cast_line(&["call", PROVIDERS, "isOpen(address)(bool)", PROVIDER])?;
+            ensure!(open == "true", "{PROVIDER} offers no device yet");
+            Ok(())
         })
-        .context("the contract isn't there")?;
+        .context("the contracts aren't there, or their provider isn't")?;
         let salt = format!("0x{}", "00".repeat(32));
         let encoded = cast_line(&[
             "abi-encode",
@@ -149,8 +157,9 @@ impl Stack {
         let price: plasma_types::PricePerGpuHour = PRICE_PER_GPU_HOUR.parse().context("the queue's price")?;
         let prices = format!("[{}]", price.per_second().0);
         let price_hash = cast_line(&["keccak", &cast_line(&["abi-encode", "f(uint256[])", &prices])?])?;
-        let terms = format!("({PROVIDER},4000000000,60,3600,{price_hash},0x{})", "00".repeat(32));
-        let signature = "open((address,uint64,uint64,uint64,bytes32,bytes32),bytes32)";
+        let none = "0x0000000000000000000000000000000000000000";
+        let terms = format!("({PROVIDER},{none},{TERMS},{price_hash},0x{})", "00".repeat(32));
+        let signature = "open((address,address,uint96,uint64,uint32,uint32,uint32,uint32,uint32,bytes32,bytes32),bytes32)";
         let key = ["--private-key", PAYER_KEY, "--value", "100ether"];
         command::output(cast(&["send"])?.args(key).args([CONTRACT, signature, &terms, salt])).map(drop)
     }

@@ -59,12 +59,20 @@ http://plasma-dev-chain.{{ .Release.Namespace }}.svc:8545
 {{- end -}}
 {{- end }}
 
-{{/* The contract: on the development chain where its deployer's first transaction puts it. */}}
+{{/* The contracts: on the development chain where its deployer's first three transactions put them. */}}
 {{- define "plasma.contract" -}}
+{{- if .Values.chain.dev.enabled -}}
+0xe7f1725e7734ce288f8367e1bb143e90bb3f0512
+{{- else -}}
+{{ required "chain.contract is needed: the address of the Rental contract" .Values.chain.contract | lower }}
+{{- end -}}
+{{- end }}
+
+{{- define "plasma.providers" -}}
 {{- if .Values.chain.dev.enabled -}}
 0x5fbdb2315678afecb367f032d93f642f64180aa3
 {{- else -}}
-{{ required "chain.contract is needed: the address of the Rental contract" .Values.chain.contract | lower }}
+{{ required "chain.providers is needed: the address of the Providers contract" .Values.chain.providers | lower }}
 {{- end -}}
 {{- end }}
 

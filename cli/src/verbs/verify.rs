@@ -186,6 +186,7 @@ mod tests {
             through: UnixSeconds(4),
             to: UnixSeconds(5),
             prices: vec!["1".to_owned()],
+            period: None,
             total: Xpl::from_wei(1),
             receipts: vec![receipt],
         };

@@ -18,6 +18,7 @@ mod pod_groups;
 mod preemption;
 mod receipts;
 mod refusals;
+mod release;
 mod resize;
 mod retries;
 mod shares;

@@ -9,6 +9,7 @@ mod batch;
 mod beside;
 mod head;
 mod ledger;
+mod maturity;
 mod metered;
 mod node_clock;
 mod outbox;
@@ -20,13 +21,14 @@ mod verify;
 // A receipt's leaf is a word that its object in the cluster shares.
 pub use plasma_types::{Leaf, LeafError, flag};
 
-pub use batch::{Batch, Position, plan_batch};
+pub use batch::{Batch, Position, Terms, Unbilled, plan_batch};
 pub use beside::{Beside, beside};
 pub use head::{genesis, next_head, price_hash};
 pub use ledger::{FromTheFuture, Ledger, Line, OutOfOrder, Place, Sums};
+pub use maturity::{Kept, Progress, Unreleased, is_ripe, unreleased};
 pub use metered::{Held, Kind, Life, PodMeter, Told, Unit, WHOLE};
 pub use node_clock::NodeClock;
-pub use outbox::{Attempt, ChainView, Follow, MinedAt, Payment, Seen, Stage, follow};
+pub use outbox::{Attempt, ChainView, Follow, MinedAt, Payment, Refusal, Seen, Stage, follow};
 pub use source::{Evidence, Extent, NodeMeter, Source, Why, source};
 pub use standing::{Span, Standing, is_whole, standing};
 pub use usage::{ContainerRun, PodRun, Usage, measure};

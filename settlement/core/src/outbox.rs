@@ -87,8 +87,17 @@ pub struct Seen {
     pub final_number: u64,
     /// Where the batch was settled, by the contract's own event on the canonical chain.
     pub settled: Option<MinedAt>,
-    /// Whether the contract would refuse the batch now: in its own words.
-    pub refused: Option<String>,
+    /// Whether the contract would refuse the batch now.
+    pub refused: Option<Refusal>,
+}
+
+/// Why the contract would refuse a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// In the contract's own words.
+    pub why: String,
+    /// Whether it passes by itself, as a pause does: what waits for that is neither sent into its revert nor begun anew.
+    pub passes: bool,
 }
 
 /// What to do next.
@@ -154,7 +163,7 @@ fn why_not(payment: &Payment, seen: &Seen) -> Option<String> {
         let (head, prev) = (seen.rental_head, payment.prev_head);
         return Some(format!("the rental's head on chain is {head}, the batch follows {prev}"));
     }
-    seen.refused.as_ref().map(|why| format!("the contract would refuse the batch: {why}"))
+    seen.refused.as_ref().map(|refusal| format!("the contract would refuse the batch: {}", refusal.why))
 }
 
 /// When the nonce is behind us and the batch isn't settled: another transaction had it, or ours was reverted.
@@ -170,6 +179,11 @@ fn unless_used_up(payment: &Payment, seen: &Seen) -> Option<Follow> {
 }
 
 fn push(payment: &Payment, seen: &Seen, now: UnixSeconds) -> Follow {
+    // What a node holds already may be mined and revert, which only costs its gas. Nobody else's payment waits longer for
+    // that: while there is a pause, nobody's can be made.
+    if let Some(Refusal { why, passes: true }) = &seen.refused {
+        return Follow::Wait(format!("the contract would refuse the batch: {why}"));
+    }
     let attempts = payment.attempts.len();
     let signed = payment.attempts.last().map_or(now, |attempt| attempt.signed);
     let patience = PATIENCE_SECONDS << attempts.saturating_sub(1).min(MOST_ATTEMPTS);

@@ -137,8 +137,13 @@ fn ran_at(second: u64) -> Over {
 }
 
 /// The meter of that node says that the pod held a GPU for these milliseconds of the year, healthy for so long of it.
-fn tell(prices: &Prices, (node, gpu): (&str, i32), (start, end): (u64, u64), (healthy, over): (u64, bool)) {
-    let told = Told {
+fn tell(prices: &Prices, (node, gpu): (&str, i32), span: (u64, u64), (healthy, over): (u64, bool)) {
+    take(prices, node, whole(gpu, span, healthy), over);
+}
+
+/// A whole GPU of a node, held for these milliseconds of the year.
+fn whole(gpu: i32, (start, end): (u64, u64), healthy: u64) -> Told {
+    Told {
         id: format!("GPU-{gpu}"),
         device: format!("GPU-{gpu}"),
         board: format!("GPU-{gpu}"),
@@ -150,7 +155,10 @@ fn tell(prices: &Prices, (node, gpu): (&str, i32), (start, end): (u64, u64), (he
         last: true,
         simulated: false,
         exact: false,
-    };
+    }
+}
+
+fn take(prices: &Prices, node: &str, told: Told, over: bool) {
     let sequence = prices.meters.places().get(node).map_or(0, |place| place.through) + 1;
     let call = prices.meters.begin(node, "journal", sequence);
     call.take(sequence, &Line::Of { pod: PodUid([5; 16]), told: Some(told), over }).expect("it is taken");
@@ -184,6 +192,37 @@ fn of_two_models_the_cheaper_one_prices_the_pod() {
     tell(&prices, ("n", 2), (10_000, 15_000), (5000, true));
     let leaf = receipt(billed(&prices, &ran_at(10))).leaf;
     assert_eq!((leaf.price_class, leaf.device_mask), (0, 0b101));
+}
+
+#[test]
+fn a_mask_names_all_devices_or_none_since_it_says_how_many_a_receipt_may_bill() {
+    let prices = metering();
+    let part = Told {
+        id: "MIG-1".to_owned(),
+        device: "MIG-1".to_owned(),
+        milli: 142,
+        ..whole(1, (10_000, 15_000), 5000)
+    };
+    take(&prices, "n", part, false);
+    tell(&prices, ("n", 0), (10_000, 15_000), (5000, true));
+    let leaf = receipt(billed(&prices, &ran_at(10))).leaf;
+    assert_eq!((leaf.device_ms, leaf.device_mask), (5710, 0), "more than one whole device gives");
+
+    // A share of a board has its UUID.
+    let prices = metering();
+    let share = Told { id: "GPU-1::0".to_owned(), milli: 500, ..whole(1, (10_000, 15_000), 5000) };
+    take(&prices, "n", share, false);
+    tell(&prices, ("n", 0), (10_000, 15_000), (5000, true));
+    let leaf = receipt(billed(&prices, &ran_at(10))).leaf;
+    assert_eq!((leaf.device_ms, leaf.device_mask), (7500, 0));
+
+    // One GPU under two ids, at one time: the records contradict each other.
+    let prices = metering();
+    tell(&prices, ("n", 0), (10_000, 15_000), (5000, false));
+    let again = Told { id: "other".to_owned(), ..whole(0, (10_000, 15_000), 5000) };
+    take(&prices, "n", again, true);
+    let leaf = receipt(billed(&prices, &ran_at(10))).leaf;
+    assert_eq!((leaf.device_ms, leaf.device_mask), (5000, 0b001), "the payer is believed");
 }
 
 #[test]

@@ -28,6 +28,10 @@ struct Chain {
     reachable: bool,
     /// Whether the contract refuses the batch from now on: its transaction is mined, and reverts.
     refuses: bool,
+    /// The same, until the pause ends.
+    paused: bool,
+    /// How often one was given to a node in a pause.
+    sent_into_a_pause: usize,
     /// How many blocks can't be undone any more.
     final_ever: usize,
     settled_ever: usize,
@@ -52,7 +56,7 @@ impl Chain {
         let position = self.pool.iter().position(|transaction| transaction.nonce == nonce);
         let mut chosen = position.map(|position| self.pool.remove(position));
         if let Some(transaction) = &mut chosen {
-            transaction.reverted = self.refuses && !transaction.foreign;
+            transaction.reverted = (self.refuses || self.paused) && !transaction.foreign;
         }
         // The contract takes one successor of a head: a second one of ours does nothing.
         let settles = |transaction: Transaction| !transaction.foreign && !transaction.reverted;
@@ -78,6 +82,15 @@ impl Chain {
             .extend(undone.into_iter().map(|transaction| Transaction { reverted: false, ..transaction }));
     }
 
+    fn refusal(&self) -> Option<Refusal> {
+        let refusal = |why: &str, passes| Some(Refusal { why: why.to_owned(), passes });
+        match (self.refuses, self.paused) {
+            (true, _) => refusal("RentalEnded", false),
+            (false, true) => refusal("RentalsPaused", true),
+            (false, false) => None,
+        }
+    }
+
     fn view(&self) -> ChainView {
         if !self.reachable {
             return ChainView::Unreachable;
@@ -89,7 +102,7 @@ impl Chain {
             final_nonce: self.nonce_at(self.final_ever),
             final_number: self.final_ever as u64 - 1,
             settled,
-            refused: (self.refuses && settled.is_none()).then(|| "RentalEnded".to_owned()),
+            refused: self.refusal().filter(|_| settled.is_none()),
         })
     }
 }
@@ -105,6 +118,8 @@ enum Fate {
     PoolForgets,
     ForeignTransaction,
     Unreachable,
+    PauseBegins,
+    PauseEnds,
 }
 
 fn fates() -> impl Strategy<Value = Vec<Fate>> {
@@ -116,6 +131,8 @@ fn fates() -> impl Strategy<Value = Vec<Fate>> {
         1 => Just(Fate::PoolForgets),
         1 => Just(Fate::ForeignTransaction),
         1 => Just(Fate::Unreachable),
+        1 => Just(Fate::PauseBegins),
+        2 => Just(Fate::PauseEnds),
     ];
     vec(fate, 0..60)
 }
@@ -136,7 +153,7 @@ impl Program {
                 next.stage = Stage::Reserved;
             }
             // The estimate of its gas is refused: nothing can be signed.
-            Follow::Sign { .. } if chain.refuses && chain.settled().is_none() => {}
+            Follow::Sign { .. } if chain.refusal().is_some() && chain.settled().is_none() => {}
             Follow::Sign { .. } => {
                 self.signed += 1;
                 next.attempts.push(Attempt { hash: Hash([self.signed; 32]), signed: now });
@@ -145,6 +162,7 @@ impl Program {
             Follow::Send => {
                 let (attempt, nonce) = (self.durable.attempts.last().unwrap(), self.durable.nonce.unwrap());
                 let transaction = Transaction { hash: attempt.hash, nonce, foreign: false, reverted: false };
+                chain.sent_into_a_pause += usize::from(chain.paused);
                 if !chain.pool.contains(&transaction) {
                     chain.pool.push(transaction);
                 }
@@ -171,6 +189,7 @@ proptest! {
         let payment = Payment { prev_head: PREV, head: HEAD, stage: Stage::Recorded, nonce: None, attempts: vec![] };
         let mut program = Program { durable: payment, signed: 0 };
         let calm = std::iter::repeat_n([Fate::Nothing, Fate::Nothing, Fate::Mine], 20).flatten();
+        let calm = std::iter::once(Fate::PauseEnds).chain(calm);
         for (tick, fate) in fates.into_iter().chain(calm).enumerate() {
             chain.reachable = !matches!(fate, Fate::Unreachable);
             let before = program.durable.stage;
@@ -187,11 +206,13 @@ proptest! {
                     let nonce = chain.nonce_at(chain.blocks.len());
                     chain.pool.insert(0, Transaction { hash: Hash([255; 32]), nonce, foreign: true, reverted: false });
                 }
-                _ => {}
+                Fate::PauseBegins => chain.paused = true,
+                Fate::PauseEnds => chain.paused = false,
+                Fate::Nothing | Fate::KilledBeforeDurable | Fate::Unreachable => {}
             }
         }
         prop_assert!(matches!(program.durable.stage, Stage::Final(_)), "{:?}", program.durable);
-        prop_assert_eq!(chain.settled_ever, 1);
+        prop_assert_eq!((chain.settled_ever, chain.sent_into_a_pause), (1, 0));
     }
 }
 
@@ -295,7 +316,8 @@ fn what_a_node_never_took_is_raised_too() {
 
 #[test]
 fn a_nonce_at_which_nothing_was_signed_is_given_back_when_the_batch_would_be_refused() {
-    let refused = Seen { refused: Some("ClaimDeadlinePassed".to_owned()), ..seen() };
+    let refusal = Refusal { why: "ClaimDeadlinePassed".to_owned(), passes: false };
+    let refused = Seen { refused: Some(refusal), ..seen() };
     let reserved = Payment { attempts: vec![], ..paying(Stage::Reserved, Some(5)) };
     let next = follow(&reserved, &ChainView::Seen(refused.clone()), UnixSeconds(0));
     assert!(matches!(&next, Follow::StartOver(why) if why.contains("ClaimDeadlinePassed")), "{next:?}");
@@ -305,4 +327,19 @@ fn a_nonce_at_which_nothing_was_signed_is_given_back_when_the_batch_would_be_ref
     // Nor can others be signed: what is out is sent until it is in a block, though it reverts there.
     let next = follow(&paying(Stage::Broadcast, Some(5)), &ChainView::Seen(refused), UnixSeconds(9999));
     assert_eq!(next, Follow::Send);
+}
+
+#[test]
+fn what_waits_for_a_pause_to_end_is_neither_sent_nor_given_up() {
+    let refusal = Refusal { why: "RentalsPaused".to_owned(), passes: true };
+    let paused = ChainView::Seen(Seen { refused: Some(refusal), ..seen() });
+    for (stage, nonce) in [(Stage::Recorded, None), (Stage::Signed, Some(5)), (Stage::Broadcast, Some(5))] {
+        let next = follow(&paying(stage, nonce), &paused, UnixSeconds(9999));
+        assert!(matches!(&next, Follow::Wait(why) if why.contains("RentalsPaused")), "{stage:?}: {next:?}");
+    }
+    // Once it is over, the same bytes go out again, or others that pay more.
+    assert_eq!(
+        follow(&paying(Stage::Signed, Some(5)), &ChainView::Seen(seen()), UnixSeconds(110)),
+        Follow::Send
+    );
 }

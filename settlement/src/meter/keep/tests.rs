@@ -1,79 +1,13 @@
 //! What is kept stands for the records: after a restart nothing is lost, and nothing counts twice.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::atomic::Ordering;
 
-use kube::client::Body;
 use plasma_settlement_core::{Life, Line, Told, Unit, Usage};
 use plasma_types::{Duration as Span, PodUid, UnixMillis};
-use serde_json::{Value, json};
-use tonic::codegen::http;
+use serde_json::json;
 
 use super::*;
-use crate::{meter::Need, metrics::MeterMetrics};
-
-/// The ConfigMaps of an API server, and how often one was written.
-#[derive(Clone, Default)]
-struct Server {
-    objects: Arc<Mutex<BTreeMap<String, Value>>>,
-    writes: Arc<Mutex<u64>>,
-    /// Whether the next write's answer is lost.
-    loses_answer: Arc<AtomicBool>,
-}
-
-impl Server {
-    fn client(&self) -> Client {
-        let server = self.clone();
-        let answer = move |request: http::Request<Body>| {
-            let server = server.clone();
-            async move {
-                let (head, body) = request.into_parts();
-                let body = serde_json::from_slice(&body.collect_bytes().await?).unwrap_or_default();
-                let (code, value) = server.answer(head.method.as_str(), head.uri.path(), body);
-                if head.method != "GET" && server.loses_answer.swap(false, Ordering::Relaxed) {
-                    return Err("the connection was cut".into());
-                }
-                let response = http::Response::builder().status(code);
-                Ok::<_, tower::BoxError>(response.body(Body::from(serde_json::to_vec(&value)?))?)
-            }
-        };
-        Client::new(tower::service_fn(answer), "plasma-system")
-    }
-
-    fn answer(&self, verb: &str, path: &str, mut body: Value) -> (u16, Value) {
-        let mut objects = self.objects.lock().unwrap();
-        let refused = |code: u16| {
-            let reason = if code == 404 { "NotFound" } else { "Conflict" };
-            (
-                code,
-                json!({ "kind": "Status", "status": "Failure", "message": "no", "reason": reason, "code": code }),
-            )
-        };
-        let name = match body["metadata"]["name"].as_str() {
-            Some(name) => name.to_owned(),
-            None => path.rsplit('/').next().unwrap_or_default().to_owned(),
-        };
-        let stored = objects.get(&name).map(|object| object["metadata"]["resourceVersion"].clone());
-        match verb {
-            "GET" if name != "configmaps" => {
-                objects.get(&name).cloned().map_or(refused(404), |object| (200, object))
-            }
-            "GET" => (200, json!({ "metadata": {}, "items": objects.values().collect::<Vec<_>>() })),
-            "DELETE" => objects.remove(&name).map_or(refused(404), |object| (200, object)),
-            "POST" if stored.is_some() => refused(409),
-            "PUT" if stored.as_ref() != Some(&body["metadata"]["resourceVersion"]) => refused(409),
-            _ => {
-                let mut writes = self.writes.lock().unwrap();
-                *writes += 1;
-                body["metadata"]["resourceVersion"] = json!(writes.to_string());
-                objects.insert(name, body.clone());
-                (200, body)
-            }
-        }
-    }
-}
+use crate::{api_server::Server, meter::Need, metrics::MeterMetrics};
 
 fn uid(pod: u8) -> PodUid {
     PodUid([pod; 16])

@@ -1,83 +1,27 @@
-//! Against a real chain with the real contract: anvil on loopback, started for each test.
+//! Against a real chain with the real contracts: anvil on loopback, started for each test.
 //!
 //! Needs `npm ci` in `contracts/`; without it the tests say that they were left out, and with `CI=true` they fail.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)] // A test that can't go on says so and ends.
 
-use std::{
-    io::{BufRead as _, BufReader},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+mod support;
 
-use plasma_chain::{Chain, ChainError, Endpoint, Fees, Key, Opening, Sent, Settlement, Unsigned};
-use plasma_settlement_core::{Batch, Leaf, Position, genesis, plan_batch, price_hash};
+use std::time::Duration;
+
+use plasma_chain::{Chain, ChainError, Deployed, Fees, Key, Release, RentalState, Revert, Sent, Settlement};
+use plasma_settlement_core::{Batch, Leaf, Position, Terms, genesis, plan_batch, price_hash};
 use plasma_types::{
-    Address, Duration as Span, Hash, JobUid, PodUid, RentalId, UnixMillis, UnixSeconds, WeiPerGpuSecond, Xpl,
+    Address, Duration as Span, Hash, JobUid, PodUid, RentalId, UnixMillis, WeiPerGpuSecond, Xpl,
 };
+use support::{Anvil, CHAIN_ID, KEY, PAYER, PERIOD, PROVIDER, WINDOW, key, mined, send, unsigned};
 
-const CHAIN_ID: u64 = 31337;
 const PRICES: [WeiPerGpuSecond; 2] = [WeiPerGpuSecond(1000), WeiPerGpuSecond(277_777_777_777_777)];
-/// The first account that every anvil has: known to everyone. Here it is payer and provider at once.
-const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
 
-/// A running anvil; killed when it goes out of scope.
-struct Anvil {
-    process: Child,
-    url: String,
-}
-
-impl Drop for Anvil {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Anvil {
-    /// Starts one on a free port; `None` where the binary isn't there.
-    fn start(arguments: &[&str]) -> Option<Self> {
-        let binary = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .join("../contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil");
-        if !binary.exists() {
-            assert!(std::env::var("CI").is_err(), "no anvil: run npm ci in contracts/");
-            eprintln!("left out: no anvil, run npm ci in contracts/");
-            return None;
-        }
-        let mut process = Command::new(binary)
-            .args(["--host", "127.0.0.1", "--port", "0"])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("anvil starts");
-        let mut lines = BufReader::new(process.stdout.take().expect("its output")).lines();
-        let address = lines
-            .by_ref()
-            .find_map(|line| line.expect("a line").trim().strip_prefix("Listening on ").map(str::to_owned));
-        // Its output must go on being read, or it stops at a full pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Some(Self { process, url: format!("http://{}", address.expect("anvil says where it listens")) })
-    }
-
-    fn chain(&self, chain_id: u64, contract: Address) -> Chain {
-        Chain::new(Endpoint { url: self.url.clone(), chain_id, contract }).expect("an address")
-    }
-
-    /// Asks for something that only anvil does.
-    fn cast_rpc(&self, arguments: &[&str]) {
-        let cast = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .join("../contracts/node_modules/@foundry-rs/cast-linux-amd64/bin/cast");
-        let done = Command::new(cast).args(["rpc", "--rpc-url", &self.url]).args(arguments).output();
-        let done = done.expect("cast runs");
-        assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
-    }
-}
-
-/// A chain with the contract and an open rental.
+/// A chain with the contracts and an open rental.
 struct World {
     anvil: Anvil,
     chain: Chain,
+    deployed: Deployed,
     key: Key,
     rental: RentalId,
     start: Position,
@@ -87,31 +31,18 @@ impl World {
     /// Deploys and opens with a deposit.
     async fn new(deposit: Xpl) -> Option<Self> {
         let anvil = Anvil::start(&[])?;
-        let key = key();
-        let nowhere = anvil.chain(CHAIN_ID, Address([0; 20]));
-        // keccak256(rlp([deployer, 0]))[12..] of this account: what anvil's first contract is always called.
-        let contract: Address = "0x5fbdb2315678afecb367f032d93f642f64180aa3".parse().expect("an address");
-        send(&nowhere, &key, (None, Xpl::ZERO, 0), Chain::creation_code()).await;
-        mined(&nowhere, &key, 0).await;
+        let (key, payer, provider) = (key(KEY), key(PAYER), key(PROVIDER).address());
+        let deployed = anvil.deploy().await;
+        let contract = deployed.rental;
         let chain = anvil.chain(CHAIN_ID, contract);
-        let opening = Opening {
-            provider: key.address(),
-            end: UnixSeconds(4_000_000_000),
-            notice: 60,
-            claim_window: 600,
-            price_hash: price_hash(&PRICES),
-            terms_hash: Hash([0; 32]),
-            salt: Hash([7; 32]),
-        };
-        send(&chain, &key, (Some(contract), deposit, 1), opening.encode()).await;
-        mined(&chain, &key, 1).await;
-        let rental = opening.rental(CHAIN_ID, contract, key.address());
+        let rental = anvil.open(&deployed, deposit, price_hash(&PRICES)).await;
         let state = chain.rental(rental, chain.newest_block().await.expect("a block").number).await;
         let state = state.expect("the rental is open");
-        assert_eq!(state.balance, deposit);
+        assert_eq!((state.balance, state.provider, state.payer), (deposit, provider, payer.address()));
+        assert_eq!(state.period, Span(u64::from(PERIOD) * 1000));
         assert_eq!(state.head, genesis(CHAIN_ID, contract, rental));
         let start = Position { head: state.head, next_sequence: 0, through: state.through };
-        Some(Self { anvil, chain, key, rental, start })
+        Some(Self { anvil, chain, deployed, key, rental, start })
     }
 
     /// A batch of pods, each of which held one GPU for so many milliseconds, by now.
@@ -128,13 +59,38 @@ impl World {
             flags: 2,
         };
         let leaves: Vec<_> = pods.iter().map(leaf).collect();
-        plan_batch(from, &leaves, &PRICES, 200).expect("packs").expect("a batch")
+        let terms = Terms { prices: &PRICES, period: Span(u64::from(PERIOD) * 1000) };
+        plan_batch(from, &leaves, terms, 200).expect("packs").expect("a batch")
     }
 
     fn call(&self, batch: &Batch) -> Vec<u8> {
+        self.call_signed_by(&self.key, batch)
+    }
+
+    fn call_signed_by(&self, key: &Key, batch: &Batch) -> Vec<u8> {
         let leaves = batch.packed().expect("packs");
-        let (prev_head, to) = (batch.from.head, batch.to);
-        Settlement { rental: self.rental, prev_head, to, prices: PRICES.to_vec(), leaves }.encode()
+        let (prev_head, to, total) = (batch.from.head, batch.to, batch.total);
+        let prices = PRICES.to_vec();
+        let settlement = Settlement { rental: self.rental, prev_head, to, prices, leaves, total };
+        let signature = key.sign_hash(settlement.digest(CHAIN_ID, self.deployed.rental));
+        settlement.encode(&signature.expect("signs"))
+    }
+
+    /// Why the contract would refuse it.
+    async fn refusal(&self, from: Address, call: &[u8]) -> Revert {
+        match self.chain.estimate_gas(from, call).await {
+            Err(ChainError::Reverted(revert)) => revert,
+            other => panic!("it isn't refused: {other:?}"),
+        }
+    }
+
+    async fn newest(&self) -> u64 {
+        self.chain.newest_block().await.expect("a block").number
+    }
+
+    /// The rental as it is now.
+    async fn state(&self) -> RentalState {
+        self.chain.rental(self.rental, self.newest().await).await.expect("the rental")
     }
 
     async fn nonce(&self) -> u64 {
@@ -155,35 +111,6 @@ impl World {
         self.anvil.cast_rpc(&["evm_increaseTime", "5"]);
         self.anvil.cast_rpc(&["evm_mine"]);
     }
-}
-
-fn key() -> Key {
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), KEY).expect("written");
-    Key::from_file(file.path(), None).expect("a key")
-}
-
-fn unsigned((to, value, nonce): (Option<Address>, Xpl, u64), data: Vec<u8>, fees: Fees) -> Unsigned {
-    Unsigned { chain_id: CHAIN_ID, nonce, to, value, data, gas: 5_000_000, fees }
-}
-
-async fn send(chain: &Chain, key: &Key, what: (Option<Address>, Xpl, u64), data: Vec<u8>) -> Vec<u8> {
-    let fees = chain.fees().await.expect("fees");
-    let signed = key.sign(&unsigned(what, data, fees)).expect("signs");
-    assert_eq!(chain.send(&signed.raw).await, Ok(Sent::Taken));
-    signed.raw
-}
-
-/// Waits until a block holds the transaction with the nonce: anvil answers before it has made one.
-async fn mined(chain: &Chain, key: &Key, nonce: u64) {
-    for _ in 0..200 {
-        let newest = chain.newest_block().await.expect("a block").number;
-        if chain.nonce(key.address(), newest).await.expect("a nonce") > nonce {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    panic!("no block took nonce {nonce}");
 }
 
 #[tokio::test]
@@ -239,19 +166,85 @@ async fn a_refusal_is_told_in_the_contracts_words_before_gas_is_spent() {
     let Some(world) = World::new(Xpl::from_wei(5)).await else { return };
     let from = Position { head: Hash([9; 32]), ..world.start };
     let stray = world.call(&world.batch(from, &[(1, 1000)]));
-    let refusal = world.chain.estimate_gas(world.key.address(), &stray).await;
-    assert!(
-        matches!(&refusal, Err(ChainError::Reverted(why)) if why.starts_with("HeadMismatch(")),
-        "{refusal:?}"
-    );
-    let good = world.call(&world.batch(world.start, &[(1, 1000)]));
-    let refusal = world.chain.estimate_gas(Address([3; 20]), &good).await;
-    assert!(
-        matches!(&refusal, Err(ChainError::Reverted(why)) if why.starts_with("NotAllowed(")),
-        "{refusal:?}"
-    );
+    let refusal = world.refusal(world.key.address(), &stray).await;
+    assert!(refusal.to_string().starts_with("HeadMismatch(") && !refusal.passes(), "{refusal}");
+    let good = world.batch(world.start, &[(1, 1000)]);
+    world.wait_for_watermark();
+    let anybody = Address([3; 20]);
+    let sent = world.chain.estimate_gas(anybody, &world.call(&good)).await;
+    assert!(sent.is_ok(), "who sends it doesn't matter: {sent:?}");
+    // The provider's own account is no key of it unless it says so.
+    let refusal = world.refusal(anybody, &world.call_signed_by(&key(PROVIDER), &good)).await;
+    assert!(refusal.to_string().starts_with("UnknownSigner("), "{refusal}");
     let none = world.chain.rental(RentalId([8; 32]), 0).await;
     assert!(none.is_err(), "at block 0 there is no contract");
+}
+
+#[tokio::test]
+async fn whose_key_signs_is_the_providers_contracts_word() {
+    let Some(world) = World::new(Xpl::from_wei(5)).await else { return };
+    let (provider, ours) = (key(PROVIDER).address(), world.key.address());
+    let providers = world.deployed.providers;
+    let newest = world.newest().await;
+    let ask = async |contract, of, key| world.chain.is_signer(contract, (of, key), newest).await;
+    assert_eq!(ask(providers, provider, ours).await, Ok(true));
+    assert_eq!(ask(providers, provider, provider).await, Ok(false), "it never said so");
+    assert_eq!(ask(providers, ours, ours).await, Ok(false), "no provider");
+    let nobody = Address([9; 20]);
+    assert_eq!(ask(nobody, provider, ours).await, Err(ChainError::NotProviders(nobody)));
+}
+
+#[tokio::test]
+async fn a_pause_refuses_for_a_moment_and_moves_deadlines_on() {
+    let Some(world) = World::new(Xpl::from_wei(10u128.pow(18))).await else { return };
+    let batch = world.batch(world.start, &[(1, 1000)]);
+    world.wait_for_watermark();
+    let providers = world.deployed.providers.to_string();
+    let owner = key(PAYER).address().to_string();
+    world.anvil.cast_send(PAYER, &[&providers, "setPauser(address)", &owner]);
+    world.anvil.cast_send(PAYER, &[&providers, "pause(uint256)", "600"]);
+    let refusal = world.refusal(world.key.address(), &world.call(&batch)).await;
+    assert!(refusal.passes(), "{refusal}");
+    assert!(refusal.to_string().contains("the pause ends by itself"), "{refusal}");
+    let clock = async || world.chain.deadline_clock(world.deployed.providers, world.newest().await).await;
+    let before = clock().await;
+    world.anvil.cast_rpc(&["evm_increaseTime", "300"]);
+    world.anvil.cast_rpc(&["evm_mine"]);
+    assert_eq!(clock().await, before, "the clock of deadlines stands still");
+    world.anvil.cast_rpc(&["evm_increaseTime", "300"]);
+    world.anvil.cast_rpc(&["evm_mine"]);
+    // The same bytes that were refused.
+    world.settle(&batch).await;
+    assert_eq!(world.state().await.head, batch.head);
+}
+
+#[tokio::test]
+async fn batches_are_released_in_order_once_their_window_is_over() {
+    let Some(world) = World::new(Xpl::from_wei(10u128.pow(18))).await else { return };
+    let first = world.batch(world.start, &[(1, 1000)]);
+    world.wait_for_watermark();
+    world.settle(&first).await;
+    let second = world.batch(first.position(), &[(2, 1000)]);
+    world.settle(&second).await;
+    let state = world.state().await;
+    assert_eq!((state.settled_batch, state.acknowledged_batch, state.released_batch), (2, 0, 0));
+    let kept = async |head| world.chain.kept_batch(world.rental, head, world.newest().await).await;
+    assert_eq!(kept(second.head).await.map(|batch| batch.number), Ok(2));
+    assert_eq!(kept(Hash([9; 32])).await.map(|batch| batch.number), Ok(0), "it has none such");
+    let release = |heads: &[Hash]| Release { rental: world.rental, heads: heads.to_vec() }.encode();
+    let anybody = Address([3; 20]);
+    let refusal = world.refusal(anybody, &release(&[first.head])).await;
+    assert!(refusal.to_string().starts_with("BatchNotMature("), "{refusal}");
+    world.anvil.cast_rpc(&["evm_increaseTime", &WINDOW.to_string()]);
+    world.anvil.cast_rpc(&["evm_mine"]);
+    let refusal = world.refusal(anybody, &release(&[second.head])).await;
+    assert!(refusal.to_string().starts_with("BatchOutOfOrder("), "{refusal}");
+    let clock = world.chain.deadline_clock(world.deployed.providers, world.newest().await).await;
+    assert!(kept(second.head).await.expect("kept").matures_at <= clock.expect("a clock"));
+    let what = (Some(world.deployed.rental), Xpl::ZERO, world.nonce().await);
+    send(&world.chain, &world.key, what, release(&[first.head, second.head])).await;
+    mined(&world.chain, &world.key, what.2).await;
+    assert_eq!(world.state().await.released_batch, 2);
 }
 
 #[tokio::test]

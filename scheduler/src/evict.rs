@@ -17,7 +17,7 @@ use kube::{
 };
 use plasma_scheduler_core::{Nomination, Placement, Victim, namespace_of};
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     condition,
@@ -109,6 +109,7 @@ impl Evictor {
         if !self.nominate_all(eviction).await {
             return eviction.of_nobody();
         }
+        let wanted = Mutex::new((Instant::now(), true));
         let look = |victim: &Victim| {
             let victim = victim.clone();
             async move {
@@ -126,7 +127,7 @@ impl Evictor {
             _ => None,
         });
         let (there, pods): (Vec<&Victim>, Vec<_>) = there.unzip();
-        let spared = self.evict_all(eviction, there.iter().copied().zip(pods)).await;
+        let spared = self.evict_all(eviction, there.iter().copied().zip(pods), &wanted).await;
         self.tell(eviction, &there, &spared).await;
         let count = u64::try_from(there.len() - spared.len()).unwrap_or(u64::MAX);
         Evicted { spared, count, is_nominated: true }
@@ -209,12 +210,11 @@ impl Evictor {
         &self,
         eviction: &Eviction,
         victims: impl Iterator<Item = (&Victim, Box<Pod>)>,
+        wanted: &Mutex<(Instant, bool)>,
     ) -> Vec<String> {
-        let begun = Instant::now();
         let evict = |(victim, pod): (Victim, Box<Pod>)| async move {
             let evict = async {
-                let is_wanted = begun.elapsed() < STALE || self.is_wanted(eviction).await;
-                is_wanted && self.evict(eviction, &victim, &pod).await
+                self.is_still_wanted(eviction, wanted).await && self.evict(eviction, &victim, &pod).await
             };
             (!self.turns.take(&victim.namespace, evict).await).then_some(victim.uid)
         };
@@ -223,20 +223,22 @@ impl Evictor {
         spared.filter_map(|spared| async move { spared }).collect().await
     }
 
-    /// Whether those for whom others are evicted are still there, as far as one of them tells.
-    async fn is_wanted(&self, eviction: &Eviction) -> bool {
-        let Some(place) = eviction.nominations.first() else { return false };
-        let found = self.pods(namespace_of(&eviction.group)).get_opt(&place.pod).await;
-        let is_it = |pod: &Pod| pod.uid().as_ref() == Some(&place.uid) && still_waits(pod, eviction.priority);
-        let is_wanted = matches!(&found, Ok(Some(pod)) if is_it(pod));
-        if !is_wanted {
-            tracing::warn!(
-                "{}: pod {} doesn't wait any more: nobody else is evicted for it",
-                eviction.group,
-                place.pod
-            );
+    /// Whether those for whom others are evicted still wait, and for these nodes: looked at anew when that is some time ago.
+    async fn is_still_wanted(&self, eviction: &Eviction, wanted: &Mutex<(Instant, bool)>) -> bool {
+        let (looked, is_wanted) = &mut *wanted.lock().await;
+        if *is_wanted && looked.elapsed() >= STALE {
+            let waits = |place: Placement| async move {
+                let pod = self.pods(namespace_of(&eviction.group)).get_opt(&place.pod).await.ok().flatten();
+                pod.is_some_and(|pod| waits_for(&pod, &place) && still_waits(&pod, eviction.priority))
+            };
+            let all = stream::iter(eviction.nominations.clone()).map(waits).buffer_unordered(AT_ONCE);
+            *is_wanted = all.all(|waits| async move { waits }).await;
+            *looked = Instant::now();
+            if !*is_wanted {
+                tracing::warn!("{}: not all of it waits any more: nobody else is evicted", eviction.group);
+            }
         }
-        is_wanted
+        *is_wanted
     }
 
     /// Whether the victim is gone or going.
@@ -306,6 +308,12 @@ fn still_waits(pod: &Pod, priority: i32) -> bool {
     let has_node =
         pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()).is_some_and(|node| !node.is_empty());
     pod.metadata.deletion_timestamp.is_none() && !has_node && priority_of(pod) >= priority
+}
+
+/// Whether it is this pod, and its status says that this node is kept for it.
+fn waits_for(pod: &Pod, place: &Placement) -> bool {
+    let kept = pod.status.as_ref().and_then(|status| status.nominated_node_name.as_ref());
+    pod.uid().as_ref() == Some(&place.uid) && kept == Some(&place.node)
 }
 
 /// Whether it is another pod under the name, or one that ends or has ended.

@@ -2,6 +2,7 @@
 //! have volumes. What is around them, and what of it keeps them from a node.
 
 mod attempt;
+mod topology;
 
 use std::{
     collections::{BTreeSet, HashMap},

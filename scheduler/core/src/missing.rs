@@ -80,7 +80,8 @@ impl Missing {
         let mut blockers: Vec<Blocker> = (0..question.resources.len())
             .filter_map(|resource| shortage(cluster, &question, resource))
             .collect();
-        blockers.extend(ruled_out(cluster, alike).into_iter().map(|(refusal, nodes)| Blocker {
+        let is_short = !blockers.is_empty();
+        blockers.extend(ruled_out(cluster, alike, is_short).into_iter().map(|(refusal, nodes)| Blocker {
             reason: refusal.reason(),
             subject: refusal.subject().to_owned(),
             nodes: nodes.len(),
@@ -103,8 +104,9 @@ impl Missing {
     }
 }
 
-/// The nodes that each rule rules out for some pod, by their numbers.
-fn ruled_out(cluster: &Cluster, alike: &[Alike]) -> BTreeMap<Refusal, BTreeSet<u32>> {
+/// The nodes that each rule rules out for some pod, by their numbers. Where something is short, not those where only company
+/// is missing that the pods bring along.
+fn ruled_out(cluster: &Cluster, alike: &[Alike], is_short: bool) -> BTreeMap<Refusal, BTreeSet<u32>> {
     let mut by_refusal: BTreeMap<Refusal, BTreeSet<u32>> = BTreeMap::new();
     // Pods alike can have different claims.
     let of_one = |Alike { kind, pods }: &Alike| {
@@ -117,7 +119,7 @@ fn ruled_out(cluster: &Cluster, alike: &[Alike]) -> BTreeMap<Refusal, BTreeSet<u
         let around = looks.then(|| around::Surroundings::of(cluster, pod));
         cluster.looked(cluster.nodes.len());
         let volumes = kind.volumes.as_ref().map(|_| VolumeNeeds::new(cluster, pod));
-        let comes_along = brings_company(cluster, alike, kind);
+        let comes_along = is_short && brings_company(cluster, alike, kind);
         for (id, node) in cluster.existing() {
             let refusal = filter::refusal(kind, node, &cluster.shared)
                 .or_else(|| around.as_ref()?.refusal(node))

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    api_server::Fault,
+    api_server::{Fault, Objects},
     cluster::{Cluster, runs},
 };
 use crate::{
@@ -242,20 +242,33 @@ async fn whoever_is_taken_away_does_not_wait_for_bindings_that_hang() {
     assert_eq!((evicted.count, begun.elapsed()), (1, Duration::ZERO));
 }
 
-#[tokio::test(start_paused = true)]
-async fn nobody_more_is_evicted_for_a_pod_that_went_meanwhile() {
+/// How many deletions are begun where each hangs, and this happens to those for whom room is made.
+async fn begun_before(happens: impl FnOnce(&mut Objects) + Send + 'static) -> usize {
     let (cluster, binder, there, theirs) = hanging(40).await;
-    cluster.change_pod("b0", |pod| pod["spec"]["priority"] = json!(100));
+    for pod in ["b0", "b1"] {
+        cluster.change_pod(pod, |pod| pod["spec"]["priority"] = json!(100));
+    }
     cluster.server.fail("DELETE pods/a", usize::MAX, Fault::NoAnswer);
     let server = cluster.server.clone();
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_secs(3)).await;
-        server.objects().pods.remove("b0");
+        happens(&mut server.objects());
     });
     let evictor = Evictor::new(cluster.server.client(), binder.away.clone());
-    let evicted = evictor.make_room(&eviction(&there, theirs[..1].to_vec())).await;
+    let evicted = evictor.make_room(&eviction(&there, theirs[..2].to_vec())).await;
     assert_eq!((evicted.count, evicted.spared.len()), (0, 40));
-    assert_eq!(cluster.lines("DELETE").len(), 16, "those that had begun");
+    cluster.lines("DELETE").len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_more_is_evicted_once_not_all_of_those_wait_for_whom_it_is_done() {
+    assert_eq!(begun_before(|_| ()).await, 40);
+    let gone = |objects: &mut Objects| drop(objects.pods.remove("b1"));
+    assert_eq!(begun_before(gone).await, 16, "those that had begun");
+    let given_back = |objects: &mut Objects| {
+        objects.pods.get_mut("b0").unwrap()["status"]["nominatedNodeName"] = Value::Null;
+    };
+    assert_eq!(begun_before(given_back).await, 16);
 }
 
 #[tokio::test(start_paused = true)]

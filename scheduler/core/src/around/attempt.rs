@@ -1,15 +1,17 @@
 //! Pods are placed one by one, each where it may be beside those placed before it. Where that leads nowhere, the first one begins
 //! in another topology; then they are tried in other orders. For few pods all ways are tried, as far as that doesn't take long.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::Around;
+use super::{
+    Around,
+    topology::{NoRoom, Topology, begins_best},
+};
 use crate::{
     cluster::Cluster,
     filter::VolumeNeeds,
     labels::{Labels, Text},
     node::{NodeId, PodId},
-    outlook::room,
     places::Places,
     plan::Alike,
 };
@@ -30,53 +32,33 @@ const LOOKS_AT_FEW: u64 = 10_000;
 /// A node for each pod, or nothing where no way was found. Nothing is changed.
 pub(crate) fn place(cluster: &mut Cluster, alike: &[Alike]) -> Option<Places> {
     cluster.changes.begin_trial();
-    let around = Around::new(cluster, alike);
-    let topology = Topology::of(cluster, alike);
-    let begun = cluster.looks();
-    let mut ways = Ways { cluster, around, topology, begun };
-    let parts: Vec<Alike> = alike.iter().flat_map(|alike| ways.split(alike)).collect();
-    let places = ways.try_orders(parts.clone()).or_else(|| ways.try_all(&parts));
+    let (around, begun) = (Around::new(cluster, alike), cluster.looks());
+    let parts: Vec<Alike> = alike.iter().flat_map(|alike| split(cluster, alike, &around)).collect();
+    let places = match Topology::of(cluster, &parts, &around) {
+        Err(NoRoom) => None,
+        Ok(topology) => {
+            let mut ways = Ways { cluster, around, topology, begun };
+            ways.try_orders(parts.clone()).or_else(|| ways.try_all(&parts))
+        }
+    };
     cluster.changes.end_trial();
     places
 }
 
-/// The topology in which some want to be together: where the first pod is makes a difference to them.
-struct Topology {
-    key: Text,
-    /// Where there would be room for all of them, if that is anywhere.
-    roomy: Option<BTreeSet<Text>>,
-}
-
-impl Topology {
-    fn of(cluster: &mut Cluster, alike: &[Alike]) -> Option<Self> {
-        let key = alike.iter().flat_map(|alike| &alike.kind.company).next()?.topology_key.clone();
-        let mut roomy: Option<BTreeSet<Text>> = None;
-        for alike in
-            alike.iter().filter(|alike| alike.kind.company.iter().any(|term| term.topology_key == key))
-        {
-            let here = with_room(cluster, alike, &key);
-            roomy = Some(match roomy {
-                Some(roomy) => roomy.intersection(&here).cloned().collect(),
-                None => here,
-            });
-        }
-        Some(Self { key, roomy: roomy.filter(|roomy| !roomy.is_empty()) })
+/// Pods of a kind, by what else decides where they may go: labels that somebody looks at, and their claims.
+fn split(cluster: &Cluster, alike: &Alike, around: &Around) -> Vec<Alike> {
+    let mut parts: Vec<Alike> = Vec::new();
+    let mut part_of: HashMap<(Labels, Vec<&Text>), usize> = HashMap::new();
+    for id in &alike.pods {
+        let Some(known) = cluster.known(*id) else { continue };
+        let claims = known.pod.claims.iter().map(|claim| &claim.key).collect();
+        let part = *part_of.entry((around.labels_of(&known.pod), claims)).or_insert_with(|| {
+            parts.push(Alike { kind: alike.kind.clone(), pods: Vec::new() });
+            parts.len() - 1
+        });
+        parts[part].pods.push(*id);
     }
-}
-
-/// Where all pods of a kind would have room together, by the value of this label.
-fn with_room(cluster: &mut Cluster, alike: &Alike, key: &Text) -> BTreeSet<Text> {
-    cluster.refresh(&alike.kind);
-    cluster.looked(cluster.nodes.len());
-    let mut sums: BTreeMap<&Text, i128> = BTreeMap::new();
-    for id in cluster.walk(&alike.kind) {
-        let node = &cluster.nodes[id.index()];
-        if let Some(label) = node.labels.get(key) {
-            *sums.entry(label).or_default() += i128::from(room(&alike.kind, node));
-        }
-    }
-    let enough = sums.into_iter().filter(|(_, room)| *room >= alike.count());
-    enough.map(|(label, _)| label.clone()).collect()
+    parts
 }
 
 /// The ways in which it is tried.
@@ -111,22 +93,6 @@ impl Ways<'_> {
                 return None;
             }
         }
-    }
-
-    /// Pods of a kind, by what else decides where they may go: labels that somebody looks at, and their claims.
-    fn split(&self, alike: &Alike) -> Vec<Alike> {
-        let mut parts: Vec<Alike> = Vec::new();
-        let mut part_of: HashMap<(Labels, Vec<&Text>), usize> = HashMap::new();
-        for id in &alike.pods {
-            let Some(known) = self.cluster.known(*id) else { continue };
-            let claims = known.pod.claims.iter().map(|claim| &claim.key).collect();
-            let part = *part_of.entry((self.around.labels_of(&known.pod), claims)).or_insert_with(|| {
-                parts.push(Alike { kind: alike.kind.clone(), pods: Vec::new() });
-                parts.len() - 1
-            });
-            parts[part].pods.push(*id);
-        }
-        parts
     }
 
     fn are_enough(&self) -> bool {
@@ -208,13 +174,21 @@ struct Attempt {
 impl Attempt {
     /// Finds a place for every pod. `Err` says for whom there was none.
     fn run(&mut self, cluster: &mut Cluster, order: &[Alike], begins: &Begins) -> Result<(), usize> {
-        let parts = order.iter().enumerate();
-        let pods = parts.flat_map(|(at, alike)| alike.pods.iter().map(move |pod| (at, &alike.kind, *pod)));
-        for (at, kind, pod) in pods {
-            cluster.refresh(kind);
-            let is_first = self.placed.is_empty();
-            let node = self.nodes(cluster, pod).find(|node| !is_first || begins.may_be(cluster, *node));
-            self.put(cluster, pod, node.ok_or(at)?);
+        for (at, part) in order.iter().enumerate() {
+            let best = if at > 0 { begins_best(cluster, order, at, &self.around) } else { None };
+            for (nth, pod) in part.pods.iter().enumerate() {
+                cluster.refresh(&part.kind);
+                let may_be = |node: &NodeId| match (nth, &best) {
+                    (0, Some((key, values))) => cluster.nodes[node.index()]
+                        .labels
+                        .get(key)
+                        .is_some_and(|value| values.contains(value)),
+                    (0, None) => at > 0 || begins.may_be(cluster, *node),
+                    _ => true,
+                };
+                let node = self.nodes(cluster, *pod).find(may_be);
+                self.put(cluster, *pod, node.ok_or(at)?);
+            }
         }
         Ok(())
     }

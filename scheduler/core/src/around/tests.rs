@@ -142,49 +142,6 @@ fn what_was_tried_in_vain_is_as_it_was() {
     assert!(plan(&mut world).iter().any(placed));
 }
 
-/// Pods of a gang for one rack.
-fn for_one_rack(world: &mut World, pods: usize) {
-    gang(world, "g", &vec![1; pods]);
-    for at in 0..pods {
-        world.ranked_pod(&format!("g-{at}"), 10, (1, None), |pod| {
-            pod["metadata"]["labels"] = json!({ "compute.plasma.dev/gang": "g" });
-            pod["spec"]["affinity"] = json!({ "podAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [{
-                "labelSelector": { "matchLabels": { "compute.plasma.dev/gang": "g" } }, "topologyKey": "rack" }] } });
-        });
-    }
-}
-
-/// Nodes in a rack each.
-fn racks(free: &[i64]) -> World {
-    let mut world = world(free);
-    for at in 0..free.len() {
-        let rack = json!(format!("r{at}"));
-        world.change_node(&format!("n{at}"), |node| node["metadata"]["labels"]["rack"] = rack);
-    }
-    world
-}
-
-#[test]
-fn a_gang_for_one_rack_finds_the_one_with_room_among_many_that_are_fuller() {
-    let mut world = racks(&[vec![3; 70], vec![8]].concat());
-    for_one_rack(&mut world, 4);
-    let decisions = plan(&mut world);
-    let Some(Decision::Place { placements, .. }) = decisions.first() else { panic!("{decisions:?}") };
-    assert!(placements.iter().all(|place| place.node == "n70"));
-}
-
-#[test]
-fn one_rack_is_cleared_where_that_is_enough() {
-    let mut world = racks(&[4; 70]);
-    for at in 0..70 {
-        world.ranked_pod(&format!("low{at}"), 0, (1, Some(&format!("n{at}"))), |_| {});
-    }
-    for_one_rack(&mut world, 4);
-    let decisions = plan(&mut world);
-    let Some(Decision::Preempt { victims, .. }) = decisions.first() else { panic!("{decisions:?}") };
-    assert_eq!(victims.len(), 1);
-}
-
 #[test]
 fn pods_of_one_template_may_have_their_volumes_on_different_nodes() {
     let mut world = world(&[2, 1]);

@@ -64,6 +64,11 @@ impl Company {
         add(&mut self.shunning, node, &term.topology_key, 1);
     }
 
+    /// Whether nobody is around whom the pod wants near.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.wanted.is_empty()
+    }
+
     /// Why the pod can't be in this company.
     pub(crate) fn refusal(&self, me: &Kind, node: &Node) -> Option<Refusal> {
         let missing = me.company.iter().find(|term| node.labels.get(&term.topology_key).is_none());

@@ -82,6 +82,11 @@ impl Around {
         Self { keys, surroundings }
     }
 
+    /// How many counts there are of those around.
+    fn counted(&self) -> usize {
+        self.surroundings.values().map(|around| around.company.counted()).sum()
+    }
+
     /// What of a pod's labels somebody looks at.
     fn labels_of(&self, pod: &Pod) -> Labels {
         pod.labels.only(&self.keys)

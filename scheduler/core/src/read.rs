@@ -343,12 +343,12 @@ fn of_a_device_class(requests: &AmountTexts) -> Option<&str> {
 
 /// A field that is known and that this scheduler leaves to others.
 fn not_taken_on(spec: &PodSpec) -> Option<Unsupported> {
-    let mut containers = spec.containers.iter().chain(&spec.init_containers);
-    if let Some(name) =
-        containers.clone().find_map(|container| of_a_device_class(&container.resources.requests))
-    {
-        return Some(Unsupported::not_taken_on(&format!("spec.containers[].resources.requests[{name}]")));
+    for (field, containers) in [("containers", &spec.containers), ("initContainers", &spec.init_containers)] {
+        if let Some(name) = containers.iter().find_map(|one| of_a_device_class(&one.resources.requests)) {
+            return Some(Unsupported::not_taken_on(&format!("spec.{field}[].resources.requests[{name}]")));
+        }
     }
+    let mut containers = spec.containers.iter().chain(&spec.init_containers);
     let field = if spec.scheduling_group.as_ref().is_some_and(|group| group.pod_group_name.is_none()) {
         // A group of which only a newer Kubernetes can say which.
         "spec.schedulingGroup"

@@ -25,9 +25,12 @@ const ORDERS: usize = 16;
 /// After so many looks at nodes it isn't begun anew. The first way is always gone to its end.
 const LOOKS: u64 = 2_000_000;
 
-/// Of how many pods all ways are tried, and how many looks at nodes that may take: enough for small clusters.
+/// Of how many pods all ways are tried, on how many nodes, and how many looks at nodes that may take.
 const FEW: usize = 8;
+const FEW_NODES: usize = 64;
 const LOOKS_AT_FEW: u64 = 10_000;
+/// To place a pod in one of all ways takes as long as so many looks, and as to count those around.
+const PLACING: usize = 20;
 
 /// A node for each pod, or nothing where no way was found. Nothing is changed.
 pub(crate) fn place(cluster: &mut Cluster, alike: &[Alike]) -> Option<Places> {
@@ -132,7 +135,8 @@ impl Ways<'_> {
     /// Every pod may come next, wherever it may be.
     fn try_all(&mut self, parts: &[Alike]) -> Option<Places> {
         let mut left: Vec<&[PodId]> = parts.iter().map(|part| &part.pods[..]).collect();
-        if parts.iter().map(|part| part.pods.len()).sum::<usize>() > FEW {
+        let pods: usize = left.iter().map(|pods| pods.len()).sum();
+        if pods > FEW || self.cluster.existing().count() > FEW_NODES {
             return None;
         }
         let mut attempt = Attempt { around: self.around.clone(), placed: Vec::new() };
@@ -206,6 +210,7 @@ impl Attempt {
             let nodes: Vec<NodeId> = self.nodes(cluster, *pod).collect();
             let (all, around) = (std::mem::replace(&mut left[part], others), self.around.clone());
             for node in nodes {
+                cluster.looked(PLACING + self.around.counted());
                 self.put(cluster, *pod, node);
                 if self.go_on(cluster, left, until) {
                     return true;

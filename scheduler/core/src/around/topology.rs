@@ -118,7 +118,8 @@ fn with_room(cluster: &mut Cluster, together: &[&Alike], key: &Text) -> BTreeSet
     let mut nodes: BTreeMap<Text, BTreeSet<NodeId>> = BTreeMap::new();
     for part in together {
         cluster.refresh(&part.kind);
-        cluster.looked(cluster.nodes.len());
+        // Each is looked at for every value, too.
+        cluster.looked(3 * cluster.nodes.len());
         for id in cluster.walk(&part.kind) {
             if let Some(label) = cluster.nodes[id.index()].labels.get(key) {
                 nodes.entry(label.clone()).or_default().insert(id);

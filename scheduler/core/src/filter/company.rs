@@ -64,6 +64,11 @@ impl Company {
         add(&mut self.shunning, node, &term.topology_key, 1);
     }
 
+    /// In how many topologies somebody matters.
+    pub(crate) fn counted(&self) -> usize {
+        self.wanted.len() + self.shunned.len() + self.shunning.len()
+    }
+
     /// Whether nobody is around whom the pod wants near.
     pub(crate) fn is_alone(&self) -> bool {
         self.wanted.is_empty()

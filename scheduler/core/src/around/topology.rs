@@ -37,8 +37,15 @@ impl Topology {
             if !near.contains(&at) {
                 together.push(part);
             }
+            let is_alone = one_of(cluster, part)
+                .and_then(|pod| around.of(pod))
+                .is_some_and(|around| around.company.is_alone());
+            if is_alone && near.is_empty() {
+                // Nobody is there whom it wants near, and nobody comes.
+                return Err(NoRoom);
+            }
             let here = with_room(cluster, &together, &key);
-            if here.is_empty() && must_be_together(cluster, (part, at), (parts, &near), around) {
+            if here.is_empty() && is_alone && must_be_together(at, parts, &near) {
                 return Err(NoRoom);
             }
             roomy = Some(match roomy {
@@ -99,18 +106,10 @@ fn wanted_of(cluster: &Cluster, parts: &[Alike], part: &Alike) -> Vec<usize> {
     (0..parts.len()).filter(|at| is_wanted(&parts[*at])).collect()
 }
 
-/// Whether all of these, and those that they want near, can only be in one topology: nobody else is wanted, and they want
-/// each other alone, or a single pod.
-fn must_be_together(
-    cluster: &Cluster,
-    (part, at): (&Alike, usize),
-    (parts, near): (&[Alike], &[usize]),
-    around: &Around,
-) -> bool {
-    let surroundings = one_of(cluster, part).and_then(|pod| around.of(pod));
-    let is_alone = surroundings.is_some_and(|around| around.company.is_alone());
-    let is_one = near.iter().map(|near| parts[*near].pods.len()).sum::<usize>() == 1;
-    is_alone && (near == [at] || is_one)
+/// Whether all of these, and those that they want near, can only be in one topology, where nobody else is there whom they
+/// want: they want each other alone, or a single pod.
+fn must_be_together(at: usize, parts: &[Alike], near: &[usize]) -> bool {
+    near == [at] || near.iter().map(|near| parts[*near].pods.len()).sum::<usize>() == 1
 }
 
 /// Where all of these would have room together, by the value of the label: as far as counting tells.

@@ -153,3 +153,17 @@ fn a_pod_made_anew_is_told_that_the_rack_of_the_others_is_full() {
     let Some(Decision::Hold { message, .. }) = decisions.first() else { panic!("{decisions:?}") };
     assert!(message.contains("PodAffinityMismatch rack"), "{message}");
 }
+
+#[test]
+fn where_nothing_can_come_of_it_nothing_is_tried() {
+    let looks = |affinity: fn(&str) -> Value| {
+        let mut world = racks(&[3; 70]);
+        gang(&mut world, &[(1, 0); 4], affinity);
+        let before = world.cluster.looks();
+        assert!(matches!(world.cluster.plan(1000).first(), Some(Decision::Hold { .. })));
+        world.cluster.looks() - before
+    };
+    // Of seventy nodes each is looked at some times, and not seventy times.
+    assert!(looks(|_| near(GANG, &["rack"])) < 70 * 20);
+    assert!(looks(|_| near(("app", "nobody"), &["rack"])) < 70 * 20);
+}

@@ -67,7 +67,7 @@ impl Kept for Object<PodDocument> {
 
     fn put(self, key: &str, state: &mut State) -> Wrong {
         if state.rests_after(key, Some(&self.document)) {
-            state.rests.hold(key, Some(self));
+            state.rest(key, Some(self));
             return None;
         }
         wrong(&self, state.cluster.set_pod(&self.document))
@@ -75,7 +75,7 @@ impl Kept for Object<PodDocument> {
 
     fn remove(key: &str, state: &mut State) {
         if state.rests_after(key, None) {
-            return state.rests.hold(key, None);
+            return state.rest(key, None);
         }
         state.cluster.remove_pod(key);
     }

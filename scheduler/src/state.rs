@@ -15,7 +15,7 @@ use crate::{
     kept::{Kept, Kind},
     observe::{Change, Observed},
     pod_groups::{self, PodGroups, group_of},
-    rests::Rests,
+    rests::{Rests, Told},
     storage::Stored,
 };
 
@@ -107,6 +107,12 @@ impl State {
     /// Whether what is told of a pod is taken in later: its devices rest.
     pub(crate) fn rests_after(&self, uid: &str, document: Option<&PodDocument>) -> bool {
         self.rests.are_taken() && (self.rests.has(uid) || self.cluster.gives_devices_back(uid, document))
+    }
+
+    /// What was told of a pod is taken in when its devices have rested; that it is deleted, at once.
+    pub(crate) fn rest(&mut self, uid: &str, told: Told) {
+        self.cluster.is_at_rest(uid);
+        self.rests.hold(uid, told);
     }
 
     /// Takes in the ends of pods whose devices have rested.

@@ -228,7 +228,7 @@ impl Cluster {
     }
 
     /// What the watch told of a pod may free something, or change what is around.
-    fn notice(&mut self, left: Option<&Known>, id: PodId) {
+    pub(super) fn notice(&mut self, left: Option<&Known>, id: PodId) {
         let Some(known) = self.known(id) else { return };
         let (was_on, on) = (left.and_then(|left| left.on), known.on);
         let is_there_now = known.pod.node.is_some() && left.is_some_and(|left| left.pod.node.is_none());

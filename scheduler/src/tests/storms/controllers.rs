@@ -300,7 +300,11 @@ pub(super) fn standing(objects: &Objects) -> Vec<(String, i32, usize, usize)> {
         let group = if gang.is_empty() { uid(pod) } else { gang };
         let priority = i32::try_from(pod["spec"]["priority"].as_i64().unwrap()).unwrap();
         let (_, bound, waits) = groups.entry(group).or_insert((priority, 0, 0));
-        if pod["spec"]["nodeName"].is_string() { *bound += 1 } else { *waits += 1 }
+        if pod["spec"]["nodeName"].is_string() {
+            *bound += 1;
+        } else if pod["metadata"]["deletionTimestamp"].is_null() {
+            *waits += 1;
+        }
     }
     groups.into_iter().map(|(group, (priority, bound, waits))| (group, priority, bound, waits)).collect()
 }

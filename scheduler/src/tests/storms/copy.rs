@@ -29,7 +29,8 @@ async fn lead(connection: &Connection, args: &Args, leadership: &Leadership, los
     let (world, copy) = (&connection.world, connection.copy);
     world.note(&format!("copy {copy} leads"));
     let client = leadership.guard(connection.client(), &args.leader);
-    let turns = world.throw(|dice| dice.pick(&[2, 4, 128]));
+    // Four are a namespace's, so that what hangs for one gang leaves one for others of it.
+    let turns = world.throw(|dice| dice.pick(&[8, 128]));
     let scheduler = Scheduler::new(args.clone(), client, Metrics::register(&Registry::new()));
     let mut scheduler = scheduler.with_few_turns(turns);
     let mut watches = Watches::new();

@@ -49,10 +49,9 @@ impl Connection {
         Client::new(Router::new().fallback(send).with_state(self.clone()), "default")
     }
 
-    /// The request gets to the API server, so much later.
+    /// The request gets to the API server, so much later: also where its sender stands still by then.
     async fn arrive(self, after: Duration, line: String, body: Value) -> Option<(u16, Value)> {
         tokio::time::sleep(after).await;
-        self.world.until_resumed(self.copy).await;
         let answer = self.world.ask(self.copy, &line, &body);
         if answer.is_none() {
             // Whoever asked waits for as long as he waits for anything.

@@ -1,4 +1,4 @@
-//! What is generated: CRDs, the code of `proto/`, the contracts' ABIs, the shared vectors, and the page of what was measured.
+//! What is generated: CRDs, the code of `proto/`, the contracts' ABIs and storage layout, the shared vectors, and the page of what was measured.
 //! Committed, and checked.
 
 use std::{fs, path::Path};
@@ -13,7 +13,8 @@ const HEADER: &str = "# Generated from api/ by `cargo xtask codegen`. Changes he
 /// Writes everything that is generated; with `check`, says what is stale and writes nothing.
 pub(crate) fn run(check: bool) -> Result<()> {
     let mut stale = Vec::new();
-    for (file, text) in definitions()?.into_iter().chain(publish::drawn()?) {
+    let layout = (contracts::storage::FILE.to_owned(), contracts::storage::layout()?);
+    for (file, text) in definitions()?.into_iter().chain(publish::drawn()?).chain([layout]) {
         let path = paths::repository().join(&file);
         if fs::read_to_string(&path).unwrap_or_default() != text {
             if check {

@@ -3,6 +3,13 @@
 //! The wrappers in `node_modules/.bin` end with 0 even when a test fails, so they are never used; a canary that must
 //! fail proves that failures are seen.
 
+mod analysis;
+pub(crate) mod check;
+mod mutants;
+mod mutation;
+pub(crate) mod storage;
+mod workspace;
+
 use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
@@ -35,30 +42,37 @@ fn forge(arguments: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-/// Format, build without warnings, tests, and the canary.
-pub(crate) fn check() -> Result<()> {
+/// What each change must pass: format, build without warnings, tests, gas and layout as checked in, and the canary.
+pub(crate) fn quick() -> Result<()> {
     let log = paths::logs()?.join("contracts.log");
     progress::step("contracts: format, build, tests", Some(&log), || {
         let _ = fs::remove_file(&log);
-        command::logged(&mut forge(&["fmt", "--check"])?, &log)?;
-        command::logged(&mut forge(&["test"])?, &log)
+        format_is_kept()?;
+        command::logged(forge(&["test"])?.env("FORGE_SNAPSHOT_CHECK", "true"), &log)?;
+        storage::check()
     })?;
     let passed = command::tail(&log)
         .lines()
         .rev()
         .find_map(|line| line.contains("tests passed").then(|| line.to_owned()));
     progress::say(passed.unwrap_or_default());
-    progress::step("contracts: the canary must fail", None, || {
-        let mut canary = forge(&["test", "--match-path", "test/canary/*"])?;
-        // The profile leaves the canary out; here it alone is asked for.
-        canary.env("FOUNDRY_NO_MATCH_PATH", "test/none/*");
-        let output = canary.output().context("start forge")?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        if output.status.success() || !text.contains("test_this_must_fail") {
-            bail!("the canary did not fail: failures of contract tests aren't seen\n{text}");
-        }
-        Ok(())
-    })
+    progress::step("contracts: the canary must fail", None, the_canary_fails)
+}
+
+fn format_is_kept() -> Result<()> {
+    command::output(&mut forge(&["fmt", "--check"])?).map(drop)
+}
+
+fn the_canary_fails() -> Result<()> {
+    let mut canary = forge(&["test", "--match-path", "test/canary/*"])?;
+    // The profile leaves the canary out; here it alone is asked for.
+    canary.env("FOUNDRY_NO_MATCH_PATH", "test/none/*");
+    let output = canary.output().context("start forge")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    if output.status.success() || !text.contains("test_this_must_fail") {
+        bail!("the canary did not fail: failures of contract tests aren't seen\n{text}");
+    }
+    Ok(())
 }
 
 /// The contracts that are deployed, in the order in which one account creates them.

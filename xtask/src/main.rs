@@ -54,7 +54,7 @@ enum Verb {
         #[arg(long)]
         check: bool,
     },
-    /// Check the contracts: format, build, tests, canary.
+    /// The contracts: what they must keep, and each figure.
     Contracts {
         #[command(subcommand)]
         verb: ContractsVerb,
@@ -92,8 +92,8 @@ enum Verb {
 
 #[derive(Subcommand)]
 enum ContractsVerb {
-    /// Check them.
-    Check,
+    /// All of it: format, build, tests, canary, snapshots, proofs, slither, mutation score.
+    Check(contracts::check::Options),
 }
 
 fn main() -> ExitCode {
@@ -102,7 +102,7 @@ fn main() -> ExitCode {
         Verb::Demo { json, keep } => demo::run(json, keep),
         Verb::Down => cluster::down(),
         Verb::Codegen { check } => codegen::run(check),
-        Verb::Contracts { verb: ContractsVerb::Check } => contracts::check(),
+        Verb::Contracts { verb: ContractsVerb::Check(options) } => contracts::check::run(&options),
         Verb::Tidy => tidy::check(),
         Verb::Bench(verb) => bench::run(&verb),
         Verb::DeviceConformance { names, json, publish } => conformance::run(&names, json, publish),

@@ -181,6 +181,9 @@ contract ProveFaultTest is World, IFaultsErrors {
         priced.prices = new uint256[](1);
         expectSelector(EvidencePricesMismatch.selector, priced, good);
         expectSelector(NoSuchLeaf.selector, evidence(one, 1), good);
+        IFaultsTypes.Evidence memory far = evidence(one, 2);
+        vm.expectRevert(abi.encodeWithSelector(NoSuchLeaf.selector, 2, 1));
+        faults.proveFault(far, good);
     }
 
     function expectSelector(bytes4 selector, IFaultsTypes.Evidence memory bad, IFaultsTypes.Evidence memory good)

@@ -21,6 +21,7 @@ interface Vm {
     function toString(uint256 value) external pure returns (string memory);
     function recordLogs() external;
     function getRecordedLogs() external returns (Log[] memory);
+    function expectEmit(address emitter) external;
     function snapshotValue(string calldata name, uint256 value) external;
 
     struct Log {

@@ -5,6 +5,7 @@
 
 mod analysis;
 pub(crate) mod check;
+mod compiler;
 mod mutants;
 mod mutation;
 pub(crate) mod storage;

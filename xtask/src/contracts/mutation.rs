@@ -21,6 +21,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
+    compiler::Compiler,
     folder,
     mutants::{self, Mutant},
     workspace::Workspace,
@@ -142,6 +143,7 @@ struct Progress {
 
 /// Takes mutants until as many as asked for were tried.
 fn worker(place: &Workspace, originals: &Bytecodes, shared: &Mutex<Progress>, log: &Path) -> Result<()> {
+    let mut compiler = Compiler::start(&place.root)?;
     loop {
         let mutant = {
             let mut progress = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -152,7 +154,7 @@ fn worker(place: &Workspace, originals: &Bytecodes, shared: &Mutex<Progress>, lo
             progress.taken += 1;
             mutant
         };
-        let verdict = verdict(place, originals, &mutant)?;
+        let verdict = verdict(&mut compiler, place, originals, &mutant)?;
         let mut progress = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         note(log, &format!("{verdict:?} {mutant}"))?;
         match verdict {
@@ -195,16 +197,24 @@ type Bytecodes = BTreeMap<&'static str, String>;
 /// Builds the tests, and proves that they pass with contracts that were put in their places.
 fn prepare(base: &Workspace) -> Result<Bytecodes> {
     ensure!(passes(base, &[])?, "the tests fail without any mistake: run the step `test`");
-    let originals = compile(base, &["Providers", "Rental", "Faults"], None)?;
+    let originals =
+        compile(&mut Compiler::start(&base.root)?, base, &["Providers", "Rental", "Faults"], None)?;
     let originals = originals.context("the contracts don't compile without any mistake")?;
     put(base, &originals)?;
     ensure!(passes(base, &[])?, "the tests fail with contracts that were put in their places");
     Ok(originals)
 }
 
-fn verdict(place: &Workspace, originals: &Bytecodes, mutant: &Mutant) -> Result<Verdict> {
+fn verdict(
+    compiler: &mut Compiler,
+    place: &Workspace,
+    originals: &Bytecodes,
+    mutant: &Mutant,
+) -> Result<Verdict> {
     let contracts = FILES.iter().find(|(file, _)| *file == mutant.file).map_or(&[][..], |(_, names)| names);
-    let Some(mutated) = compile(place, contracts, Some(mutant))? else { return Ok(Verdict::Stillborn) };
+    let Some(mutated) = compile(compiler, place, contracts, Some(mutant))? else {
+        return Ok(Verdict::Stillborn);
+    };
     if mutated.iter().all(|(contract, bytecode)| originals.get(contract) == Some(bytecode)) {
         return Ok(Verdict::Stillborn);
     }
@@ -216,6 +226,7 @@ fn verdict(place: &Workspace, originals: &Bytecodes, mutant: &Mutant) -> Result<
 
 /// The contracts' bytecode, with a mistake or without; none where that doesn't compile.
 fn compile(
+    compiler: &mut Compiler,
     place: &Workspace,
     contracts: &[&'static str],
     mutant: Option<&Mutant>,
@@ -241,10 +252,8 @@ fn compile(
         "metadata": { "bytecodeHash": "none", "appendCBOR": false },
         "outputSelection": wanted,
     });
-    let answer = super::storage::solc(
-        &place.root,
-        &json!({ "language": "Solidity", "sources": sources, "settings": settings }),
-    )?;
+    let answer =
+        compiler.ask(&json!({ "language": "Solidity", "sources": sources, "settings": settings }))?;
     let bytecode = |contract: &&'static str| {
         let object =
             &answer["contracts"][format!("src/{contract}.sol")][*contract]["evm"]["bytecode"]["object"];

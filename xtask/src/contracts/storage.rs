@@ -1,23 +1,18 @@
 //! Where each contract keeps what: `contracts/snapshots/storage.json`, as the compiler lays it out.
 
-use std::{
-    fs,
-    io::Write as _,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::fs;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::{DEPLOYED, folder};
+use super::{DEPLOYED, compiler::Compiler, folder};
 
 /// The file, from the repository's root.
 pub(crate) const FILE: &str = "contracts/snapshots/storage.json";
 
 /// The file's text as it must be now.
 pub(crate) fn layout() -> Result<String> {
-    super::program("forge")?;
+    let mut compiler = Compiler::start(&folder())?;
     let mut parts = Vec::new();
     for contract in DEPLOYED {
         let file = format!("src/{contract}.sol");
@@ -27,7 +22,7 @@ pub(crate) fn layout() -> Result<String> {
             "sources": { &file: { "content": text } },
             "settings": { "outputSelection": { &file: { contract: ["storageLayout"] } } },
         });
-        let answer = solc(&folder(), &input)?;
+        let answer = compiler.ask(&input)?;
         let layout = &answer["contracts"][&file][contract]["storageLayout"];
         ensure!(layout["storage"].is_array(), "{contract} doesn't compile: {}", first_error(&answer));
         parts.push(part(contract, &layout["storage"], layout));
@@ -72,18 +67,4 @@ pub(super) fn check() -> Result<()> {
         kept.trim(),
         now.trim()
     )
-}
-
-/// What the compiler answers to its standard JSON, in a folder with `tools/` and `node_modules/`.
-pub(super) fn solc(root: &Path, input: &Value) -> Result<Value> {
-    let mut solc = Command::new(root.join("tools/solc"));
-    solc.current_dir(root).args(["--standard-json", "--include-path", "node_modules"]);
-    solc.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-    let mut running = solc.spawn().context("start the compiler")?;
-    let mut pipe = running.stdin.take().context("the compiler has no input")?;
-    pipe.write_all(input.to_string().as_bytes()).context("write to the compiler")?;
-    drop(pipe);
-    let output = running.wait_with_output().context("wait for the compiler")?;
-    ensure!(output.status.success(), "the compiler ended with {}", output.status);
-    serde_json::from_slice(&output.stdout).context("understand the compiler")
 }

@@ -113,6 +113,10 @@ contract EventsTest is World {
         emit IRentalEvents.BatchesAcknowledged(rental, head, 2);
         vm.prank(PAYER);
         rentals.ack(rental, head);
+        vm.recordLogs();
+        vm.prank(PAYER);
+        rentals.ack(rental, head);
+        assertEq(vm.getRecordedLogs().length, 0, "acknowledged once");
         vm.expectEmit(address(rentals));
         emit IRentalEvents.RentalReleased(rental, 1, 1000);
         release(first);

@@ -92,6 +92,23 @@ contract RentalEndTest is World, IRentalErrors {
         rentals.refund(rental);
     }
 
+    function test_a_pause_that_is_over_moves_nothing_that_begins_after_it() public {
+        pause(1000);
+        pass(2000);
+        bytes32 opened = open(1 ether, "after the pause");
+        assertEq(rentals.rentalOf(opened).claimDeadline, END + CLAIM_WINDOW, "of a new rental");
+        Settled memory batch = settle(6000, Leaves.simple(1, 6_000_000, 2000));
+        bytes32[] memory heads = new bytes32[](1);
+        heads[0] = batch.head;
+        vm.warp(6999 + WINDOW);
+        vm.expectRevert(abi.encodeWithSelector(BatchNotMature.selector, rental, batch.head, 7000 + WINDOW));
+        rentals.release(rental, heads);
+        pass(1);
+        rentals.release(rental, heads);
+        closeBy(PROVIDER);
+        assertEq(state().claimDeadline, 7000 + WINDOW + CLAIM_WINDOW, "of one that is closed");
+    }
+
     function closeBy(address caller) private {
         vm.prank(caller);
         rentals.close(rental);

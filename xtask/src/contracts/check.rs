@@ -18,7 +18,7 @@ pub(crate) struct Options {
     /// Only these steps.
     #[arg(long)]
     only: Vec<Step>,
-    /// How many mutants to try, drawn by the seed; the default takes about half an hour on two cores.
+    /// How many mutants to try, drawn by the seed; the default takes some twenty minutes on two cores.
     #[arg(long, default_value_t = 400)]
     mutants: usize,
     /// Draws the mutants.

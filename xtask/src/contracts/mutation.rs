@@ -22,7 +22,6 @@ use serde_json::{Value, json};
 
 use super::{
     compiler::Compiler,
-    folder,
     mutants::{self, Mutant},
     workspace::Workspace,
 };
@@ -105,7 +104,7 @@ impl Outcome {
 pub(super) fn run(most: usize, seed: u64, log: &Path) -> Result<Outcome> {
     let base = Workspace::with("mutation", &["src", "test"])?;
     let originals = prepare(&base)?;
-    let mut drawn = all(&base)?;
+    let mut drawn = all(&base.root)?;
     let possible = drawn.len();
     fastrand::Rng::with_seed(seed).shuffle(&mut drawn);
     let workers = thread::available_parallelism().map_or(1, NonZero::get);
@@ -175,14 +174,13 @@ fn note(log: &Path, line: &str) -> Result<()> {
 }
 
 /// Mutants of all files, without those that are known to change nothing.
-fn all(base: &Workspace) -> Result<Vec<Mutant>> {
-    let file = folder().join("test/equivalent-mutants.json");
+fn all(root: &Path) -> Result<Vec<Mutant>> {
+    let file = root.join("test/equivalent-mutants.json");
     let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
     let equivalents: Vec<Equivalent> = serde_json::from_str(&text).context("understand the equivalents")?;
     let mut found = Vec::new();
     for (name, _) in FILES {
-        let text =
-            fs::read_to_string(base.root.join("src").join(name)).with_context(|| format!("read {name}"))?;
+        let text = fs::read_to_string(root.join("src").join(name)).with_context(|| format!("read {name}"))?;
         found.extend(mutants::of(name, &text));
     }
     if let Some(stale) = equivalents.iter().find(|known| !found.iter().any(|mutant| known.is(mutant))) {
@@ -307,4 +305,24 @@ fn passes(place: &Workspace, settings: &[(&str, &str)]) -> Result<bool> {
 fn paths_hint(log: &Path) -> String {
     let shown = paths::cache().ok().and_then(|cache| log.strip_prefix(cache).ok().map(Path::to_path_buf));
     format!("its log is {} in the cache", shown.unwrap_or_else(|| log.to_owned()).display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_known_equivalent_is_a_mutant_of_the_contracts_as_they_are() {
+        let mutants = all(&super::super::folder()).expect("the mutants");
+        assert!(mutants.len() > 500, "{} mutants", mutants.len());
+        assert!(FILES.iter().all(|(file, _)| mutants.iter().any(|mutant| mutant.file == *file)));
+    }
+
+    #[test]
+    fn a_score_is_rounded_down() {
+        let outcome = |mutants, killed| Outcome { possible: 0, mutants, killed, survivors: Vec::new() };
+        assert!((outcome(1000, 949).score() - 94.9).abs() < 0.01);
+        assert!((outcome(10_000, 9499).score() - 94.9).abs() < 0.01);
+        assert!(outcome(0, 0).score() < 0.1);
+    }
 }

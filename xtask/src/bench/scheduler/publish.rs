@@ -110,7 +110,7 @@ CPU time are those from its first binding to its last one, by the API server's o
 whoever binds. Where pods are gangs, the rate is ours; kube-scheduler's default plugins know none. A gang costs three \
 requests beside its bindings (its plan, the end of that, an event). To write a custom resource's status the API server \
 allocates four to five times as much as for a binding, and its memory is what its time goes into: a gang of ten costs it \
-about twice what ten pods do, and one of a hundred little more than its pods. That is what keeps the slowest gangs below \
+up to twice what ten pods do, and one of a hundred little more than its pods. That is what keeps the slowest gangs below \
 plain pods. The full cluster has ten running pods on each node, four of them with a GPU.
 
 `cargo xtask bench scheduler` fails where a bar isn't kept. All that runs shares the machine's cores: the API server, etcd, \

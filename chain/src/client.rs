@@ -93,6 +93,13 @@ impl Fees {
         let raise = |wei: u128| wei.saturating_add(wei / 8).saturating_add(1);
         Self { max: raise(self.max), tip: raise(self.tip) }
     }
+
+    /// What these must be for a transaction to replace one that paid so much, if there is one.
+    #[must_use]
+    pub fn replacing(self, before: Option<Self>) -> Self {
+        let Some(raised) = before.map(Self::raised) else { return self };
+        Self { max: raised.max.max(self.max), tip: raised.tip.max(self.tip) }
+    }
 }
 
 /// What a node said to bytes that it was given.

@@ -57,9 +57,7 @@ impl Owned {
             pods: pods.map(|pod| (pod.uid.to_owned(), pod.generation)).collect(),
         }
     }
-}
 
-impl Owned {
     /// Whether it is another by now. A pod that is gone changes nothing: many owners make all pods anew when some are undone.
     fn has_changed(&self, state: &State, key: &str) -> bool {
         let Some(gang) = state.find_gang(key) else { return true };

@@ -67,15 +67,8 @@ impl VolumeBinder {
     async fn step(&self, step: &VolumeStep) -> Result<(), String> {
         let mut last = String::new();
         for _ in 0..TRIES {
-            let done = match step {
-                VolumeStep::Bind { claim, volume } => {
-                    self.turns.take(&claim.namespace, self.bind(claim, volume)).await
-                }
-                VolumeStep::Provision { claim, node } => {
-                    self.turns.take(&claim.namespace, self.select(claim, node)).await
-                }
-            };
-            match done {
+            let (VolumeStep::Bind { claim, .. } | VolumeStep::Provision { claim, .. }) = step;
+            match self.turns.take(&claim.namespace, self.attempt(step)).await {
                 Ok(()) => return Ok(()),
                 Err(Undone::Lost(why)) => return Err(why),
                 Err(Undone::Unknown(fault)) => last = fault.to_string(),
@@ -84,6 +77,13 @@ impl VolumeBinder {
             tokio::time::sleep(AGAIN).await;
         }
         Err(last)
+    }
+
+    async fn attempt(&self, step: &VolumeStep) -> Result<(), Undone> {
+        match step {
+            VolumeStep::Bind { claim, volume } => self.bind(claim, volume).await,
+            VolumeStep::Provision { claim, node } => self.select(claim, node).await,
+        }
     }
 
     /// Keeps a volume for a claim, as the volume controller does itself: it completes the binding.

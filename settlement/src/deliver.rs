@@ -7,9 +7,9 @@ use plasma_api::{
     condition::{self, Holds, Statement},
     settlement_batch::{Attempt, BatchPhase},
 };
-use plasma_chain::{ChainError, Fees, Sent, Settlement, Unsigned};
+use plasma_chain::{ChainError, Fees, Sent, Settlement};
 use plasma_settlement_core::{ChainView, Follow, MinedAt, Payment, Refusal, Seen, Stage, follow};
-use plasma_types::{Hash, Xpl};
+use plasma_types::Hash;
 
 use crate::{
     batches::{self, Batches, is_under_way},
@@ -243,27 +243,11 @@ impl<'a> Deliverer<'a> {
         let data = self.call(batch)?;
         let (chain, key) = (&self.around.chain, &self.around.key);
         let gas = chain.estimate_gas(key.address(), &data).await?;
-        let now = chain.fees().await?;
-        let fees = match status.attempts.last().filter(|_| replaces).and_then(fees_of) {
-            None => now,
-            Some(before) => {
-                let raised = before.raised();
-                Fees { max: raised.max.max(now.max), tip: raised.tip.max(now.tip) }
-            }
-        };
+        let before = status.attempts.last().filter(|_| replaces).and_then(fees_of);
+        let fees = chain.fees().await?.replacing(before);
         let nonce =
             status.nonce.ok_or_else(|| Failure::Batch(batch.name_any(), "it has no nonce".to_owned()))?;
-        let endpoint = chain.endpoint();
-        let signed = key.sign(&Unsigned {
-            chain_id: endpoint.chain_id,
-            nonce,
-            to: Some(endpoint.contract),
-            value: Xpl::ZERO,
-            data,
-            // What the estimate misses when other transactions come first.
-            gas: gas.saturating_add(gas / 4),
-            fees,
-        })?;
+        let signed = self.around.sign(nonce, data, (gas, fees))?;
         status.attempts.push(Attempt {
             raw: format!("0x{}", hex::encode(&signed.raw)),
             hash: signed.hash,

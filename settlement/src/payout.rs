@@ -9,9 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use plasma_chain::{ChainError, Fees, Release, Sent, Unsigned};
+use plasma_chain::{ChainError, Fees, Release, Sent};
 use plasma_settlement_core::{Kept, Progress, Span, Unreleased, is_ripe, unreleased};
-use plasma_types::{Hash, RentalId, Xpl};
+use plasma_types::{Hash, RentalId};
 
 use crate::{batches::Batches, failure::Failure, settle::Surroundings};
 
@@ -100,24 +100,9 @@ impl Payouts {
             gas => gas?,
         };
         let nonce = chain.nonce(key.address(), chain.newest_block().await?.number).await?;
-        let now = chain.fees().await?;
-        let fees = match self.before.filter(|(before, _)| *before == nonce) {
-            None => now,
-            Some((_, before)) => {
-                let raised = before.raised();
-                Fees { max: raised.max.max(now.max), tip: raised.tip.max(now.tip) }
-            }
-        };
-        let endpoint = chain.endpoint();
-        let signed = key.sign(&Unsigned {
-            chain_id: endpoint.chain_id,
-            nonce,
-            to: Some(endpoint.contract),
-            value: Xpl::ZERO,
-            data,
-            gas: gas.saturating_add(gas / 4),
-            fees,
-        })?;
+        let before = self.before.filter(|(before, _)| *before == nonce).map(|(_, fees)| fees);
+        let fees = chain.fees().await?.replacing(before);
+        let signed = around.sign(nonce, data, (gas, fees))?;
         // Before it is sent: an answer that is lost says nothing.
         self.out = Some(Out { nonce, since: Instant::now() });
         self.before = Some((nonce, fees));

@@ -8,9 +8,9 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, ResourceExt as _};
-use plasma_chain::{Chain, ChainError, Endpoint, Key};
+use plasma_chain::{Chain, ChainError, Endpoint, Fees, Key, KeyError, Signed, Unsigned};
 use plasma_runtime::{CancellationToken, Runtime};
-use plasma_types::{PodUid, UnixMillis, UnixSeconds};
+use plasma_types::{PodUid, UnixMillis, UnixSeconds, Xpl};
 use tokio::task::JoinHandle;
 
 use crate::{
@@ -60,6 +60,26 @@ impl Surroundings {
             settings,
             client,
             said: Mutex::default(),
+        })
+    }
+
+    /// Signs a transaction to the contract, whose call takes so much gas by estimate.
+    pub(crate) fn sign(
+        &self,
+        nonce: u64,
+        data: Vec<u8>,
+        (gas, fees): (u64, Fees),
+    ) -> Result<Signed, KeyError> {
+        let endpoint = self.chain.endpoint();
+        self.key.sign(&Unsigned {
+            chain_id: endpoint.chain_id,
+            nonce,
+            to: Some(endpoint.contract),
+            value: Xpl::ZERO,
+            data,
+            // What the estimate misses when other transactions come first.
+            gas: gas.saturating_add(gas / 4),
+            fees,
         })
     }
 

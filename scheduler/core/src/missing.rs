@@ -135,12 +135,8 @@ fn ruled_out(cluster: &Cluster, alike: &[Alike], is_short: bool) -> BTreeMap<Ref
 
 /// Whether one of the pods is whom a pod of this kind wants near.
 fn brings_company(cluster: &Cluster, alike: &[Alike], kind: &PodKind) -> bool {
-    let pods = alike.iter().flat_map(|alike| &alike.pods).filter_map(|id| Some(&cluster.known(*id)?.pod));
-    let mut others = pods.map(|pod| (pod, cluster.namespace_labels(pod.namespace())));
-    !kind.company.is_empty()
-        && others.any(|(pod, namespace)| {
-            kind.company.iter().all(|term| term.matches(&pod.labels, pod.namespace(), namespace))
-        })
+    let mut pods = alike.iter().flat_map(|alike| &alike.pods).filter_map(|id| Some(&cluster.known(*id)?.pod));
+    pods.any(|pod| kind.wants(&pod.labels, pod.namespace(), cluster.namespace_labels(pod.namespace())))
 }
 
 /// Whether all that is wrong with the node is that nobody is there (yet).

@@ -191,6 +191,12 @@ pub(crate) struct PodClaim {
 }
 
 impl Kind {
+    /// Whether a pod with these labels, in this namespace with those labels, is all that it wants near; it does want somebody.
+    pub(crate) fn wants(&self, labels: &Labels, namespace: &Text, namespace_labels: Option<&Labels>) -> bool {
+        let mut terms = self.company.iter();
+        !self.company.is_empty() && terms.all(|term| term.matches(labels, namespace, namespace_labels))
+    }
+
     /// Whether where it may go depends on where other pods are.
     pub(crate) fn looks_around(&self) -> bool {
         !self.company.is_empty() || !self.shuns.is_empty() || !self.spread.is_empty()

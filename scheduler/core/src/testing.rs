@@ -64,6 +64,21 @@ impl World {
         self.nodes.insert(name.to_owned(), node);
     }
 
+    /// Nodes `n0`, `n1` and so on with so many GPUs each.
+    pub(crate) fn of_gpus(free: &[i64]) -> Self {
+        let mut world = Self::default();
+        for (at, free) in free.iter().enumerate() {
+            world.node(&format!("n{at}"), &gpus(*free));
+        }
+        world
+    }
+
+    /// A gang in the namespace `ns` whose pods ask for so many GPUs each.
+    pub(crate) fn gang_of_gpus(&mut self, name: &str, pods: &[i64]) {
+        let pods: Vec<_> = pods.iter().map(|count| gpus(*count)).collect();
+        self.gang(name, &pods.iter().map(|pod| &pod[..]).collect::<Vec<_>>());
+    }
+
     /// A gang in the namespace `ns` whose pods ask for these amounts each.
     pub(crate) fn gang(&mut self, name: &str, pods: &[Amounts<'_>]) {
         let facts = GangFacts { key: format!("ns/{name}"), min_member: pods.len(), ..GangFacts::default() };

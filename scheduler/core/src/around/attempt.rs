@@ -104,12 +104,7 @@ impl Ways<'_> {
 
     /// The first pod begins in one topology after the other. `Err` says for whom there was no place at first.
     fn try_beginnings(&mut self, order: &[Alike]) -> Result<Places, usize> {
-        let key = self.topology.as_ref().map(|topology| topology.key.clone());
-        let mut begins = Begins {
-            key,
-            roomy: self.topology.as_ref().and_then(|topology| topology.roomy.clone()),
-            tried: BTreeSet::new(),
-        };
+        let mut begins = Begins { topology: self.topology.clone(), tried: BTreeSet::new() };
         let mut left_over = None;
         for _ in 0..BEGINNINGS {
             let mut attempt = Attempt { around: self.around.clone(), placed: Vec::new() };
@@ -120,18 +115,13 @@ impl Ways<'_> {
                 Ok(()) => return Ok(attempt.placed),
                 Err(at) => left_over = left_over.or(Some(at)),
             }
-            let label = first.and_then(|(_, node)| begins.label(self.cluster, node).cloned());
-            let is_elsewhere =
-                label.is_some_and(|label| begins.tried.insert(label)) || begins.roomy.take().is_some();
-            if !is_elsewhere || self.are_enough() {
+            if !begins.elsewhere(self.cluster, first.map(|(_, node)| node)) || self.are_enough() {
                 break;
             }
         }
         Err(left_over.unwrap_or_default())
     }
-}
 
-impl Ways<'_> {
     /// Every pod may come next, wherever it may be.
     fn try_all(&mut self, parts: &[Alike]) -> Option<Places> {
         let mut left: Vec<&[PodId]> = parts.iter().map(|part| &part.pods[..]).collect();
@@ -149,23 +139,25 @@ impl Ways<'_> {
 
 /// Where the first pod may begin.
 struct Begins {
-    /// The label of the topology, if there is one.
-    key: Option<Text>,
-    /// In these alone.
-    roomy: Option<BTreeSet<Text>>,
+    /// Where it has room, if it is a matter of topology at all.
+    topology: Option<Topology>,
     /// Not in these.
     tried: BTreeSet<Text>,
 }
 
 impl Begins {
-    fn label<'a>(&self, cluster: &'a Cluster, node: NodeId) -> Option<&'a Text> {
-        cluster.nodes[node.index()].labels.get(self.key.as_ref()?)
+    fn may_be(&self, cluster: &Cluster, node: NodeId) -> bool {
+        let Some(topology) = &self.topology else { return true };
+        let was_tried = topology.value(cluster, node).is_some_and(|value| self.tried.contains(value));
+        !was_tried && topology.is_roomy(cluster, node)
     }
 
-    fn may_be(&self, cluster: &Cluster, node: NodeId) -> bool {
-        let label = self.label(cluster, node);
-        !label.is_some_and(|label| self.tried.contains(label))
-            && self.roomy.as_ref().is_none_or(|roomy| label.is_some_and(|label| roomy.contains(label)))
+    /// It was begun on this node, or nowhere. Whether there is another way to begin: elsewhere, and in the end where counting
+    /// says that there is no room.
+    fn elsewhere(&mut self, cluster: &Cluster, node: Option<NodeId>) -> bool {
+        let Some(topology) = &mut self.topology else { return false };
+        let value = node.and_then(|node| topology.value(cluster, node)).cloned();
+        value.is_some_and(|value| self.tried.insert(value)) || topology.roomy.take().is_some()
     }
 }
 
@@ -183,10 +175,7 @@ impl Attempt {
             for (nth, pod) in part.pods.iter().enumerate() {
                 cluster.refresh(&part.kind);
                 let may_be = |node: &NodeId| match (nth, &best) {
-                    (0, Some((key, values))) => cluster.nodes[node.index()]
-                        .labels
-                        .get(key)
-                        .is_some_and(|value| values.contains(value)),
+                    (0, Some(best)) => best.is_roomy(cluster, *node),
                     (0, None) => at > 0 || begins.may_be(cluster, *node),
                     _ => true,
                 };

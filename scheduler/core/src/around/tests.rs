@@ -12,20 +12,6 @@ use crate::{
     testing::{World, gpus},
 };
 
-fn world(free: &[i64]) -> World {
-    let mut world = World::default();
-    for (at, free) in free.iter().enumerate() {
-        world.node(&format!("n{at}"), &gpus(*free));
-    }
-    world
-}
-
-fn gang(world: &mut World, name: &str, pods: &[i64]) {
-    let pods: Vec<_> = pods.iter().map(|count| gpus(*count)).collect();
-    let pods: Vec<_> = pods.iter().map(|pod| &pod[..]).collect();
-    world.gang(name, &pods);
-}
-
 fn plan(world: &mut World) -> Vec<Decision> {
     world.cluster.plan(1000)
 }
@@ -43,7 +29,7 @@ fn pods_that_shun_one_another_are_placed_apart_and_those_that_want_one_another_t
         (json!({ "podAffinity": term("zone") }), 6, Some(2)),
         (json!({ "podAffinity": term("zone") }), 9, None),
     ] {
-        let mut world = world(&[1, 2, 4, 4]);
+        let mut world = World::of_gpus(&[1, 2, 4, 4]);
         for (node, zone) in [("n0", "a"), ("n1", "a"), ("n2", "b"), ("n3", "b")] {
             world.change_node(node, |node| node["metadata"]["labels"]["zone"] = json!(zone));
         }
@@ -69,7 +55,7 @@ fn pods_that_shun_one_another_are_placed_apart_and_those_that_want_one_another_t
 
 #[test]
 fn pods_for_which_others_leave_no_place_come_first() {
-    let mut world = world(&[5, 4]);
+    let mut world = World::of_gpus(&[5, 4]);
     let with_port = json!([{ "containerPort": 80, "hostPort": 80 }]);
     // The larger one would take the fullest node, which has the port.
     for (pod, node, count, has_port) in [("a", "n0", 1, false), ("b", "n0", 0, false), ("web", "n1", 0, true)]
@@ -82,7 +68,7 @@ fn pods_for_which_others_leave_no_place_come_first() {
             }
         });
     }
-    gang(&mut world, "g", &[3, 2]);
+    world.gang_of_gpus("g", &[3, 2]);
     world.pod("g-1", &gpus(2), |pod| {
         pod["metadata"]["labels"] = json!({ "compute.plasma.dev/gang": "g" });
         pod["spec"]["containers"][0]["ports"] = with_port;
@@ -101,11 +87,11 @@ fn pods_for_which_others_leave_no_place_come_first() {
 
 #[test]
 fn pods_that_want_smaller_ones_of_their_gang_near_come_after_them() {
-    let mut world = world(&[4, 1, 4, 4]);
+    let mut world = World::of_gpus(&[4, 1, 4, 4]);
     for (node, zone) in [("n0", "a"), ("n1", "a"), ("n2", "b"), ("n3", "b")] {
         world.change_node(node, |node| node["metadata"]["labels"]["zone"] = json!(zone));
     }
-    gang(&mut world, "g", &[3, 3, 1]);
+    world.gang_of_gpus("g", &[3, 3, 1]);
     for (pod, count) in [("g-0", 3), ("g-1", 3), ("g-2", 1)] {
         world.pod(pod, &gpus(count), |pod| {
             let role = if count == 1 { "leader" } else { "worker" };
@@ -124,7 +110,7 @@ fn pods_that_want_smaller_ones_of_their_gang_near_come_after_them() {
 
 #[test]
 fn what_was_tried_in_vain_is_as_it_was() {
-    let mut world = world(&[2, 2]);
+    let mut world = World::of_gpus(&[2, 2]);
     let shuns = json!({ "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [{
         "labelSelector": {}, "topologyKey": "kubernetes.io/hostname" }] } });
     let facts = crate::gang::GangFacts { key: "ns/g".to_owned(), min_member: 3, ..Default::default() };
@@ -137,14 +123,14 @@ fn what_was_tried_in_vain_is_as_it_was() {
     }
     assert!(matches!(&plan(&mut world)[0], Decision::Hold { .. }));
     assert_eq!(world.cluster.plan(1000), [], "trying freed nothing");
-    gang(&mut world, "all", &[2, 2]);
+    world.gang_of_gpus("all", &[2, 2]);
     let placed = |decision: &Decision| matches!(decision, Decision::Place { group, .. } if group == "ns/all");
     assert!(plan(&mut world).iter().any(placed));
 }
 
 #[test]
 fn pods_of_one_template_may_have_their_volumes_on_different_nodes() {
-    let mut world = world(&[2, 1]);
+    let mut world = World::of_gpus(&[2, 1]);
     world.class("made", "csi.example.com", |_| ());
     world.claim("data-0", "made", |_| ());
     world.bound("data-1", "v1", |volume| {
@@ -152,7 +138,7 @@ fn pods_of_one_template_may_have_their_volumes_on_different_nodes() {
         volume["spec"]["nodeAffinity"] =
             json!({ "required": { "nodeSelectorTerms": [{ "matchExpressions": [expression] }] } });
     });
-    gang(&mut world, "g", &[1, 1]);
+    world.gang_of_gpus("g", &[1, 1]);
     for at in 0..2 {
         world.pod(&format!("g-{at}"), &gpus(1), |pod| {
             pod["metadata"]["labels"] = json!({ "compute.plasma.dev/gang": "g" });
@@ -167,8 +153,8 @@ fn pods_of_one_template_may_have_their_volumes_on_different_nodes() {
 #[test]
 fn a_gang_that_brings_the_company_it_wants_is_not_told_that_it_lacks_it() {
     let said = |company: &str| {
-        let mut world = world(&[1, 1]);
-        gang(&mut world, "g", &[1, 2]);
+        let mut world = World::of_gpus(&[1, 1]);
+        world.gang_of_gpus("g", &[1, 2]);
         for (pod, count, role) in [("g-0", 1, "leader"), ("g-1", 2, "worker")] {
             world.pod(pod, &gpus(count), |pod| {
                 pod["metadata"]["labels"] = json!({ "compute.plasma.dev/gang": "g", "role": role });
@@ -202,7 +188,7 @@ fn asks() -> impl Strategy<Value = Asks> {
 /// A gang with these pods; and on each node so many pods of lower priority, a GPU each.
 fn small(nodes: &[(i64, usize, usize)], pods: &[Asks], gone: &BTreeSet<String>) -> World {
     let free: Vec<i64> = nodes.iter().map(|(free, ..)| *free).collect();
-    let mut world = world(&free);
+    let mut world = World::of_gpus(&free);
     for (at, (_, zone, low)) in nodes.iter().enumerate() {
         let node = format!("n{at}");
         world.change_node(&node, |node| node["metadata"]["labels"]["zone"] = json!(zone.to_string()));
@@ -210,7 +196,7 @@ fn small(nodes: &[(i64, usize, usize)], pods: &[Asks], gone: &BTreeSet<String>) 
             world.ranked_pod(&name, 0, (1, Some(&node)), |_| {});
         }
     }
-    gang(&mut world, "g", &vec![1; pods.len()]);
+    world.gang_of_gpus("g", &vec![1; pods.len()]);
     for (at, (count, role, near)) in pods.iter().enumerate() {
         world.ranked_pod(&format!("g-{at}"), 10, (*count, None), |pod| {
             pod["metadata"]["labels"] = json!({ "compute.plasma.dev/gang": "g", "role": ROLES[*role] });

@@ -9,6 +9,7 @@ use crate::{
 };
 
 /// The topology by which beginnings differ: where the first pod is makes a difference to those that want it near.
+#[derive(Clone)]
 pub(super) struct Topology {
     /// The label. Of several it is the one with the most values: beginning by that is beginning by the others, too.
     pub(super) key: Text,
@@ -37,9 +38,7 @@ impl Topology {
             if !near.contains(&at) {
                 together.push(part);
             }
-            let is_alone = one_of(cluster, part)
-                .and_then(|pod| around.of(pod))
-                .is_some_and(|around| around.company.is_alone());
+            let is_alone = is_alone(cluster, part, around);
             if is_alone && near.is_empty() {
                 // Nobody is there whom it wants near, and nobody comes.
                 return Err(NoRoom);
@@ -55,26 +54,39 @@ impl Topology {
         }
         Ok(Some(Self { key, roomy: roomy.filter(|roomy| !roomy.is_empty()) }))
     }
+
+    /// The value of the label on a node.
+    pub(super) fn value<'a>(&self, cluster: &'a Cluster, node: NodeId) -> Option<&'a Text> {
+        cluster.nodes[node.index()].labels.get(&self.key)
+    }
+
+    /// Whether a node is where there would be room.
+    pub(super) fn is_roomy(&self, cluster: &Cluster, node: NodeId) -> bool {
+        let value = self.value(cluster, node);
+        self.roomy.as_ref().is_none_or(|roomy| value.is_some_and(|value| roomy.contains(value)))
+    }
 }
 
 /// Where one of the pods that come at this place in an order begins best: where there would be room for them, and for those
 /// that want them near and aren't placed yet. Nothing where nobody of these looks for company, or it is there already, or
-/// there is no such place. The label, and its values.
+/// there is no such place.
 pub(super) fn begins_best(
     cluster: &mut Cluster,
     order: &[Alike],
     at: usize,
     around: &Around,
-) -> Option<(Text, BTreeSet<Text>)> {
+) -> Option<Topology> {
     let wants_it = |other: &usize| *other == at || wanted_of(cluster, order, &order[*other]).contains(&at);
     let seeks = (at..order.len()).filter(|other| !order[*other].kind.company.is_empty()).find(wants_it)?;
     let seeker = &order[seeks];
-    let is_alone = one_of(cluster, seeker).and_then(|pod| around.of(pod))?.company.is_alone();
+    if !is_alone(cluster, seeker, around) {
+        return None;
+    }
     let near = wanted_of(cluster, order, seeker).into_iter().filter(|near| *near >= at && *near != seeks);
-    let together: Vec<&Alike> = near.map(|near| &order[near]).chain([seeker]).filter(|_| is_alone).collect();
+    let together: Vec<&Alike> = near.map(|near| &order[near]).chain([seeker]).collect();
     let key = finest(cluster, std::slice::from_ref(seeker))?;
-    let here = if together.is_empty() { BTreeSet::new() } else { with_room(cluster, &together, &key) };
-    (!here.is_empty()).then_some((key, here))
+    let here = with_room(cluster, &together, &key);
+    (!here.is_empty()).then_some(Topology { key, roomy: Some(here) })
 }
 
 /// Of the labels in whose topologies somebody wants company, the one that has the most values.
@@ -95,12 +107,18 @@ fn one_of<'a>(cluster: &'a Cluster, part: &Alike) -> Option<&'a Pod> {
     Some(&cluster.known(*part.pods.first()?)?.pod)
 }
 
+/// Whether nobody is around whom these want near.
+fn is_alone(cluster: &Cluster, part: &Alike, around: &Around) -> bool {
+    let surroundings = one_of(cluster, part).and_then(|pod| around.of(pod));
+    surroundings.is_some_and(|around| around.company.is_alone())
+}
+
 /// Those of the pods that one of these wants near, all of them.
 fn wanted_of(cluster: &Cluster, parts: &[Alike], part: &Alike) -> Vec<usize> {
     let is_wanted = |other: &Alike| {
         one_of(cluster, other).is_some_and(|pod| {
             let namespace = cluster.namespace_labels(pod.namespace());
-            part.kind.company.iter().all(|term| term.matches(&pod.labels, pod.namespace(), namespace))
+            part.kind.wants(&pod.labels, pod.namespace(), namespace)
         })
     };
     (0..parts.len()).filter(|at| is_wanted(&parts[*at])).collect()

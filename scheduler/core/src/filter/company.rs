@@ -43,7 +43,7 @@ impl Company {
     ) {
         let (kind, labels, namespace_labels) = other;
         let is_meant = |term: &PodTerm| term.matches(labels, &kind.namespace, namespace_labels);
-        if !me.company.is_empty() && me.company.iter().all(is_meant) {
+        if me.wants(labels, &kind.namespace, namespace_labels) {
             me.company.iter().for_each(|term| add(&mut self.wanted, node, &term.topology_key, count));
         }
         for term in me.shuns.iter().filter(|term| is_meant(term)) {
@@ -99,9 +99,7 @@ impl Company {
 
     /// The first pod of a series that wants its own kind near has nobody to be near to, and is let go anywhere.
     fn is_its_own_company(&self, me: &Kind) -> bool {
-        let is_meant =
-            |term: &PodTerm| term.matches(&self.labels, &me.namespace, self.namespace_labels.as_ref());
-        me.company.iter().all(is_meant)
+        me.wants(&self.labels, &me.namespace, self.namespace_labels.as_ref())
     }
 }
 

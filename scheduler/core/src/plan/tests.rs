@@ -11,29 +11,15 @@ use crate::{
     testing::{GPU, World, gpus, some_way_exists},
 };
 
-fn world(free: &[i64]) -> World {
-    let mut world = World::default();
-    for (at, free) in free.iter().enumerate() {
-        world.node(&format!("n{at}"), &gpus(*free));
-    }
-    world
-}
-
-fn gang(world: &mut World, name: &str, pods: &[i64]) {
-    let pods: Vec<_> = pods.iter().map(|count| gpus(*count)).collect();
-    let pods: Vec<_> = pods.iter().map(|pod| &pod[..]).collect();
-    world.gang(name, &pods);
-}
-
 fn plan(world: &mut World) -> Vec<Decision> {
     world.cluster.plan(1000)
 }
 
 #[test]
 fn a_gang_is_placed_whole_or_not_at_all() {
-    let mut world = world(&[2, 1]);
-    gang(&mut world, "a", &[1, 1]);
-    gang(&mut world, "b", &[1, 1]);
+    let mut world = World::of_gpus(&[2, 1]);
+    world.gang_of_gpus("a", &[1, 1]);
+    world.gang_of_gpus("b", &[1, 1]);
     let decisions = plan(&mut world);
     assert!(matches!(&decisions[0], Decision::Place { placements, .. } if placements.len() == 2));
     let Decision::Hold { message, blockers, .. } = &decisions[1] else { panic!("{decisions:?}") };
@@ -46,8 +32,8 @@ fn a_gang_is_placed_whole_or_not_at_all() {
 
 #[test]
 fn the_fullest_node_that_fits_is_taken_so_that_large_pods_keep_their_place() {
-    let mut world = world(&[8, 1, 4]);
-    gang(&mut world, "a", &[1]);
+    let mut world = World::of_gpus(&[8, 1, 4]);
+    world.gang_of_gpus("a", &[1]);
     let decisions = plan(&mut world);
     let Decision::Place { placements, .. } = &decisions[0] else { panic!("{decisions:?}") };
     assert_eq!(placements[0].node, "n1");
@@ -55,9 +41,9 @@ fn the_fullest_node_that_fits_is_taken_so_that_large_pods_keep_their_place() {
 
 #[test]
 fn higher_priority_goes_first_then_age() {
-    let mut world = world(&[2]);
+    let mut world = World::of_gpus(&[2]);
     for (name, priority, created) in [("a-young", 0, 2), ("old", 0, 1), ("urgent", 1, 9)] {
-        gang(&mut world, name, &[1]);
+        world.gang_of_gpus(name, &[1]);
         let mut facts = world.cluster.find_group(&format!("ns/{name}")).unwrap().gang.clone().unwrap();
         (facts.priority, facts.created) = (priority, created);
         world.cluster.set_gang(facts);
@@ -131,15 +117,15 @@ fn a_gang_of_pods_of_several_priorities_is_where_the_least_of_those_that_wait_pu
 #[test]
 fn unlike_pods_find_the_one_way_in_which_they_fit() {
     // Largest first and best fit would put 3 beside 3 and leave 2+2 nowhere: 3+2, 3+2 is the only way.
-    let mut world = world(&[5, 5]);
-    gang(&mut world, "a", &[3, 2, 3, 2]);
+    let mut world = World::of_gpus(&[5, 5]);
+    world.gang_of_gpus("a", &[3, 2, 3, 2]);
     assert!(matches!(plan(&mut world)[0], Decision::Place { .. }));
 }
 
 #[test]
 fn a_node_that_is_ruled_out_is_counted_under_its_reason() {
-    let mut world = world(&[4]);
-    gang(&mut world, "a", &[1]);
+    let mut world = World::of_gpus(&[4]);
+    world.gang_of_gpus("a", &[1]);
     world.cordon("n0");
     let Decision::Hold { message, .. } = &plan(&mut world)[0] else { panic!() };
     let expected = "no room for 1 pods at once: 0 of 1 nodes may be used; needs 1 nvidia.com/gpu, 0 free; \
@@ -149,12 +135,12 @@ fn a_node_that_is_ruled_out_is_counted_under_its_reason() {
 
 #[test]
 fn a_gang_is_not_looked_at_again_before_something_was_freed() {
-    let mut world = world(&[2]);
-    gang(&mut world, "first", &[1, 1]);
-    gang(&mut world, "second", &[1]);
+    let mut world = World::of_gpus(&[2]);
+    world.gang_of_gpus("first", &[1, 1]);
+    world.gang_of_gpus("second", &[1]);
     assert_eq!(world.cluster.plan(1000).len(), 2);
     assert_eq!(world.cluster.plan(1000), []);
-    gang(&mut world, "third", &[1]);
+    world.gang_of_gpus("third", &[1]);
     assert_eq!(world.cluster.plan(1000).len(), 1, "only the new one is looked at");
     world.cluster.remove_pod("first-0");
     assert!(matches!(&world.cluster.plan(1000)[0], Decision::Place { group, .. } if group == "ns/second"));
@@ -162,9 +148,9 @@ fn a_gang_is_not_looked_at_again_before_something_was_freed() {
 
 #[test]
 fn who_is_of_a_crowded_namespace_holds_no_room_and_is_looked_at_once_it_is_not_any_more() {
-    let mut world = world(&[1]);
-    gang(&mut world, "a", &[1]);
-    gang(&mut world, "b", &[1]);
+    let mut world = World::of_gpus(&[1]);
+    world.gang_of_gpus("a", &[1]);
+    world.gang_of_gpus("b", &[1]);
     let placed = |decisions: Vec<Decision>| {
         let placed = decisions.into_iter().filter_map(|decision| match decision {
             Decision::Place { group, .. } => Some(group),
@@ -183,8 +169,8 @@ fn who_is_of_a_crowded_namespace_holds_no_room_and_is_looked_at_once_it_is_not_a
 
 #[test]
 fn a_plan_ends_when_enough_pods_have_a_node() {
-    let mut world = world(&[8]);
-    (0..4).for_each(|at| gang(&mut world, &format!("g{at}"), &[1, 1]));
+    let mut world = World::of_gpus(&[8]);
+    (0..4).for_each(|at| world.gang_of_gpus(&format!("g{at}"), &[1, 1]));
     assert_eq!(world.cluster.plan(3).len(), 2);
     assert_eq!(world.cluster.plan(3).len(), 2);
     assert_eq!(world.cluster.plan(3), []);
@@ -193,8 +179,8 @@ fn a_plan_ends_when_enough_pods_have_a_node() {
 proptest! {
     #[test]
     fn small_gangs_are_placed_exactly_when_some_way_exists(free in vec(0_i64..6, 1..4), pods in vec(1_i64..4, 1..6)) {
-        let mut world = world(&free);
-        gang(&mut world, "a", &pods);
+        let mut world = World::of_gpus(&free);
+        world.gang_of_gpus("a", &pods);
         let placed = matches!(plan(&mut world)[0], Decision::Place { .. });
         prop_assert_eq!(placed, some_way_exists(&mut free.clone(), &pods));
     }
@@ -234,8 +220,8 @@ proptest! {
         free in vec(0_i64..9, 1..5),
         gangs in vec(vec(1_i64..4, 1..5), 1..6),
     ) {
-        let mut world = world(&free);
-        gangs.iter().enumerate().for_each(|(at, pods)| gang(&mut world, &format!("g{at}"), pods));
+        let mut world = World::of_gpus(&free);
+        gangs.iter().enumerate().for_each(|(at, pods)| world.gang_of_gpus(&format!("g{at}"), pods));
         let mut used: BTreeMap<String, i64> = BTreeMap::new();
         for decision in plan(&mut world) {
             let Decision::Place { group, placements } = decision else { continue };
@@ -254,9 +240,9 @@ proptest! {
 
 #[test]
 fn the_gang_decides_over_a_pod_that_is_in_an_upstream_group_too_and_without_one_the_pod_is_refused() {
-    let mut world = world(&[2]);
+    let mut world = World::of_gpus(&[2]);
     let in_group = |pod: &mut Value| pod["spec"]["schedulingGroup"] = json!({ "podGroupName": "upstream" });
-    gang(&mut world, "a", &[]);
+    world.gang_of_gpus("a", &[]);
     world.pod("a-0", &gpus(1), |pod| {
         pod["metadata"]["labels"] = json!({ "compute.plasma.dev/gang": "a" });
         in_group(pod);
@@ -271,7 +257,7 @@ fn the_gang_decides_over_a_pod_that_is_in_an_upstream_group_too_and_without_one_
 
 /// Whether a pod that waits and shuns pods of some namespaces is looked at again when one comes to be on a node.
 fn is_roused(shuns: &Value, (namespace, its_shuns): (&str, Option<&Value>)) -> bool {
-    let mut world = world(&[99, 99]);
+    let mut world = World::of_gpus(&[99, 99]);
     let mut pod = |name: &str, namespace: &str, shuns: Option<&Value>, node: Option<&str>| {
         world.pod(name, &gpus(1), |pod| {
             pod["metadata"]["namespace"] = json!(namespace);

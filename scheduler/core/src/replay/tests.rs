@@ -12,9 +12,8 @@ use crate::{
 const KEY: &str = "ns/g";
 
 fn world(free: &[i64]) -> World {
-    let mut world = World::default();
-    for (at, free) in free.iter().enumerate() {
-        world.node(&format!("n{at}"), &gpus(*free));
+    let mut world = World::of_gpus(free);
+    for at in 0..free.len() {
         world.change_node(&format!("n{at}"), |node| {
             node["metadata"]["labels"]["zone"] = json!(format!("z{}", at % 2));
         });

@@ -2,18 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    plan::Decision,
-    testing::{World, gpus},
-};
+use crate::{plan::Decision, testing::World};
 
 /// Nodes of one zone, in a rack each.
 fn racks(free: &[i64]) -> World {
-    let mut world = World::default();
-    for (at, free) in free.iter().enumerate() {
-        let name = format!("n{at}");
-        world.node(&name, &gpus(*free));
-        world.change_node(&name, |node| {
+    let mut world = World::of_gpus(free);
+    for at in 0..free.len() {
+        world.change_node(&format!("n{at}"), |node| {
             node["metadata"]["labels"]["rack"] = json!(format!("r{at}"));
             node["metadata"]["labels"]["zone"] = json!("z");
         });
@@ -33,8 +28,7 @@ const GANG: (&str, &str) = ("compute.plasma.dev/gang", "g");
 
 /// A gang with these pods: what each asks for, and what its part of the gang is called.
 fn gang(world: &mut World, pods: &[(i64, usize)], affinity: impl Fn(&str) -> Value) {
-    let amounts: Vec<_> = pods.iter().map(|(count, _)| gpus(*count)).collect();
-    world.gang("g", &amounts.iter().map(|amounts| &amounts[..]).collect::<Vec<_>>());
+    world.gang_of_gpus("g", &pods.iter().map(|(count, _)| *count).collect::<Vec<_>>());
     for (at, (count, part)) in pods.iter().enumerate() {
         let part = part.to_string();
         world.ranked_pod(&format!("g-{at}"), 10, (*count, None), |pod| {
